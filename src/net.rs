@@ -1,0 +1,129 @@
+//! LEAF. hyper's accept loop with the limits that hyper does not set by itself: a timer, a header size, a number of
+//! connections, a time for the first byte, and a drain at shutdown. It must never look at a request.
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+use crate::tasks::{self, Shutdown};
+
+/// A response body of any kind: full, empty or streamed.
+pub type Body = UnsyncBoxBody<bytes::Bytes, io::Error>;
+
+/// What a listener puts up with.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once; more wait in the kernel's backlog.
+    pub connections: usize,
+    /// Time from the accept to the first byte, and from there to the end of the head.
+    pub head_timeout: Duration,
+    /// Bytes of a request's head; more is answered 431.
+    pub head_bytes: usize,
+    /// Header lines of a request; more is answered 431.
+    pub header_lines: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            head_timeout: Duration::from_secs(10),
+            head_bytes: 32 * 1024,
+            header_lines: 100,
+        }
+    }
+}
+
+/// Binds an address; port 0 picks a free one, which the listener then tells.
+///
+/// # Errors
+/// With the address in its text, if it is taken or not ours.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+/// Serves HTTP/1.1 (with upgrades) until shutdown, then lets requests under way end for at most `drain`.
+///
+/// `handle` gets each request with its peer's address; it cannot fail, errors are responses.
+///
+/// # Errors
+/// Never at present; accept errors are logged and survived.
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    limits: Limits,
+    drain: Duration,
+    mut shutdown: Shutdown,
+    handle: H,
+) -> anyhow::Result<()>
+where
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot?,
+            () = shutdown.wait() => break,
+        };
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    // Out of descriptors, most likely; spinning would not free any.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = shutdown.wait() => break,
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "set_nodelay failed");
+        }
+        let handle = handle.clone();
+        let mut shutdown = shutdown.clone();
+        tasks::detached(async move {
+            // hyper's header timer starts with the first byte, so silence is timed here.
+            match tokio::time::timeout(limits.head_timeout, stream.readable()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+            let service = service_fn(move |request| {
+                let response = handle(request, peer);
+                async move { Ok::<_, Infallible>(response.await) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.head_timeout)
+                .max_buf_size(limits.head_bytes)
+                .max_headers(limits.header_lines)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = shutdown.wait() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, %peer, "connection ended early");
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    // Every connection holds a slot, so holding them all means that none is left.
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    if tokio::time::timeout(drain, slots.acquire_many(all)).await.is_err() {
+        tracing::debug!("connections were still open at the end of the drain");
+    }
+    Ok(())
+}

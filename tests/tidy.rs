@@ -1,0 +1,85 @@
+//! Checks that the compiler cannot: module headers and the direction of dependencies.
+
+#![expect(clippy::unwrap_used, reason = "a failed read fails the test")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Module, and the modules that it may name. Anything absent may name anything.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("api", &[]),
+    ("clock", &[]),
+    ("retry", &[]),
+    ("tasks", &[]),
+    ("telemetry", &["clock"]),
+    ("net", &["tasks"]),
+    ("plan", &["api", "retry"]),
+    ("store", &["api", "clock", "retry", "tasks", "telemetry"]),
+    ("fly", &["clock", "retry", "telemetry"]),
+    ("local", &["clock", "fly", "net", "retry", "tasks"]),
+    ("reconcile", &["api", "clock", "fly", "plan", "retry", "store", "tasks", "telemetry"]),
+    ("router", &["api", "clock", "net", "retry", "store", "tasks", "telemetry"]),
+    ("server", &["api", "clock", "net", "retry", "store", "tasks", "telemetry"]),
+    ("client", &["api", "retry"]),
+    ("sample", &["net", "tasks"]),
+];
+
+#[test]
+fn every_file_opens_with_a_module_header() {
+    for (path, text) in sources() {
+        let first = text.lines().next().unwrap_or_default();
+        assert!(first.starts_with("//! "), "{}: no `//!` header", path.display());
+    }
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let may_use: BTreeMap<_, _> = MAY_USE.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let Some(allowed) = may_use.get(module_of(&path).as_str()) else { continue };
+        assert!(!text.contains("super::super"), "{}: name it from `crate::`", path.display());
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for used in code.split("crate::").skip(1) {
+                let used: String =
+                    used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                if used != module_of(&path) && !allowed.contains(&used.as_str()) {
+                    wrong.push(format!("{}:{}: uses `{used}`", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not allowed by MAY_USE:\n{}", wrong.join("\n"));
+}
+
+fn module_of(path: &Path) -> String {
+    let inside = path.strip_prefix(root()).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut todo = vec![root()];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}

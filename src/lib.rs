@@ -1,9 +1,10 @@
 //! hangar: per-user environments on Fly.io, kept the way a manifest says.
 //!
-//! In reading order: `api` the kinds, `plan` what to do about them, [`store`] where they are kept, [`fly`] the outside,
+//! In reading order: [`api`] the kinds, `plan` what to do about them, [`store`] where they are kept, [`fly`] the outside,
 //! `reconcile` the loop around the plan, `router` and `server` the two faces, [`local`] a stand-in for Fly on one's
 //! own computer, `client` and `cli` the command line. The rest are small leaves.
 
+pub mod api;
 pub mod clock;
 pub mod fly;
 pub mod local;

@@ -1,0 +1,223 @@
+//! Bay: one provisioned place on Fly. Types only; controller-owned, users read it. It must never know the environment's
+//! own wishes.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::meta::resource;
+
+resource! {
+    /// One provisioned place on Fly: an app on its own network, its volume, its machine. hangar makes and removes bays.
+    Bay {
+        /// Names that are fixed when the bay is made.
+        spec: BaySpec,
+        /// What is there.
+        #[serde(default)]
+        status: BayStatus,
+    }
+}
+
+/// Names that are fixed when the bay is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BaySpec {
+    /// The environment it is bound to.
+    pub environment_ref: EnvironmentRef,
+    /// App's name at Fly.
+    pub app: String,
+    /// Private network's name at Fly.
+    pub network: String,
+    /// Whether it has a volume.
+    pub volume: bool,
+}
+
+/// An environment by uid.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EnvironmentRef {
+    /// Name, in the bay's namespace.
+    pub name: String,
+    /// Uid.
+    pub uid: String,
+}
+
+/// What is there of a bay. An intent is written before the call that carries it out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BayStatus {
+    /// In one word.
+    pub phase: BayPhase,
+    /// Whether the app was seen, and on the right network.
+    pub app_created: bool,
+    /// Region that the bay is in, as Fly answered it, or is being tried in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Regions that had no room, and when to try them again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub full_regions: Vec<FullRegion>,
+    /// Digest of the app secrets last written, and the version Fly gave them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SecretsStatus>,
+    /// The volume, once its id is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeStatus>,
+    /// Whether a volume may have been created whose id is not known yet: set before the call.
+    pub volume_intended: bool,
+    /// Rises with every machine that replaces another; 0 before the first.
+    pub epoch: u64,
+    /// The machine of this epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineStatus>,
+    /// When something that the bay should have was first seen missing; believed only at a second look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+    /// Calls that failed in a row, and the last one's text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// A bay in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum BayPhase {
+    /// Something of it is still to be made.
+    #[default]
+    Provisioning,
+    /// All of it is there.
+    Provisioned,
+    /// It is being removed.
+    Retiring,
+}
+
+/// A region that had no room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FullRegion {
+    /// Region.
+    pub region: String,
+    /// Not before this.
+    #[schemars(with = "String")]
+    pub retry_at: Timestamp,
+}
+
+/// App secrets as they were last written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretsStatus {
+    /// Keyed digest of names and values; the values are not in it.
+    pub digest: String,
+    /// Names that were set, so that one that goes away can be unset.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Fly's version, for `min_secrets_version`.
+    pub version: u64,
+}
+
+/// The volume of a bay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeStatus {
+    /// Fly's id.
+    pub id: String,
+    /// Region, as Fly answered it.
+    pub region: String,
+    /// Size.
+    pub size_gib: u32,
+    /// Whether its destruction was ordered.
+    pub destroying: bool,
+}
+
+/// The machine of a bay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineStatus {
+    /// Name, from which a create whose answer was lost is found again.
+    pub name: String,
+    /// Fly's id; absent while its create has not been answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Fly's version of the configuration last written by hangar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Digest of that configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// State, as last seen.
+    pub state: String,
+    /// Since when hangar has seen this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub state_since: Option<Timestamp>,
+    /// Version and start that were last seen passing the readiness check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<ReadySeen>,
+    /// The order last given: what an end of the program means depends on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Whether its destruction was ordered.
+    pub destroying: bool,
+}
+
+/// When the readiness check was seen passing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReadySeen {
+    /// Of which version.
+    pub version: String,
+    /// When.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+}
+
+/// What hangar last ordered of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Order {
+    /// Start or sleep.
+    pub kind: OrderKind,
+    /// Why.
+    pub signal: Option<crate::api::environment::SleepSignal>,
+    /// When.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+}
+
+/// An order to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OrderKind {
+    /// Be started.
+    Start,
+    /// Be suspended or stopped.
+    Sleep,
+}
+
+/// Something that was not there at a first look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Missing {
+    /// App, volume or machine.
+    pub what: MissingWhat,
+    /// When it was first seen missing.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+}
+
+/// What can be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MissingWhat {
+    /// The app, and all in it.
+    App,
+    /// The volume.
+    Volume,
+    /// The machine.
+    Machine,
+}
+
+/// Calls that failed in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// How many.
+    pub count: u32,
+    /// What the last one was about.
+    pub action: String,
+    /// What Fly said.
+    pub message: String,
+    /// When the first of them failed.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+}

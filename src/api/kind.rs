@@ -1,0 +1,462 @@
+//! The registry: each kind says once what it is called, where it lives, what may be done to it and how it is shown.
+//! Discovery, tables, selectors and the command line all read it. It must never hold rules about fields' values.
+
+use serde_json::Value;
+
+use crate::api::{GROUP, VERSION};
+
+/// Every kind that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// What environments are made from.
+    Template,
+    /// What a user gets.
+    Environment,
+    /// One provisioned place on Fly.
+    Bay,
+    /// A label under the router's domain.
+    Hostname,
+    /// A tenant.
+    Namespace,
+    /// Values that nobody should read.
+    Secret,
+    /// Something that happened.
+    Event,
+}
+
+/// What is said once of a kind.
+#[derive(Debug)]
+pub struct Info {
+    /// Which.
+    pub kind: Kind,
+    /// API group; empty for the core.
+    pub group: &'static str,
+    /// Version in the group.
+    pub version: &'static str,
+    /// `Environment`.
+    pub kind_name: &'static str,
+    /// `environments`.
+    pub plural: &'static str,
+    /// `environment`.
+    pub singular: &'static str,
+    /// `env`, `envs`.
+    pub short_names: &'static [&'static str],
+    /// Groups of kinds that `get` takes for a kind.
+    pub categories: &'static [&'static str],
+    /// Whether it lives in a namespace.
+    pub namespaced: bool,
+    /// Whether users may create, change and delete it; the others are hangar's own and are read.
+    pub writable: bool,
+    /// Whether `status` is written apart from the rest.
+    pub has_status: bool,
+    /// Columns after the name.
+    pub columns: &'static [Column],
+    /// Field selectors beside `metadata.name` and `metadata.namespace`: dotted paths.
+    pub selectable: &'static [&'static str],
+    /// One sentence.
+    pub about: &'static str,
+}
+
+/// A column of a table.
+#[derive(Debug)]
+pub struct Column {
+    /// Heading, as Kubernetes writes it (`Template`); printed in capitals.
+    pub name: &'static str,
+    /// Shown only with `-o wide`.
+    pub wide: bool,
+    /// One sentence.
+    pub about: &'static str,
+    /// The cell.
+    pub cell: Cell,
+}
+
+/// Where a cell's text comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Cell {
+    /// A dotted path; lists are joined with commas.
+    Path(&'static str),
+    /// The time since the timestamp at this path.
+    Age(&'static str),
+    /// The status of the condition of this type.
+    Condition(&'static str),
+    /// How many entries the object or list at this path has.
+    Count(&'static str),
+}
+
+const fn column(name: &'static str, cell: Cell, about: &'static str) -> Column {
+    Column { name, wide: false, about, cell }
+}
+
+const fn wide(name: &'static str, cell: Cell, about: &'static str) -> Column {
+    Column { name, wide: true, about, cell }
+}
+
+const AGE: Column =
+    column("Age", Cell::Age("metadata.creationTimestamp"), "Time since it was created");
+
+static TEMPLATE: Info = Info {
+    kind: Kind::Template,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "Template",
+    plural: "templates",
+    singular: "template",
+    short_names: &["tmpl"],
+    categories: &["hangar"],
+    namespaced: true,
+    writable: true,
+    has_status: false,
+    columns: &[
+        column("Image", Cell::Path("spec.machine.image"), "What runs"),
+        column("Memory", Cell::Path("spec.machine.guest.memory"), "Memory of each machine"),
+        column("Volume", Cell::Path("spec.volume.size"), "Size of each volume"),
+        wide("Regions", Cell::Path("spec.regions"), "Regions in order of preference"),
+        wide("Sleep", Cell::Path("spec.sleep.after"), "Idle time before sleep"),
+        wide("Update", Cell::Path("spec.update.strategy"), "How changes reach environments"),
+        AGE,
+    ],
+    selectable: &[],
+    about: "What environments are made from",
+};
+
+static ENVIRONMENT: Info = Info {
+    kind: Kind::Environment,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "Environment",
+    plural: "environments",
+    singular: "environment",
+    short_names: &["env", "envs"],
+    categories: &["hangar", "all"],
+    namespaced: true,
+    writable: true,
+    has_status: true,
+    columns: &[
+        column("Phase", Cell::Path("status.phase"), "The conditions in one word"),
+        column("Ready", Cell::Condition("Ready"), "Whether it was seen serving"),
+        column("Region", Cell::Path("status.bay.region"), "Where it is"),
+        column("URL", Cell::Path("status.url"), "Where it answers"),
+        wide("Template", Cell::Path("spec.templateRef.name"), "What it is made from"),
+        wide("Owner", Cell::Path("spec.owner"), "Whose it is"),
+        wide("Bay", Cell::Path("status.bay.name"), "The bay it is bound to"),
+        wide("App", Cell::Path("status.bay.app"), "Its app at Fly"),
+        wide("Machine", Cell::Path("status.bay.machine"), "Its machine at Fly"),
+        wide(
+            "Awake-By",
+            Cell::Path("status.sleep.signal"),
+            "What keeps it awake or put it to sleep",
+        ),
+        AGE,
+    ],
+    selectable: &["status.phase", "status.bay.region", "spec.templateRef.name", "spec.owner"],
+    about: "What a user gets: a name, an owner, a URL, their data",
+};
+
+static BAY: Info = Info {
+    kind: Kind::Bay,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "Bay",
+    plural: "bays",
+    singular: "bay",
+    short_names: &[],
+    categories: &["hangar"],
+    namespaced: true,
+    writable: false,
+    has_status: true,
+    columns: &[
+        column("Phase", Cell::Path("status.phase"), "In one word"),
+        column("Environment", Cell::Path("spec.environmentRef.name"), "What it is bound to"),
+        column("App", Cell::Path("spec.app"), "App at Fly"),
+        column("Machine", Cell::Path("status.machine.id"), "Machine at Fly"),
+        column("State", Cell::Path("status.machine.state"), "Its state, as last seen"),
+        wide("Volume", Cell::Path("status.volume.id"), "Volume at Fly"),
+        wide("Region", Cell::Path("status.region"), "Where it is"),
+        wide("Epoch", Cell::Path("status.epoch"), "Rises with every replaced machine"),
+        AGE,
+    ],
+    selectable: &["status.phase", "spec.app", "status.machine.id"],
+    about: "One provisioned place on Fly; made and removed by hangar",
+};
+
+static HOSTNAME: Info = Info {
+    kind: Kind::Hostname,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "Hostname",
+    plural: "hostnames",
+    singular: "hostname",
+    short_names: &[],
+    categories: &["hangar"],
+    namespaced: false,
+    writable: false,
+    has_status: false,
+    columns: &[
+        column("Namespace", Cell::Path("spec.namespace"), "Namespace of the holder"),
+        column("Environment", Cell::Path("spec.environment"), "The holder"),
+        column("Released", Cell::Path("status.releasedAt"), "When it was given up"),
+        AGE,
+    ],
+    selectable: &["spec.namespace", "spec.environment"],
+    about: "Which environment holds a label under the router's domain",
+};
+
+static NAMESPACE: Info = Info {
+    kind: Kind::Namespace,
+    group: "",
+    version: "v1",
+    kind_name: "Namespace",
+    plural: "namespaces",
+    singular: "namespace",
+    short_names: &["ns"],
+    categories: &[],
+    namespaced: false,
+    writable: true,
+    has_status: true,
+    columns: &[column("Status", Cell::Path("status.phase"), "Active or Terminating"), AGE],
+    selectable: &["status.phase"],
+    about: "A tenant",
+};
+
+static SECRET: Info = Info {
+    kind: Kind::Secret,
+    group: "",
+    version: "v1",
+    kind_name: "Secret",
+    plural: "secrets",
+    singular: "secret",
+    short_names: &[],
+    categories: &[],
+    namespaced: true,
+    writable: true,
+    has_status: false,
+    columns: &[
+        column("Type", Cell::Path("type"), "What it holds"),
+        column("Data", Cell::Count("data"), "How many values"),
+        AGE,
+    ],
+    selectable: &["type"],
+    about: "Values that nobody should read over a shoulder",
+};
+
+static EVENT: Info = Info {
+    kind: Kind::Event,
+    group: "",
+    version: "v1",
+    kind_name: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    categories: &[],
+    namespaced: true,
+    writable: true,
+    has_status: false,
+    columns: &[
+        column("Last Seen", Cell::Age("lastTimestamp"), "When it last happened"),
+        column("Type", Cell::Path("type"), "Normal or Warning"),
+        column("Reason", Cell::Path("reason"), "Why"),
+        column("Kind", Cell::Path("involvedObject.kind"), "What it happened to"),
+        column("Object", Cell::Path("involvedObject.name"), "Which one"),
+        wide("Count", Cell::Path("count"), "How often"),
+        column("Message", Cell::Path("message"), "What happened"),
+    ],
+    selectable: &[
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "reason",
+        "type",
+    ],
+    about: "Something that happened to an object",
+};
+
+impl Kind {
+    /// Every kind, in the order in which a directory of manifests is applied.
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Secret,
+        Self::Template,
+        Self::Environment,
+        Self::Bay,
+        Self::Hostname,
+        Self::Event,
+    ];
+
+    /// What is said of it.
+    #[must_use]
+    pub fn info(self) -> &'static Info {
+        match self {
+            Self::Template => &TEMPLATE,
+            Self::Environment => &ENVIRONMENT,
+            Self::Bay => &BAY,
+            Self::Hostname => &HOSTNAME,
+            Self::Namespace => &NAMESPACE,
+            Self::Secret => &SECRET,
+            Self::Event => &EVENT,
+        }
+    }
+
+    /// The kind of a path's resource.
+    #[must_use]
+    pub fn from_plural(plural: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.info().plural == plural)
+    }
+
+    /// The kind that a person means: plural, singular, short name or kind, in any case, with or without group.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        let word = word.to_ascii_lowercase();
+        let word = word.split('.').next().unwrap_or_default();
+        Self::ALL.into_iter().find(|kind| {
+            let info = kind.info();
+            info.plural == word || info.singular == word || info.short_names.contains(&word)
+        })
+    }
+
+    /// The kind of a manifest.
+    #[must_use]
+    pub fn from_manifest(api_version: &str, kind_name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| {
+            kind.info().kind_name == kind_name && kind.info().api_version() == api_version
+        })
+    }
+}
+
+impl Info {
+    /// `hangar.dev/v1alpha1`, or `v1`.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// `environments.hangar.dev`, as messages name the resource.
+    #[must_use]
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// The path of a list, or of one object.
+    #[must_use]
+    pub fn path(&self, namespace: Option<&str>, name: Option<&str>) -> String {
+        let mut path = if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        };
+        if let Some(namespace) = namespace.filter(|_| self.namespaced) {
+            path.push_str("/namespaces/");
+            path.push_str(namespace);
+        }
+        path.push('/');
+        path.push_str(self.plural);
+        if let Some(name) = name {
+            path.push('/');
+            path.push_str(name);
+        }
+        path
+    }
+}
+
+/// The value at a dotted path.
+#[must_use]
+pub fn at_path<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(object, |value, part| value.get(part))
+}
+
+impl Cell {
+    /// The cell's text, which is `<none>` where there is nothing.
+    #[must_use]
+    pub fn text(self, object: &Value, now: jiff::Timestamp) -> String {
+        let text = match self {
+            Self::Path(path) => at_path(object, path).and_then(plain),
+            Self::Age(path) => at_path(object, path)
+                .and_then(Value::as_str)
+                .and_then(|text| text.parse().ok())
+                .map(|since| age(since, now)),
+            Self::Condition(kind) => at_path(object, "status.conditions")
+                .and_then(Value::as_array)
+                .and_then(|list| list.iter().find(|it| it.get("type").is_some_and(|it| it == kind)))
+                .and_then(|it| it.get("status"))
+                .and_then(plain),
+            Self::Count(path) => Some(match at_path(object, path) {
+                Some(Value::Object(map)) => map.len().to_string(),
+                Some(Value::Array(list)) => list.len().to_string(),
+                Some(_) | None => "0".to_owned(),
+            }),
+        };
+        text.unwrap_or_else(|| "<none>".to_owned())
+    }
+}
+
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Null | Value::Object(_) => None,
+        Value::String(text) => (!text.is_empty()).then(|| text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(list) => {
+            let parts: Vec<_> = list.iter().filter_map(plain).collect();
+            (!parts.is_empty()).then(|| parts.join(","))
+        }
+    }
+}
+
+/// The time between two moments as Kubernetes shows it: `25s`, `2m`, `3h`, `4d`, two units while the first is small.
+#[must_use]
+pub fn age(since: jiff::Timestamp, now: jiff::Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(since.as_second()).max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=599 if seconds % 60 != 0 => format!("{minutes}m{}s", seconds % 60),
+        120..=10_799 => format!("{minutes}m"),
+        10_800..=28_799 if minutes % 60 != 0 => format!("{hours}h{}m", minutes % 60),
+        10_800..=172_799 => format!("{hours}h"),
+        172_800..=691_199 if hours % 24 != 0 => format!("{days}d{}h", hours % 24),
+        _ => format!("{days}d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_means_one_kind() {
+        for kind in Kind::ALL {
+            let info = kind.info();
+            assert_eq!(info.kind, kind);
+            for word in [info.plural, info.singular, info.kind_name].iter().chain(info.short_names)
+            {
+                assert_eq!(Kind::from_word(word), Some(kind), "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn ages_read_as_in_kubernetes() {
+        let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap();
+        for (seconds, text) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (150, "2m30s"),
+            (3_600, "60m"),
+            (4 * 3_600 + 60, "4h1m"),
+            (86_400, "24h"),
+            (3 * 86_400 + 3_600, "3d1h"),
+            (30 * 86_400, "30d"),
+        ] {
+            assert_eq!(age(at(0), at(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! LEAF. The kinds: their names, types, defaults and rules. Pure data; it must never do IO, read a clock or draw a number.
+//!
+//! [`kind`] is the registry: what a kind is called and how it is shown is said there once. Each kind's own types are in the
+//! file of its name. [`admit`] is the door through which every object comes in.
+
+pub mod admit;
+pub mod bay;
+pub mod condition;
+pub mod core;
+pub mod environment;
+pub mod hostname;
+pub mod kind;
+pub mod meta;
+pub mod name;
+pub mod quantity;
+pub mod selector;
+pub mod template;
+
+pub use jiff::Timestamp;
+
+/// Group of hangar's own kinds.
+pub const GROUP: &str = "hangar.dev";
+/// Their version.
+pub const VERSION: &str = "v1alpha1";
+/// Group and version, as `apiVersion` has it.
+pub const API_VERSION: &str = "hangar.dev/v1alpha1";
+/// Finalizer that keeps an environment until nothing of it is left at Fly.
+pub const FINALIZER: &str = "hangar.dev/bay";

@@ -1,0 +1,277 @@
+//! Template: what environments are made from. Types and the rules between its own fields; it must never look at an
+//! environment.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{
+    meta::resource,
+    quantity::{Bytes, Span},
+};
+
+resource! {
+    /// What environments are made from: image, size, volume, services, readiness, sleep and update rules.
+    Template {
+        /// The specification.
+        spec: TemplateSpec,
+    }
+}
+
+/// Specification of a template.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateSpec {
+    /// What runs, and on what.
+    pub machine: Machine,
+    /// A volume that outlives every machine. Fly allows one per machine. It can be neither added nor removed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
+    /// Ports that the router reaches; requests go to the first.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// Regions in order of preference, walked on capacity errors.
+    pub regions: Vec<String>,
+    /// The private network of each environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// How it is seen that an environment serves. By default a TCP connect to the first service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<Readiness>,
+    /// When an idle environment sleeps. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<Sleep>,
+    /// How a change reaches environments that exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
+}
+
+/// What runs, and on what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// Image; a digest is best, a tag is accepted with a warning.
+    pub image: String,
+    /// CPU and memory. By default one shared CPU with 256Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+    /// Replaces the image's command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Replaces the image's entrypoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// Environment variables; an environment's own come over these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Files written before the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+    /// When the program is started again. By default always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// How long the program may take to end before it is killed; at most 5m. By default 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<Span>,
+}
+
+/// CPU and memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Guest {
+    /// shared or performance.
+    #[serde(default)]
+    pub cpu_kind: CpuKind,
+    /// 1, 2, 4, 6 or 8; performance also 10, 12, 14, 16.
+    #[serde(default = "one")]
+    pub cpus: u32,
+    /// A multiple of 256Mi within what the CPUs allow.
+    #[serde(default = "default_memory")]
+    pub memory: Bytes,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self { cpu_kind: CpuKind::Shared, cpus: 1, memory: default_memory() }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::expect_used, reason = "a constant")]
+fn default_memory() -> Bytes {
+    Bytes::parse("256Mi").expect("a size")
+}
+
+/// Kind of CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum CpuKind {
+    /// Shared with others.
+    #[default]
+    Shared,
+    /// One's own.
+    Performance,
+}
+
+/// A file written before the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct File {
+    /// Absolute path in the machine.
+    pub path: String,
+    /// Its text.
+    pub content: String,
+    /// Permission bits in octal, such as "0644".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+/// When the program is started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart {
+    /// Always, OnFailure or No.
+    pub policy: RestartPolicy,
+    /// For OnFailure: how often within five minutes. By default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
+}
+
+/// When the program is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RestartPolicy {
+    /// After any end.
+    Always,
+    /// After an end with an error.
+    OnFailure,
+    /// Never.
+    No,
+}
+
+/// The volume of each environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    /// Absolute path in the machine.
+    pub mount_path: String,
+    /// Size; whole GiB, rounded up, at most 500Gi. It can grow and never shrink.
+    pub size: Bytes,
+    /// How long Fly keeps its daily snapshots: 1d to 60d. By default 5d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_retention: Option<Span>,
+}
+
+/// A port that the router reaches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    /// Name, unique in the template.
+    pub name: String,
+    /// Port that the program listens on.
+    pub internal_port: u16,
+    /// Port outside. By default 443.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// The private network of each environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// Always true: each environment has a network of its own.
+    pub isolated: bool,
+}
+
+/// How it is seen that an environment serves: exactly one of http, tcp and exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Readiness {
+    /// A GET that must be answered 2xx.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpReadiness>,
+    /// A connect that must succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpReadiness>,
+    /// A command that must exit with 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecReadiness>,
+    /// How long it may take from the start. By default 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+/// A GET that must be answered 2xx.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpReadiness {
+    /// Absolute path.
+    pub path: String,
+    /// Port that the program listens on.
+    pub port: u16,
+}
+
+/// A connect that must succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TcpReadiness {
+    /// Port that the program listens on.
+    pub port: u16,
+}
+
+/// A command that must exit with 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExecReadiness {
+    /// The command line.
+    pub command: Vec<String>,
+}
+
+/// When an idle environment sleeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sleep {
+    /// How long every signal must have been quiet; at least 5s.
+    pub after: Span,
+    /// Suspend keeps memory and needs at most 2Gi; Stop does not. By default Suspend where it is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<SleepMode>,
+    /// Who decides. By default Hangar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<SleepDecider>,
+}
+
+/// What sleeping is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SleepMode {
+    /// Memory is kept and waking takes a few hundred milliseconds.
+    Suspend,
+    /// The program ends and is started again.
+    Stop,
+}
+
+/// Who puts an environment to sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SleepDecider {
+    /// hangar, which can say why.
+    Hangar,
+    /// Fly Proxy's autostop, which cannot.
+    FlyProxy,
+}
+
+/// How a change reaches environments that exist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Update {
+    /// WhenAsleep waits for the next sleep; Rolling restarts at once.
+    pub strategy: UpdateStrategy,
+}
+
+/// When a change that restarts a machine is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpdateStrategy {
+    /// At the next sleep. An environment that never sleeps (operatingMode Running, or no sleep rule) is changed at once.
+    WhenAsleep,
+    /// At once.
+    Rolling,
+}

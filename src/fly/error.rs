@@ -5,11 +5,9 @@ use std::{fmt, time::Duration};
 
 use http::StatusCode;
 
-use crate::{
-    clock::Timestamp,
-    fly::{call::Call, said::Said},
-    retry::Retry,
-};
+use crate::clock::Timestamp;
+use crate::fly::{call::Call, said::Said};
+use crate::retry::Retry;
 
 /// A call that failed: which one, on what, why, and what Fly said.
 #[derive(Debug)]
@@ -251,13 +249,15 @@ impl Error {
     #[must_use]
     pub fn ambiguous(&self) -> bool {
         let failed = self.details.status.is_some_and(|status| status.is_server_error());
-        self.details.call.route.changes()
-            && match &self.reason {
-                Reason::DeadlineExceeded | Reason::Server | Reason::Decode { .. } => true,
-                Reason::Transport { ambiguous } => *ambiguous,
-                Reason::ManifestUnknown => failed,
-                _ => false,
-            }
+        let open = matches!(
+            self.reason,
+            Reason::DeadlineExceeded
+                | Reason::Server
+                | Reason::Decode { .. }
+                | Reason::Transport { ambiguous: true }
+        );
+        let open = open || failed && self.reason == Reason::ManifestUnknown;
+        open && self.details.call.route.changes()
     }
 
     /// Whether Fly says that what the path names does not exist. While waiting for `destroyed` this is success; anywhere

@@ -9,16 +9,14 @@ use ::http::{HeaderMap, StatusCode, header};
 use reqwest::{Client, Url};
 use serde::Serialize;
 
-use crate::{
-    clock::Clock,
-    fly::{
-        Error, Reason, Refusal,
-        call::{Call, Route},
-        decode::Answer,
-        limit::Limiter,
-        observer::{CallRecord, Observer},
-        token::Token,
-    },
+use crate::clock::Clock;
+use crate::fly::{
+    Error, Reason, Refusal,
+    call::{Call, Route},
+    decode::Answer,
+    limit::Limiter,
+    observer::{CallRecord, Observer},
+    token::Token,
 };
 
 /// Fly's public address of the API.
@@ -103,6 +101,8 @@ impl Http {
             .user_agent(config.user_agent)
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
+            // Closed by us before the other side does it under a request on its way.
+            .pool_idle_timeout(Duration::from_secs(30))
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             // A redirect would take the token elsewhere, and a repeated creation makes two.
@@ -126,7 +126,7 @@ impl Http {
             call: &call,
             begun,
             sent: None,
-            outcome: "cancelled",
+            outcome: "unsent",
             status: None,
             request_id: None,
         };
@@ -148,6 +148,7 @@ impl Http {
         let route = ask.route;
         self.limiter.take(route.name, ask.limited_by, route.rate).await;
         report.sent = Some(self.clock.monotonic());
+        report.outcome = "cancelled";
         let mut request = self.client.request(route.method.clone(), url).timeout(ask.timeout);
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body);

@@ -15,7 +15,8 @@ pub struct CallRecord<'a> {
     pub waited: Duration,
     /// How long it took after that.
     pub took: Duration,
-    /// `ok`, `cancelled` (the caller gave up; the effect is open), or [`crate::fly::Error::kind`].
+    /// `ok`, or [`crate::fly::Error::kind`]; `unsent` or `cancelled` when the caller gave up before or after the request
+    /// was on its way, which leaves the effect of the latter open.
     pub outcome: &'static str,
     /// HTTP status, if there was an answer.
     pub status: Option<StatusCode>,

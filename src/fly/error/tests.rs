@@ -33,28 +33,19 @@ const HOST: Reason = Reason::Capacity { scope: Scope::Host };
 const VOLUME: Reason = Reason::Capacity { scope: Scope::Volume };
 const GOVERNOR: Reason = Reason::Capacity { scope: Scope::Governor };
 
+/// The reason for each status and text, as JSON and plain.
+fn read_as(rows: &[(u16, &str, Reason)]) {
+    for (status, text, reason) in rows {
+        assert_eq!(plain(*status, "", text), *reason, "{status} {text}");
+        if !text.is_empty() {
+            assert_eq!(refused_start(*status, text), *reason, "{status} {text}, not JSON");
+        }
+    }
+}
+
 #[test]
-fn every_text_of_the_catalogue_has_its_reason() {
-    let rows: &[(u16, &str, Reason)] = &[
-        (400, "invalid_argument: … value must be inside range [1s, 1m0s]", Reason::BadRequest),
-        (400, "invalid stop_config.timeout, cannot exceed 5 minutes", Reason::BadRequest),
-        (
-            400,
-            "json: cannot unmarshal number into Go value of type main.stopRequest",
-            Reason::BadRequest,
-        ),
-        (400, "volume not found", Reason::VolumeNotFound),
-        (400, "authorization: request doesn't contain org_slug", Reason::BadRequest),
-        (401, "Authenticate: token validation error", Reason::Unauthenticated),
-        (403, "unauthorized", Reason::ForeignApp),
-        (403, "token may not", Reason::Forbidden),
-        (404, "app not found", Reason::AppNotFound),
-        (404, "machine not found", Reason::NotFound { what: Missing::Machine }),
-        (404, "", Reason::NotFound { what: Missing::Machine }),
-        (404, "lease not found", Reason::NotFound { what: Missing::Lease }),
-        (404, "404 page not found", Reason::NotFound { what: Missing::Unclear }),
-        (408, "deadline_exceeded: could not reach flyd", Reason::DeadlineExceeded),
-        (408, "", Reason::DeadlineExceeded),
+fn a_409_is_told_apart_by_its_text() {
+    read_as(&[
         (
             409,
             "already_exists: unique machine name violation, machine ID 3d8d1 already exists with name \"p\"",
@@ -80,10 +71,16 @@ fn every_text_of_the_catalogue_has_its_reason() {
         (409, "deploys to this host are temporarily disabled, try later", HOST),
         (409, "governor policy blocked start", GOVERNOR),
         (409, "aborted: machine update failed due to concurrent update", Reason::ConcurrentUpdate),
-        (412, "machine is replacing: concurrent update in progress", Reason::ConcurrentUpdate),
         (409, "current_version does not match the machine's version", Reason::VersionMismatch),
         (409, "", Reason::Conflict),
         (409, "something new", Reason::Conflict),
+    ]);
+}
+
+#[test]
+fn a_412_is_told_apart_by_its_text() {
+    read_as(&[
+        (412, "machine is replacing: concurrent update in progress", Reason::ConcurrentUpdate),
         (
             412,
             "failed_precondition: unable to start machine from current state: 'created'",
@@ -128,6 +125,12 @@ fn every_text_of_the_catalogue_has_its_reason() {
         (412, "min_secrets_version 7 is not here yet", Reason::SecretsBehind),
         (412, "machine_version is stale", Reason::VersionMismatch),
         (412, "something new", Reason::Precondition),
+    ]);
+}
+
+#[test]
+fn a_422_is_told_apart_by_its_text() {
+    read_as(&[
         (422, "Validation failed: Name has already been taken", Reason::NameTaken),
         (422, "uniqueness constraint violated", Reason::NameTaken),
         (
@@ -147,6 +150,31 @@ fn every_text_of_the_catalogue_has_its_reason() {
             Reason::PaymentNeeded,
         ),
         (422, "something new", Reason::BadRequest),
+    ]);
+}
+
+#[test]
+fn other_refusals_are_read_by_number_unless_the_text_says_more() {
+    read_as(&[
+        (400, "invalid_argument: … value must be inside range [1s, 1m0s]", Reason::BadRequest),
+        (400, "invalid stop_config.timeout, cannot exceed 5 minutes", Reason::BadRequest),
+        (
+            400,
+            "json: cannot unmarshal number into Go value of type main.stopRequest",
+            Reason::BadRequest,
+        ),
+        (400, "volume not found", Reason::VolumeNotFound),
+        (400, "authorization: request doesn't contain org_slug", Reason::BadRequest),
+        (401, "Authenticate: token validation error", Reason::Unauthenticated),
+        (403, "unauthorized", Reason::ForeignApp),
+        (403, "token may not", Reason::Forbidden),
+        (404, "app not found", Reason::AppNotFound),
+        (404, "machine not found", Reason::NotFound { what: Missing::Machine }),
+        (404, "", Reason::NotFound { what: Missing::Machine }),
+        (404, "lease not found", Reason::NotFound { what: Missing::Lease }),
+        (404, "404 page not found", Reason::NotFound { what: Missing::Unclear }),
+        (408, "deadline_exceeded: could not reach flyd", Reason::DeadlineExceeded),
+        (408, "", Reason::DeadlineExceeded),
         (429, "rate limit exceeded", Reason::RateLimited { after: None }),
         (400, "unknown: MANIFEST_UNKNOWN: manifest unknown", Reason::ManifestUnknown),
         (500, "unknown: MANIFEST_UNKNOWN: manifest unknown", Reason::ManifestUnknown),
@@ -156,13 +184,7 @@ fn every_text_of_the_catalogue_has_its_reason() {
         (503, "rate limit exceeded", Reason::Server),
         (302, "", Reason::Refused),
         (418, "", Reason::Refused),
-    ];
-    for (status, text, reason) in rows {
-        assert_eq!(plain(*status, "", text), *reason, "{status} {text}");
-        if !text.is_empty() {
-            assert_eq!(refused_start(*status, text), *reason, "{status} {text}, not JSON");
-        }
-    }
+    ]);
 }
 
 #[test]

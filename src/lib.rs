@@ -9,6 +9,7 @@ pub mod clock;
 pub mod fly;
 pub mod local;
 pub mod net;
+pub mod plan;
 pub mod retry;
 pub mod store;
 pub mod tasks;

@@ -161,6 +161,10 @@ pub struct MachineStatus {
     /// Version and start that were last seen passing the readiness check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<ReadySeen>,
+    /// When the readiness command was last run and failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub probed_at: Option<Timestamp>,
     /// The order last given: what an end of the program means depends on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,

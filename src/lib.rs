@@ -12,3 +12,4 @@ pub mod net;
 pub mod retry;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;

@@ -13,3 +13,4 @@ pub mod plan;
 pub mod retry;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;

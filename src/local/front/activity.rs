@@ -36,11 +36,6 @@ impl Activity {
         self.lock().get(id).map_or(0, |entry| entry.in_flight)
     }
 
-    /// Whether the machine has no request and had none since the last round.
-    pub(super) fn is_idle(&self, id: &str) -> bool {
-        self.lock().get(id).is_none_or(Use::is_idle)
-    }
-
     /// Keeps requests off an idle machine until the guard goes; `None` if it is not idle (any more).
     pub(super) fn retire(&self, id: &str) -> Option<Retiring> {
         let mut uses = self.lock();
@@ -112,12 +107,12 @@ mod tests {
         let activity = Activity::default();
         let busy = activity.enter("m");
         activity.next_round();
-        assert!(!activity.is_idle("m"));
+        assert!(activity.retire("m").is_none());
         drop(busy);
-        assert!(!activity.is_idle("m"));
+        assert!(activity.retire("m").is_none());
         activity.next_round();
-        assert!(activity.is_idle("m"));
         assert!(activity.lock().is_empty());
+        assert!(activity.retire("m").is_some());
     }
 
     #[test]

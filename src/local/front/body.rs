@@ -13,9 +13,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use crate::{local::front::activity::Busy, net, tasks};
+use crate::local::front::activity::Busy;
+use crate::net;
+use crate::tasks;
 
 /// Most bytes of a body that a replay carries: the limit of Fly's routing page, read as 1 MiB so that whatever works at
 /// Fly works here. Its page of error codes speaks of 10 MB; to rely on that would be a surprise after deployment.
@@ -52,6 +54,8 @@ struct State {
     revoked: bool,
     /// Who waits for the next chunk as the first reader.
     waiting: Option<Waker>,
+    /// Ends when the first reader goes.
+    reader_gone: Option<oneshot::Receiver<()>>,
     ended: watch::Sender<bool>,
 }
 
@@ -66,6 +70,7 @@ impl Tape {
             lost: None,
             revoked: false,
             waiting: None,
+            reader_gone: None,
             ended: sender,
         };
         Self { state: Arc::new(Mutex::new(state)), ended }
@@ -73,7 +78,9 @@ impl Tape {
 
     /// The body as it comes, once.
     pub(super) fn live(&self) -> Reader {
-        Reader::Live(self.clone())
+        let (reading, gone) = oneshot::channel();
+        lock(&self.state).reader_gone = Some(gone);
+        Reader::Live { tape: self.clone(), _reading: reading }
     }
 
     /// Takes the body away from the first reader, reads the rest of it and returns it whole.
@@ -112,13 +119,22 @@ impl Tape {
         let _ended = ended.wait_for(|ended| *ended).await;
     }
 
-    /// Reads and drops what the client still sends, for a while, in the background.
+    /// Reads and drops, for a while and in the background, what the client still sends when nobody else reads it any more.
+    /// Otherwise the connection would be cut under an answer that the client has yet to read.
     pub(super) fn linger(&self) {
-        if let Some(waker) = self.revoke() {
-            waker.wake();
-        }
-        let Some(mut source) = lock(&self.state).source.take() else { return };
+        let (tape, reader_gone) = {
+            let mut state = lock(&self.state);
+            if state.source.is_none() {
+                return;
+            }
+            (self.clone(), state.reader_gone.take().filter(|_| !state.revoked))
+        };
         tasks::detached(async move {
+            if let Some(gone) = reader_gone {
+                // It says nothing; it only goes.
+                let _gone = gone.await;
+            }
+            let Some(mut source) = lock(&tape.state).source.take() else { return };
             let drain = async {
                 let mut left = LINGER_BYTES;
                 while let Some(Ok(frame)) = source.frame().await {
@@ -198,7 +214,12 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 #[derive(Debug)]
 pub(super) enum Reader {
     /// The first: as the client sends it.
-    Live(Tape),
+    Live {
+        /// Where it comes from.
+        tape: Tape,
+        /// Tells the tape when this reader goes.
+        _reading: oneshot::Sender<()>,
+    },
     /// A later one.
     Whole(Bytes),
 }
@@ -212,7 +233,7 @@ impl Body for Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
-            Self::Live(tape) => {
+            Self::Live { tape, .. } => {
                 let mut state = lock(&tape.state);
                 if state.revoked {
                     return Poll::Ready(Some(Err(io::Error::other("the request is replayed"))));
@@ -230,14 +251,16 @@ impl Body for Reader {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Live(tape) => lock(&tape.state).source.as_ref().is_none_or(Body::is_end_stream),
+            Self::Live { tape, .. } => {
+                lock(&tape.state).source.as_ref().is_none_or(Body::is_end_stream)
+            }
             Self::Whole(whole) => whole.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Live(tape) => lock(&tape.state)
+            Self::Live { tape, .. } => lock(&tape.state)
                 .source
                 .as_ref()
                 .map_or_else(|| SizeHint::with_exact(0), Body::size_hint),

@@ -182,7 +182,7 @@ mod tests {
         let (a, b, c, d) = (at("a", "iad"), at("b", "ams"), at("c", "fra"), at("d", "fra"));
         assert_eq!(choose(&[a.clone(), b.clone(), c.clone(), d.clone()]), Choice::Dial(c));
         assert_eq!(choose(&[a.clone(), b.clone()]), Choice::Dial(b));
-        assert_eq!(choose(&[a.clone()]), Choice::Dial(a));
+        assert_eq!(choose(std::slice::from_ref(&a)), Choice::Dial(a));
         assert_eq!(choose(&[d]), Choice::Nothing);
     }
 }

@@ -8,10 +8,8 @@ use http::{
 };
 use http_body_util::{BodyExt, Full};
 
-use crate::{
-    local::front::{body::Lost, reach::Unreached, replay::Invalid},
-    net,
-};
+use crate::local::front::{body::Lost, reach::Unreached, replay::Invalid};
+use crate::net;
 
 /// Why a request has no answer from behind the front.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +19,7 @@ pub(super) enum Error {
     Refused(&'static str),
     /// The router cannot be reached, or broke off.
     #[error("the router did not answer")]
-    Router(#[source] hyper_util::client::legacy::Error),
+    Router(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A machine broke off before it answered.
     #[error("machine {id} broke off")]
     Machine {

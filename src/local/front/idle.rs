@@ -8,53 +8,67 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    local::{
-        fleet::{Fleet, Target},
-        front::activity::Activity,
-    },
-    tasks::Shutdown,
-};
+use futures::StreamExt;
 
-/// Runs a round every `interval` until shutdown.
+use crate::local::{
+    fleet::{Fleet, Target},
+    front::activity::Activity,
+};
+use crate::tasks::Shutdown;
+
+/// Machines put to sleep at the same time; each may take its whole stop timeout.
+const AT_ONCE: usize = 16;
+
+/// Runs a round every `interval` until shutdown, which it does not keep waiting for a machine's end.
 pub(super) async fn run(
     fleet: &dyn Fleet,
     activity: &Activity,
     interval: Duration,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let mut known = HashSet::new();
-    loop {
-        tokio::select! {
-            () = shutdown.wait() => return Ok(()),
-            () = tokio::time::sleep(interval) => {}
+    let rounds = async {
+        let mut known = HashSet::new();
+        loop {
+            tokio::time::sleep(interval).await;
+            known = round(fleet, activity, &known).await;
         }
-        known = round(fleet, activity, &known).await;
+    };
+    tokio::select! {
+        () = shutdown.wait() => Ok(()),
+        () = rounds => Ok(()),
     }
 }
 
-/// One round. Takes the machines that ran in the round before, so that nobody's fresh start is undone at once, and returns
-/// those that run now.
+/// One round. Takes only machines that ran in the round before, so that nobody's fresh start is undone at once, and
+/// returns those that run now.
 async fn round(fleet: &dyn Fleet, activity: &Activity, known: &HashSet<String>) -> HashSet<String> {
     let mut groups: BTreeMap<(String, String), Vec<Target>> = BTreeMap::new();
     for target in fleet.autostopped().into_iter().filter(runs) {
         groups.entry((target.app.clone(), target.region.clone())).or_default().push(target);
     }
-    let mut running = HashSet::new();
-    for ((app, region), targets) in groups {
-        running.extend(targets.iter().map(|target| target.id.clone()));
-        let awake = fleet.targets(&app).iter().filter(|it| it.region == region && runs(it)).count();
-        let idle = targets.iter().find(|target| {
-            known.contains(&target.id)
-                && awake > usize::try_from(target.min_machines_running).unwrap_or(usize::MAX)
-                && activity.is_idle(&target.id)
-        });
-        let Some(target) = idle else { continue };
-        // A request may have come since; then it is for the next round.
-        let Some(_retiring) = activity.retire(&target.id) else { continue };
-        tracing::info!(app, machine = target.id, how = ?target.autostop, "idle: put to sleep");
-        fleet.idle(&target.id, target.autostop).await;
-    }
+    let running = groups.values().flatten().map(|target| target.id.clone()).collect();
+    let idle: Vec<_> = groups
+        .into_iter()
+        .filter_map(|((app, region), targets)| {
+            let in_region = |target: &&Target| target.region == region && runs(target);
+            let awake = fleet.targets(&app).iter().filter(in_region).count();
+            targets.into_iter().find_map(|target| {
+                let spare =
+                    awake > usize::try_from(target.min_machines_running).unwrap_or(usize::MAX);
+                // From here on requests wait, so none meets a machine on its way down.
+                let retiring = (spare && known.contains(&target.id))
+                    .then(|| activity.retire(&target.id))
+                    .flatten()?;
+                Some((target, retiring))
+            })
+        })
+        .collect();
+    futures::stream::iter(idle)
+        .for_each_concurrent(AT_ONCE, |(target, _retiring)| async move {
+            tracing::info!(app = target.app, machine = target.id, "idle: put to sleep");
+            fleet.idle(&target.id, target.autostop).await;
+        })
+        .await;
     activity.next_round();
     running
 }

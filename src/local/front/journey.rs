@@ -9,25 +9,30 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body_util::{BodyExt, Limited};
-use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
+use hyper::{
+    body::{Body as _, Incoming},
+    client::conn::http1,
+    upgrade::OnUpgrade,
+};
 use hyper_util::rt::TokioIo;
 
-use crate::{
-    local::{
-        fleet::Target,
-        front::{
-            FIRST_BYTE, Front, HOPS_MAX,
-            activity::Busy,
-            body::{Lost, Reader, Tape, held},
-            choice::Wanted,
-            error::Error,
-            headers::{self, Entry},
-            reach::{self, Reached, Unreached, reach},
-            replay::{self, Fallback, Instance, Invalid, Replay},
-        },
+use crate::local::{
+    driver::Stream,
+    fleet::Target,
+    front::{
+        FIRST_BYTE, Front, HOPS_MAX,
+        activity::Busy,
+        body::{Reader, Tape, held},
+        choice::Wanted,
+        error::Error,
+        headers::{self, Entry},
+        link::{self, Link},
+        reach::{self, Reached, Unreached, reach},
+        replay::{self, Fallback, Instance, Invalid, Replay},
     },
-    net, tasks,
 };
+use crate::net;
+use crate::tasks;
 
 const REPLAY_JSON: &str = "application/vnd.fly.replay+json";
 /// Most bytes of a replay's JSON body; far more than its fields can need.
@@ -72,9 +77,7 @@ pub(super) async fn run(
 ) -> Result<Response<net::Body>, Error> {
     let mut journey = Journey::start(front, request, peer, request_id)?;
     let answered = journey.travel().await;
-    if matches!(answered, Err(Error::Body(Lost::TooLarge))) {
-        journey.tape.linger();
-    }
+    journey.tape.linger();
     journey.arrive(answered?)
 }
 
@@ -237,42 +240,64 @@ impl<'a> Journey<'a> {
     }
 
     async fn ask_router(&self, body: Reader) -> Result<Answer, Error> {
-        let uri = Uri::builder()
-            .scheme("http")
-            .authority(self.front.config.upstream.to_string())
-            .path_and_query(self.head.path.clone())
-            .build()
-            .map_err(|_| Error::Refused("the target has no path"))?;
-        let request = self.head.request(uri, body);
-        let response = tokio::select! {
-            response = self.front.router.request(request) => response.map_err(Error::Router)?,
-            () = self.silence() => return Err(Error::Silent),
+        let router = self.front.config.upstream;
+        let response = if body.is_end_stream() {
+            let uri = Uri::builder()
+                .scheme("http")
+                .authority(router.to_string())
+                .path_and_query(self.head.path.clone())
+                .build()
+                .map_err(|_| Error::Refused("the target has no path"))?;
+            let sent = self.front.router.request(self.head.request(uri, body));
+            self.in_time(sent).await?.map_err(|error| Error::Router(error.into()))?
+        } else {
+            // Not a kept connection: a router that answers without reading the body closes it, but after the answer, and
+            // the next request on it would be lost.
+            let stream =
+                link::connect(router).await.map_err(|error| Error::Router(error.into()))?;
+            self.ask(stream, body).await?.map_err(|error| Error::Router(error.into()))?
         };
         Ok(Answer { place: Place::Router, response, busy: None })
     }
 
     async fn ask_machine(&self, reached: Reached, body: Reader) -> Result<Answer, Error> {
         let Reached { target, stream, busy, missed: _ } = reached;
-        let broke_off = |source| Error::Machine { id: target.id.clone(), source };
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
-        tasks::detached(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a machine's connection ended early");
-            }
-        });
-        let request = self.head.request(Uri::from(self.head.path.clone()), body);
-        let response = tokio::select! {
-            response = sender.send_request(request) => response.map_err(broke_off)?,
-            () = self.silence() => return Err(Error::Silent),
-        };
+        let response = self
+            .ask(Link::new(stream), body)
+            .await?
+            .map_err(|source| Error::Machine { id: target.id.clone(), source })?;
         Ok(Answer { place: Place::Machine(target), response, busy: Some(busy) })
     }
 
-    /// Returns when an answer is overdue. An upload takes as long as it takes.
-    async fn silence(&self) {
-        self.tape.ended().await;
-        tokio::time::sleep(FIRST_BYTE).await;
+    /// Sends the request on a connection of its own.
+    async fn ask(
+        &self,
+        stream: Link<impl Stream + 'static>,
+        body: Reader,
+    ) -> Result<hyper::Result<Response<Incoming>>, Error> {
+        let (mut sender, connection) = match http1::handshake(TokioIo::new(stream)).await {
+            Ok(made) => made,
+            Err(error) => return Ok(Err(error)),
+        };
+        tasks::detached(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection behind the front ended early");
+            }
+        });
+        let request = self.head.request(Uri::from(self.head.path.clone()), body);
+        self.in_time(sender.send_request(request)).await
+    }
+
+    /// Waits for an answer no longer than it may take. An upload takes as long as it takes.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
+        let overdue = async {
+            self.tape.ended().await;
+            tokio::time::sleep(FIRST_BYTE).await;
+        };
+        tokio::select! {
+            answer = answer => Ok(answer),
+            () = overdue => Err(Error::Silent),
+        }
     }
 
     /// Hands the answer to the client.

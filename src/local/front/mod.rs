@@ -11,6 +11,7 @@ mod error;
 mod headers;
 mod idle;
 mod journey;
+mod link;
 mod reach;
 pub mod replay;
 mod request_id;
@@ -20,12 +21,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::net::TcpListener;
 
-use crate::{clock::Clock, local::fleet::Fleet, net, tasks::Shutdown};
+use crate::clock::Clock;
+use crate::local::fleet::Fleet;
+use crate::net;
+use crate::tasks::Shutdown;
 
 use activity::Activity;
 
@@ -33,8 +37,6 @@ use activity::Activity;
 const HOPS_MAX: u32 = 10;
 /// Time from the end of a request to the head of its answer.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
-/// Time for a connection to the router; it runs on this computer.
-const ROUTER_CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections to the router are closed before its own timeout for the next head closes them under a request.
 const ROUTER_IDLE: Duration = Duration::from_secs(5);
 
@@ -75,7 +77,8 @@ struct Front {
     fleet: Arc<dyn Fleet>,
     clock: Arc<dyn Clock>,
     activity: Activity,
-    router: Client<HttpConnector, body::Reader>,
+    /// Kept connections, for requests without a body.
+    router: Client<link::ToRouter, body::Reader>,
     shutdown: Shutdown,
 }
 
@@ -90,16 +93,13 @@ pub async fn serve(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(ROUTER_CONNECT));
     let router = Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(ROUTER_IDLE)
         // A request without a host stays one: the router must see what the client sent.
         .set_host(false)
-        .build(connector);
+        .build(link::ToRouter(config.upstream));
     let front = Arc::new(Front {
         port: listener.local_addr()?.port(),
         config,

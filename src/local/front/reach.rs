@@ -11,6 +11,7 @@ use crate::local::{
         replay::Instance,
     },
 };
+use crate::retry;
 
 /// How long to try when the replay does not say.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,6 +76,12 @@ struct Story {
     refused: bool,
 }
 
+impl Story {
+    fn of(error: &dyn std::error::Error, refused: bool) -> Self {
+        Self { last: Some(retry::chain(error)), refused }
+    }
+}
+
 /// Looks for a machine until it has a connection or `limit` is over.
 pub(super) async fn reach(
     fleet: &dyn Fleet,
@@ -109,7 +116,7 @@ async fn attempts(
                 match fleet.wake(&target.id).await {
                     Ok(()) if busy.is_some() => continue,
                     Ok(()) => {}
-                    Err(error) => *story = Story { last: Some(error.to_string()), refused: false },
+                    Err(error) => *story = Story::of(&error, false),
                 }
             }
             Choice::Dial(target) => {
@@ -119,9 +126,7 @@ async fn attempts(
                             let missed = missed(wanted, &target);
                             return Ok(Reached { target, stream, busy, missed });
                         }
-                        Err(error) => {
-                            *story = Story { last: Some(error.to_string()), refused: true };
-                        }
+                        Err(error) => *story = Story::of(&error, true),
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The front as clients, routers and machines meet it, over real sockets.
 
 mod bench;
+mod rounds;
 mod streams;
 
 use std::time::Duration;
@@ -104,6 +105,38 @@ async fn a_body_under_the_limit_is_replayed_byte_for_byte() {
         let told = bench.ask("POST", "/echo", &[TO_M1], body.clone()).await;
         assert_eq!(told.headers["x-machine"], "m1");
         assert!(told.body == body, "{length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_uploads_at_once_stay_apart() {
+    let bench = Bench::start().await;
+    let uploads = (0..64).map(|number| {
+        let bench = &bench;
+        async move {
+            let body = bytes(20_000 + number * 1_000);
+            let order = if number % 2 == 0 { "app=web;instance=m1" } else { "app=db" };
+            let told = bench.ask("POST", "/echo", &[("x-order", order)], body.clone()).await;
+            assert_eq!(told.status, 200, "{number} {}", told.text());
+            assert_eq!(told.headers["x-machine"], if number % 2 == 0 { "m1" } else { "d1" });
+            assert!(told.body == body, "{number}");
+        }
+    });
+    futures::future::join_all(uploads).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_arrives_although_nobody_reads_the_upload() {
+    let bench = Bench::start().await;
+    for length in [10, 100_000, 1_000_000, 8_000_000] {
+        for headers in [&[][..], &[TO_M1]] {
+            let told = bench.ask("POST", "/deaf", headers, bytes(length)).await;
+            if length > 1_024 * 1_024 && !headers.is_empty() {
+                assert_eq!(told.status, StatusCode::PAYLOAD_TOO_LARGE);
+            } else {
+                assert_eq!(told.text(), "unread", "{length} {headers:?}");
+            }
+        }
     }
 }
 
@@ -249,7 +282,11 @@ async fn a_machine_gets_its_own_replay_back_when_it_fails() {
 #[tokio::test]
 async fn a_request_that_cannot_be_passed_on_is_refused() {
     let bench = Bench::start().await;
-    let told = streams::raw(&bench, "CONNECT a.example.com:443 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let told = streams::raw(
+        &bench,
+        "CONNECT a.example.com:443 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    )
+    .await;
     assert!(told.starts_with("HTTP/1.1 400 "), "{told}");
     let told = streams::raw(
         &bench,

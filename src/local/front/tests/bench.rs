@@ -21,17 +21,15 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::{
-    clock::System,
-    fly::wire::Autostop,
-    local::{
-        driver::{self, Stream},
-        fleet::{Fleet, Target, WakeError},
-        front::{Config, serve},
-    },
-    net,
-    tasks::{self, Trigger},
+use crate::clock::System;
+use crate::fly::wire::Autostop;
+use crate::local::{
+    driver::{self, Stream},
+    fleet::{Fleet, Target, WakeError},
+    front::{Config, serve},
 };
+use crate::net;
+use crate::tasks::{self, Trigger};
 
 /// A machine of the fleet.
 #[derive(Debug)]
@@ -297,6 +295,7 @@ async fn machine(id: &'static str, request: Request<Incoming>) -> Response<net::
     match parts.uri.path() {
         "/order" => response.header("fly-replay", &headers["x-second"]).body(full("")).unwrap(),
         "/none" => response.status(204).body(full("")).unwrap(),
+        "/deaf" => response.body(full("unread")).unwrap(),
         "/old" => response.status(304).header("etag", "\"1\"").body(full("")).unwrap(),
         "/echo" => response.body(full(body.collect().await.unwrap().to_bytes())).unwrap(),
         path => {

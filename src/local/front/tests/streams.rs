@@ -14,7 +14,8 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use super::{Bench, TO_M1, bytes};
-use crate::{fly::wire::Autostop, tasks};
+use crate::fly::wire::Autostop;
+use crate::tasks;
 
 /// Sends bytes as they are and reads until the front closes.
 pub(super) async fn raw(bench: &Bench, request: &str) -> String {

@@ -10,6 +10,7 @@ pub mod fly;
 pub mod local;
 pub mod net;
 pub mod plan;
+pub mod reconcile;
 pub mod retry;
 pub mod store;
 pub mod tasks;

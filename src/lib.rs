@@ -9,5 +9,6 @@ pub mod fly;
 pub mod local;
 pub mod net;
 pub mod retry;
+pub mod sample;
 pub mod store;
 pub mod tasks;

@@ -8,15 +8,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use crate::{
-    net::Body,
-    sample::{
-        fence,
-        page::{self, View},
-        place::Place,
-        visits::Visits,
-        websocket,
-    },
+use crate::net::Body;
+use crate::sample::{
+    fence,
+    page::{self, View},
+    place::Place,
+    visits::Visits,
+    websocket,
 };
 
 /// The longest that `/slow` takes.
@@ -31,7 +29,8 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(place: Place, visits: Visits, never_ready: bool) -> Self {
+    pub(super) fn new(place: Place, never_ready: bool) -> Self {
+        let visits = Visits::in_directory(&place.volume);
         Self { place, visits, never_ready }
     }
 

@@ -36,11 +36,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{
-    net,
-    sample::{answer::App, place::Place, visits::Visits},
-    tasks::{self, Shutdown},
-};
+use crate::net;
+use crate::sample::{answer::App, place::Place};
+use crate::tasks::{self, Shutdown};
 
 /// How long requests under way may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -106,24 +104,15 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         }
         let listener = net::bind(options.address).await?;
         say(&format!("the sample app listens on {}", listener.local_addr()?));
-        serve(listener, options, shutdown).await?;
+        let app = App::new(Place::from_env(std::env::vars()), options.never_ready);
+        serve(listener, app, shutdown).await?;
         say("the sample app ends");
         Ok(())
     })
 }
 
-/// Serves on a listener until shutdown.
-///
-/// # Errors
-/// None at present.
-pub async fn serve(
-    listener: TcpListener,
-    options: Options,
-    shutdown: Shutdown,
-) -> anyhow::Result<()> {
-    let place = Place::from_env(std::env::vars());
-    let visits = Visits::in_directory(&place.volume);
-    let app = Arc::new(App::new(place, visits, options.never_ready));
+async fn serve(listener: TcpListener, app: App, shutdown: Shutdown) -> anyhow::Result<()> {
+    let app = Arc::new(app);
     let handle = move |request, _peer| {
         let app = Arc::clone(&app);
         async move { app.answer(request).await }
@@ -138,26 +127,4 @@ fn say(line: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(env: &[(&str, &str)]) -> anyhow::Result<Options> {
-        Options::read(|name| {
-            env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        })
-    }
-
-    #[test]
-    fn it_listens_on_all_addresses_on_fly_and_on_loopback_elsewhere() {
-        let address = |env| options(env).unwrap().address.to_string();
-        assert_eq!(address(&[]), "127.0.0.1:8080");
-        assert_eq!(address(&[("FLY_APP_NAME", "a"), ("PORT", "80")]), "[::]:80");
-        assert_eq!(address(&[("FLY_APP_NAME", "a"), ("HANGAR_ROOT", "/x")]), "127.0.0.1:8080");
-    }
-
-    #[test]
-    fn a_port_that_is_none_is_named() {
-        let error = options(&[("PORT", "http")]).unwrap_err();
-        assert_eq!(error.to_string(), "PORT=http is not a port");
-    }
-}
+mod tests;

@@ -10,7 +10,8 @@ use tokio_tungstenite::{
     tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
 };
 
-use crate::{net::Body, tasks};
+use crate::net::Body;
+use crate::tasks;
 
 /// Accepts the upgrade, or returns nothing when the request asks for none.
 pub(super) fn accept(request: Request<Incoming>) -> Option<Response<Body>> {

@@ -160,7 +160,9 @@ impl Directory {
         let mut allowed = vec![root.canonicalize()?];
         if let Some((host, guest)) = &spec.volume {
             let (parent, name) = descend(&allowed, guest)?;
-            let host = host.canonicalize()?;
+            let host = host.canonicalize().map_err(|error| {
+                io::Error::new(error.kind(), format!("volume {}: {error}", host.display()))
+            })?;
             symlink(&host, parent.join(name))?;
             allowed.push(host);
         }

@@ -17,25 +17,24 @@ use tokio::{
     process::Command,
 };
 
-use crate::{
-    local::{
-        driver::{
-            Driver, Error, Executed, Image, Isolation, LogLine, Process as Listed, Spec, Status,
-            Stream,
-        },
-        process::{
-            control::{self, Boot, Reply, Request},
-            directory::Directory,
-            images, output, procfs,
-        },
-    },
-    tasks,
+use crate::local::driver::{
+    Driver, Error, Executed, Image, Isolation, LogLine, Process as Listed, Spec, Status, Stream,
 };
+use crate::local::process::{
+    control::{self, Boot, Reply, Request},
+    directory::Directory,
+    images, output, procfs,
+};
+use crate::tasks;
 
 /// Time for a shim to say that the program runs: leftovers of an earlier one may have to die first.
 const START_MAX: Duration = Duration::from_secs(30);
 /// Time for a shim to do what is done at once.
 const REPLY_MAX: Duration = Duration::from_secs(15);
+/// Time for a stop whose timeout is the machine's own: far more than anybody waits.
+const STOP_MAX: Duration = Duration::from_hours(24);
+/// Time for a shim to obey a removal; then it goes by force.
+const REMOVE_MAX: Duration = Duration::from_secs(5);
 /// Time for a host port to accept.
 const DIAL_MAX: Duration = Duration::from_secs(5);
 /// How long one question for a change may stay open.
@@ -164,15 +163,18 @@ impl Process {
         signal: Option<&str>,
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
+        // Without a timeout the shim knows better how long it takes; patience ends in any case.
+        let patience = timeout.map_or(STOP_MAX, |timeout| timeout + REPLY_MAX);
+        let timeout_ms = timeout.map(milliseconds);
+        let request = Request::Stop { signal: signal.map(str::to_owned), timeout_ms };
+        self.end(id, &request, patience).await
+    }
+
+    /// Asks the shim for a stop, and waits until it is gone.
+    async fn end(&self, id: &str, request: &Request, patience: Duration) -> Result<(), Error> {
         let directory = self.directory(id, "stop")?;
-        let request = Request::Stop {
-            signal: signal.map(str::to_owned),
-            timeout_ms: timeout.map(milliseconds),
-        };
-        // Without a timeout the shim knows better how long it takes; its patience ends in any case.
-        let patience = timeout.map_or(Duration::from_hours(1), |timeout| timeout + REPLY_MAX);
-        match self.ask(id, "stop", &request, patience).await {
-            // The end of the connection: nobody listens any more.
+        match self.ask(id, "stop", request, patience).await {
+            // Either nobody listened, or the connection ended with the shim.
             Err(Error::NotRunning { .. }) | Ok(_) => {}
             Err(error) => return Err(error),
         }
@@ -248,17 +250,25 @@ impl Process {
     async fn remove(&self, id: &str) -> Result<(), Error> {
         let directory = self.directory(id, "remove")?;
         let failed = failed(id, "remove");
-        if directory.shim().is_some()
-            && let Err(error) = self.stop(id, Some("SIGKILL"), Some(Duration::ZERO)).await
-        {
-            tracing::warn!(machine = id, %error, "the shim does not obey and is killed");
+        if directory.shim().is_some() {
+            let request = Request::Stop { signal: Some("SIGKILL".to_owned()), timeout_ms: Some(0) };
+            if let Err(error) = self.end(id, &request, REMOVE_MAX).await {
+                tracing::warn!(machine = id, %error, "the shim does not obey and is killed");
+            }
         }
         if let Some(shim) = directory.shim() {
+            // Its family while it is one: orphans would have to be known by their environment.
+            procfs::kill({
+                let pid = shim.pid;
+                move |all| procfs::below(all, pid)
+            })
+            .await
+            .map_err(failed)?;
             procfs::send(&shim, Signal::KILL).map_err(failed)?;
             gone(&directory).await.map_err(failed)?;
         }
         let marker = directory.marker();
-        procfs::kill(|all| procfs::marked(all, &marker)).await.map_err(failed)?;
+        procfs::kill(move |all| procfs::marked(all, &marker)).await.map_err(failed)?;
         blocking(move || directory.remove()).await.map_err(failed)
     }
 }

@@ -17,18 +17,14 @@ use tokio::{
     process::{ChildStderr, ChildStdin, ChildStdout},
 };
 
-use crate::{
-    local::{
-        driver::Spec,
-        process::{
-            control::Reply,
-            directory::{Directory, Ports},
-            procfs,
-            reaper::{End, Reaper},
-        },
-    },
-    tasks,
+use crate::local::driver::Spec;
+use crate::local::process::{
+    control::Reply,
+    directory::{Directory, Ports},
+    procfs,
+    reaper::{End, Reaper},
 };
+use crate::tasks;
 
 /// Bytes kept of each output stream of a command; the rest is read and dropped.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
@@ -133,7 +129,7 @@ impl Started {
     pub(super) async fn finish(self, timeout: Duration) -> Reply {
         let pid = self.pid;
         let Ok(reply) = tokio::time::timeout(timeout, self.end()).await else {
-            let family = |all: &[procfs::Stat]| {
+            let family = move |all: &[procfs::Stat]| {
                 let mut family = procfs::below(all, pid);
                 family.extend(all.iter().filter(|it| it.pid == pid || it.group == pid).cloned());
                 family

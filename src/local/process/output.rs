@@ -10,7 +10,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::{clock::Clock, local::driver::LogLine};
+use crate::clock::Clock;
+use crate::local::driver::LogLine;
 
 /// Size at which the current file becomes the old one. Two of them are what a machine may take of the disk.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;

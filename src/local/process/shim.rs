@@ -18,24 +18,20 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use crate::{
-    clock::System,
-    local::{
-        driver::{Spec, Status},
-        process::{
-            control::{self, Boot, Reply, Request},
-            directory::Directory,
-            exec::Surroundings,
-            output::Output,
-            procfs,
-            reaper::Reaper,
-            restart::Policy,
-            signal as names,
-            supervisor::{Order, Supervision, Supervisor},
-        },
-    },
-    tasks,
+use crate::clock::System;
+use crate::local::driver::{Spec, Status};
+use crate::local::process::{
+    control::{self, Boot, Reply, Request},
+    directory::Directory,
+    exec::Surroundings,
+    output::Output,
+    procfs,
+    reaper::Reaper,
+    restart::Policy,
+    signal as names,
+    supervisor::{Order, Supervision, Supervisor},
 };
+use crate::tasks;
 
 /// How long a shim that is about to end may still hold the machine.
 const CLAIM_MAX: Duration = Duration::from_secs(5);
@@ -54,6 +50,8 @@ pub fn machine_shim(directory: &Path) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot adopt orphans")?;
+    // Standard error is `shim.log`. If the program has set up its own tracing, that will do.
+    let _set_up = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).try_init();
     let mut text = Vec::new();
     io::stdin().lock().read_to_end(&mut text).context("cannot read what to run")?;
     let boot: Boot = serde_json::from_slice(&text).context("cannot read what to run")?;
@@ -106,7 +104,7 @@ async fn start(directory: &Directory, spec: Spec) -> io::Result<Shim> {
     let claim = claim(directory).await?;
     // Of a shim that was killed.
     let marker = directory.marker();
-    procfs::kill(|all| procfs::marked(all, &marker)).await?;
+    procfs::kill(move |all| procfs::marked(all, &marker)).await?;
     directory.lay_out(&spec)?;
     let ports = directory.choose_ports(&spec.ports)?;
     let clock = System::shared();

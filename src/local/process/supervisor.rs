@@ -6,22 +6,18 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{
-    clock::Clock,
-    local::{
-        driver::{Exit, Status},
-        process::{
-            control::Reply,
-            directory::Directory,
-            exec::{Started, Surroundings, pipes},
-            output::Output,
-            procfs,
-            reaper::{End, Ended, Reaper},
-            restart::Policy,
-        },
-    },
-    tasks,
+use crate::clock::Clock;
+use crate::local::driver::{Exit, Status};
+use crate::local::process::{
+    control::Reply,
+    directory::Directory,
+    exec::{Started, Surroundings, pipes},
+    output::Output,
+    procfs,
+    reaper::{End, Ended, Reaper},
+    restart::Policy,
 };
+use crate::tasks;
 
 /// How long output may arrive after the last process is gone. It is in the pipe already, so this is never used up.
 const OUTPUT_AFTER_END: Duration = Duration::from_secs(1);
@@ -271,7 +267,7 @@ impl Supervisor {
 
     async fn kill(&self) {
         let me = std::process::id();
-        if let Err(error) = procfs::kill(|all| procfs::below(all, me)).await {
+        if let Err(error) = procfs::kill(move |all| procfs::below(all, me)).await {
             tracing::error!(%error, "processes of the machine are left");
         }
     }

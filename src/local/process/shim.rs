@@ -83,7 +83,10 @@ async fn live(directory: &Directory, spec: Spec) -> anyhow::Result<()> {
             },
             Some(()) = terminated.recv() => {
                 let stop = Order::Stop { signal: desk.stop_signal, timeout: desk.stop_timeout };
-                desk.orders.send(stop).await?;
+                // Never awaited here: the orders are taken by `life`, which stands still meanwhile.
+                if let Err(error) = desk.orders.try_send(stop) {
+                    tracing::warn!(%error, "too busy to stop");
+                }
             }
         }
     }

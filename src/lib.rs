@@ -12,6 +12,7 @@ pub mod net;
 pub mod plan;
 pub mod reconcile;
 pub mod retry;
+pub mod sample;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

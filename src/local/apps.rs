@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::fly::wire;
 use crate::local::{
-    Backend, call::AppCall, disk, lifecycle::Who, machine::Event, refusal::Refusal, respond::Reply, state::App,
-    state::Key,
+    Backend, call::AppCall, disk, lifecycle::Who, machine::Event, refusal::Refusal, respond::Reply,
+    state::App, state::Key,
 };
 use crate::tasks;
 

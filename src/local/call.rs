@@ -225,13 +225,10 @@ pub(super) fn parse(request: &Request) -> Parsed {
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     let query = &request.query;
     match (request.method, path.as_slice()) {
-        ("GET", ["v1", "apps"]) => {
-            ("/v1/apps", Ok(Call::ListApps { org: query.text("org_slug") }))
+        ("GET", ["v1", "apps"]) => ("/v1/apps", Ok(Call::ListApps { org: query.text("org_slug") })),
+        ("POST", ["v1", "apps"]) => {
+            ("/v1/apps", body::read(&request.body, "createAppRequest", false).map(Call::CreateApp))
         }
-        ("POST", ["v1", "apps"]) => (
-            "/v1/apps",
-            body::read(&request.body, "createAppRequest", false).map(Call::CreateApp),
-        ),
         ("GET", ["v1", "orgs", org, "machines"]) => (
             "/v1/orgs/{org}/machines",
             page(query).map(|page| Call::OrgMachines { org: (*org).to_owned(), page }),
@@ -290,10 +287,9 @@ fn in_app(request: &Request, rest: &[&str]) -> (&'static str, Result<AppCall, Re
             "/v1/apps/{app}/ip_assignments",
             body::read(sent, "assignIPRequest", false).map(AppCall::AssignIp),
         ),
-        ("DELETE", ["ip_assignments", ip]) => (
-            "/v1/apps/{app}/ip_assignments/{ip}",
-            Ok(AppCall::ReleaseIp { ip: (*ip).to_owned() }),
-        ),
+        ("DELETE", ["ip_assignments", ip]) => {
+            ("/v1/apps/{app}/ip_assignments/{ip}", Ok(AppCall::ReleaseIp { ip: (*ip).to_owned() }))
+        }
         ("GET", ["network_policies"]) => {
             ("/v1/apps/{app}/network_policies", Ok(AppCall::ListPolicies))
         }
@@ -322,8 +318,7 @@ fn secrets(request: &Request, rest: &[&str]) -> (&'static str, Result<AppCall, R
         ),
         ("POST", ["secrets"]) => (
             "/v1/apps/{app}/secrets",
-            body::read(&request.body, "appSecretsUpdateRequest", false)
-                .map(AppCall::UpdateSecrets),
+            body::read(&request.body, "appSecretsUpdateRequest", false).map(AppCall::UpdateSecrets),
         ),
         ("GET", ["secrets", name]) => (
             "/v1/apps/{app}/secrets/{name}",
@@ -332,8 +327,9 @@ fn secrets(request: &Request, rest: &[&str]) -> (&'static str, Result<AppCall, R
         ),
         ("POST", ["secrets", name]) => (
             "/v1/apps/{app}/secrets/{name}",
-            body::read(&request.body, "setAppSecretRequest", false)
-                .map(|it: OneValue| AppCall::SetSecret { name: (*name).to_owned(), value: it.value }),
+            body::read(&request.body, "setAppSecretRequest", false).map(|it: OneValue| {
+                AppCall::SetSecret { name: (*name).to_owned(), value: it.value }
+            }),
         ),
         ("DELETE", ["secrets", name]) => (
             "/v1/apps/{app}/secrets/{name}",
@@ -436,14 +432,12 @@ fn metadata(request: &Request, rest: &[&str]) -> (&'static str, Result<MachineCa
     const ONE: &str = "/v1/apps/{app}/machines/{id}/metadata/{key}";
     match (request.method, rest) {
         ("GET", [_]) => (ALL, Ok(MachineCall::Metadata)),
-        ("PUT", [_]) => (
-            ALL,
-            body::read(sent, "updateMetadataRequest", false).map(MachineCall::PutMetadata),
-        ),
-        ("PATCH", [_]) => (
-            ALL,
-            body::read(sent, "updateMetadataRequest", false).map(MachineCall::PatchMetadata),
-        ),
+        ("PUT", [_]) => {
+            (ALL, body::read(sent, "updateMetadataRequest", false).map(MachineCall::PutMetadata))
+        }
+        ("PATCH", [_]) => {
+            (ALL, body::read(sent, "updateMetadataRequest", false).map(MachineCall::PatchMetadata))
+        }
         ("GET", [_, key]) => (ONE, Ok(MachineCall::MetadataValue { key: (*key).to_owned() })),
         ("DELETE", [_, key]) => (ONE, Ok(MachineCall::DeleteMetadata { key: (*key).to_owned() })),
         ("POST", [_, key]) => (
@@ -538,8 +532,7 @@ fn wait(query: &Query) -> Result<Wait, Refusal> {
     if states.is_empty() {
         states.push("started".to_owned());
     }
-    const STATES: [&str; 6] =
-        ["started", "stopped", "suspended", "destroyed", "failed", "settled"];
+    const STATES: [&str; 6] = ["started", "stopped", "suspended", "destroyed", "failed", "settled"];
     if let Some(other) = states.iter().find(|it| !STATES.contains(&it.as_str())) {
         return Err(Refusal::Invalid(format!("invalid_argument: unsupported wait state {other}")));
     }

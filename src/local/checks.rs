@@ -83,8 +83,7 @@ impl Backend {
     }
 
     async fn repeat(&self, id: &str, epoch: u64, named: &Named) {
-        let interval =
-            named.check.interval.map_or(INTERVAL, |it| it.0).max(INTERVAL_MIN);
+        let interval = named.check.interval.map_or(INTERVAL, |it| it.0).max(INTERVAL_MIN);
         let grace = named.check.grace_period.map_or(Duration::ZERO, |it| it.0);
         let timeout = named.check.timeout.map_or(TIMEOUT, |it| it.0);
         let started = self.clock.monotonic();

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LOWER: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
@@ -60,7 +60,6 @@ impl Ids {
     }
 }
 
-
 fn base36(length: u32) -> String {
     let mut number = random();
     let mut text = String::new();
@@ -85,7 +84,7 @@ fn random() -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Manual;
+    use crate::clock::{Manual, Timestamp};
 
     #[test]
     fn ulids_rise_within_the_same_millisecond() {

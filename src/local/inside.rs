@@ -149,7 +149,10 @@ mod tests {
 
     #[test]
     fn a_command_line_is_split_as_a_shell_does() {
-        assert_eq!(split("sh -c 'echo  a b' \"c \\\"d\" ''"), ["sh", "-c", "echo  a b", "c \"d", ""]);
+        assert_eq!(
+            split("sh -c 'echo  a b' \"c \\\"d\" ''"),
+            ["sh", "-c", "echo  a b", "c \"d", ""]
+        );
         assert!(split("  ").is_empty());
     }
 }

@@ -307,9 +307,8 @@ pub(super) fn check_stop(how: &wire::Stop) -> Result<(), Refusal> {
 
 fn check_suspendable(machine: &Machine) -> Result<(), Refusal> {
     let Some(config) = machine.current().map(|it| &it.config) else { return Ok(()) };
-    let refuse = |why: &str| {
-        Err(Refusal::Precondition(format!("machine cannot be suspended: {why}")))
-    };
+    let refuse =
+        |why: &str| Err(Refusal::Precondition(format!("machine cannot be suspended: {why}")));
     if config.guest.as_ref().is_some_and(|it| it.memory_mb > SUSPEND_MEMORY_MAX_MB) {
         return refuse("memory must not exceed 2048 MB");
     }

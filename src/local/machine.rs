@@ -132,9 +132,7 @@ pub(super) fn step(state: State, event: Event) -> Result<State, Refusal> {
         Event::Destroy { force } => destroy(state, force),
         Event::Prepared => from(state, &[State::Created, State::Replacing], State::Stopped, event),
         Event::Launch => from(state, &[State::Created, State::Replacing], State::Starting, event),
-        Event::Started => {
-            from(state, &[State::Starting, State::Restarting], State::Started, event)
-        }
+        Event::Started => from(state, &[State::Starting, State::Restarting], State::Started, event),
         Event::StartFailed => from(
             state,
             &[State::Created, State::Starting, State::Restarting, State::Replacing],

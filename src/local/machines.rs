@@ -50,9 +50,11 @@ impl Backend {
     pub(super) fn versions(&self, id: &str) -> Result<Reply, Refusal> {
         let world = self.lock();
         let machine = world.machines.get(id).ok_or(Refusal::NotFound("machine"))?;
-        let versions = machine.versions.iter().rev().map(|it| {
-            serde_json::json!({"version": it.version, "user_config": it.config})
-        });
+        let versions = machine
+            .versions
+            .iter()
+            .rev()
+            .map(|it| serde_json::json!({"version": it.version, "user_config": it.config}));
         Reply::json(&versions.collect::<Vec<_>>())
     }
 
@@ -167,18 +169,17 @@ impl Filter {
         (self.include_deleted || machine.is_live())
             && (self.regions.is_empty() || self.regions.contains(&machine.region))
             && (self.states.is_empty() || self.states.iter().any(|it| it == machine.state.word()))
-            && self.metadata.iter().all(|(key, value)| {
-                metadata.is_some_and(|it| it.get(key) == Some(value))
-            })
+            && self
+                .metadata
+                .iter()
+                .all(|(key, value)| metadata.is_some_and(|it| it.get(key) == Some(value)))
     }
 }
 
 fn check_name(world: &World, app: &str, name: &str) -> Result<(), Refusal> {
     let machines = world.app(app)?.machines.iter().filter_map(|id| world.machines.get(id));
     match machines.filter(|it| it.is_live()).find(|it| it.name == name) {
-        Some(first) => {
-            Err(Refusal::NameViolation { id: first.id.clone(), name: name.to_owned() })
-        }
+        Some(first) => Err(Refusal::NameViolation { id: first.id.clone(), name: name.to_owned() }),
         None => Ok(()),
     }
 }
@@ -202,9 +203,12 @@ fn check_update(machine: &Machine, input: &mut wire::MachineInput) -> Result<(),
             current: machine.version().to_owned(),
         });
     }
-    let same = |given: Option<&String>, own: &str| given.is_none_or(|it| it.is_empty() || it == own);
+    let same =
+        |given: Option<&String>, own: &str| given.is_none_or(|it| it.is_empty() || it == own);
     if !same(input.name.as_ref(), &machine.name) {
-        return Err(Refusal::Invalid("invalid_argument: machine name cannot be changed".to_owned()));
+        return Err(Refusal::Invalid(
+            "invalid_argument: machine name cannot be changed".to_owned(),
+        ));
     }
     if !same(input.region.as_ref(), &machine.region) {
         return Err(Refusal::Invalid(
@@ -277,7 +281,9 @@ fn check_config(config: &mut wire::MachineConfig) -> Result<(), Refusal> {
     }
     let size = config.other.get("size").and_then(Value::as_str).filter(|it| !it.is_empty());
     match (size, &config.guest) {
-        (Some(_), Some(_)) => return invalid("config.size and config.guest are mutually exclusive"),
+        (Some(_), Some(_)) => {
+            return invalid("config.size and config.guest are mutually exclusive");
+        }
         (Some(size), None) => match preset(size) {
             Some(guest) => config.guest = Some(guest),
             None => return invalid("invalid config.size"),
@@ -292,7 +298,8 @@ fn check_config(config: &mut wire::MachineConfig) -> Result<(), Refusal> {
         guest.cpus = 1;
     }
     if guest.memory_mb == 0 {
-        guest.memory_mb = guest.cpus * if guest.cpu_kind == "shared" { DEFAULT_MEMORY_MB } else { 2048 };
+        guest.memory_mb =
+            guest.cpus * if guest.cpu_kind == "shared" { DEFAULT_MEMORY_MB } else { 2048 };
     }
     check_guest(guest)
 }

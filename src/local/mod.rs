@@ -44,7 +44,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
 };
 
 use tokio::sync::Notify;
@@ -68,6 +68,8 @@ const WRITERS: usize = 64;
 
 /// The Machines API and the machines behind it.
 pub struct Backend {
+    /// Background work keeps the backend alive.
+    me: Weak<Self>,
     config: Config,
     driver: Arc<dyn Driver>,
     clock: Arc<dyn Clock>,
@@ -103,7 +105,8 @@ impl Backend {
         let disk = disk::Disk::open(config.data_dir.clone(), config.durable)?;
         let world = disk.load()?;
         let (closing, closed) = tasks::shutdown();
-        Ok(Arc::new(Self {
+        Ok(Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             config,
             driver,
             ids: Ids::new(Arc::clone(&clock)),
@@ -145,9 +148,10 @@ impl Backend {
         let (result, changed) = {
             let mut world = self.lock();
             let result = change(&mut world, self.now());
-            (result, std::mem::take(&mut world.changed))
+            let changed: BTreeSet<Key> = std::mem::take(&mut world.changed).into_iter().collect();
+            world.unsaved.extend(changed.iter().cloned());
+            (result, changed)
         };
-        let changed: BTreeSet<Key> = changed.into_iter().collect();
         for key in &changed {
             self.save(key).await?;
         }
@@ -160,14 +164,18 @@ impl Backend {
         result
     }
 
-    /// Writes a record as it is now, or removes it. Each writer takes what is newest, so their order does not matter.
+    /// Writes a record as it is now, or removes it, unless the disk has it so already. Each writer takes what is newest, so
+    /// their order does not matter.
     async fn save(&self, key: &Key) -> Result<(), Refusal> {
         let _turn = self.writer(key).lock().await;
         if self.closed.asked() {
             return Err(Refusal::Internal("shutting down".to_owned()));
         }
         let bytes = {
-            let world = self.lock();
+            let mut world = self.lock();
+            if !world.unsaved.remove(key) {
+                return Ok(());
+            }
             let bytes = match key {
                 Key::App(name) => world.apps.get(name).map(disk::encode),
                 Key::Machine(_, id) => world.machines.get(id).map(disk::encode),
@@ -177,6 +185,9 @@ impl Backend {
         };
         let (disk, at) = (Arc::clone(&self.disk), key.clone());
         let written = tasks::blocking(move || disk.write(&at, bytes.as_deref())).await;
+        if !matches!(written, Ok(Ok(()))) {
+            self.lock().unsaved.insert(key.clone());
+        }
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {

@@ -185,7 +185,11 @@ impl Driver for NoRun {
         })
     }
 
-    fn dial<'a>(&'a self, id: &'a str, _port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>, Error>> {
+    fn dial<'a>(
+        &'a self,
+        id: &'a str,
+        _port: u16,
+    ) -> BoxFuture<'a, Result<Box<dyn Stream>, Error>> {
         Box::pin(async move {
             let source = io::Error::new(
                 io::ErrorKind::ConnectionRefused,

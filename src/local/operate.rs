@@ -227,9 +227,9 @@ impl Backend {
             let filling = {
                 let world = self.lock();
                 let volume = world.machines.get(id).and_then(|it| it.volume());
-                volume.filter(|it| {
-                    world.volumes.get(*it).is_some_and(|it| it.filling_from.is_some())
-                }).map(str::to_owned)
+                volume
+                    .filter(|it| world.volumes.get(*it).is_some_and(|it| it.filling_from.is_some()))
+                    .map(str::to_owned)
             };
             let Some(volume) = filling else { return true };
             let mut rung = std::pin::pin!(self.bell(&volume).notified());
@@ -248,14 +248,14 @@ impl Backend {
         let has_run = self.lock().machines.get(id).is_some_and(|it| it.has_run);
         let payload = Some(json!({"error": text}));
         let never_will = matches!(error, driver::Error::Io { .. }) && !has_run;
-        let replacing =
-            self.lock().machines.get(id).is_some_and(|it| it.state == State::Replacing);
+        let replacing = self.lock().machines.get(id).is_some_and(|it| it.state == State::Replacing);
         if never_will && !replacing {
             let entry = ("launch", "launch_failed", payload);
             if self.report(id, epoch, Event::LaunchFailed, Some(entry)).await.is_some() {
                 let wish = Event::Destroy { force: false };
                 // Refused only if somebody was faster.
-                let _faster = Box::pin(self.begin(id, wish, Who::Host, wire::Stop::default())).await;
+                let _faster =
+                    Box::pin(self.begin(id, wish, Who::Host, wire::Stop::default())).await;
             }
         } else {
             let entry = ("launch", "failed", payload);

@@ -25,9 +25,8 @@ impl Page {
     ) -> Result<Part, Refusal> {
         let limit = self.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
         let after = if !self.cursor.is_empty() {
-            let (at, id) = parse_cursor(&self.cursor).ok_or_else(|| {
-                Refusal::Invalid("invalid_argument: invalid cursor".to_owned())
-            })?;
+            let (at, id) = parse_cursor(&self.cursor)
+                .ok_or_else(|| Refusal::Invalid("invalid_argument: invalid cursor".to_owned()))?;
             (org.to_owned(), at, id)
         } else if !self.updated_after.is_empty() {
             let at = self.updated_after.parse().map_err(|_| {

@@ -81,10 +81,8 @@ impl Backend {
         let region = input.get("region").and_then(Value::as_str).unwrap_or_default();
         let count = input.get("count").and_then(Value::as_u64).unwrap_or(0);
         let open = candidates(region, &self.config.regions)?;
-        let placed: Vec<_> = open
-            .iter()
-            .map(|it| json!({"Region": it, "Count": count, "Concurrency": 1}))
-            .collect();
+        let placed: Vec<_> =
+            open.iter().map(|it| json!({"Region": it, "Count": count, "Concurrency": 1})).collect();
         Reply::json(&json!({"Regions": placed}))
     }
 

@@ -20,14 +20,14 @@ const WAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A refusal that time heals is asked again this soon, when no bell rings before.
 const WAKE_RETRY: Duration = Duration::from_millis(50);
 
-/// A machine's service as the front sees it, with the backend's handle behind it.
+/// A machine with a service, as the front sees it.
 fn shown(world: &World, machine: &Machine) -> Option<Target> {
     let app = world.apps.get(&machine.app).filter(|it| !it.deleting)?;
     let config = &machine.current()?.config;
     let speaks_http = |it: &&wire::Service| {
         it.ports.iter().any(|port| port.handlers.iter().any(|handler| handler == "http"))
     };
-    let service = config.services.iter().find(speaks_http).or(config.services.first())?;
+    let service = config.services.iter().find(speaks_http).or_else(|| config.services.first())?;
     machine.is_live().then(|| Target {
         app: app.name.clone(),
         network: app.network.clone(),
@@ -66,7 +66,9 @@ impl Backend {
                     match begun.await {
                         Ok(_) => {}
                         Err(
-                            Refusal::StillActive | Refusal::GettingReplaced | Refusal::Unable { .. },
+                            Refusal::StillActive
+                            | Refusal::GettingReplaced
+                            | Refusal::Unable { .. },
                         ) => {
                             // Settling rings no bell.
                             let _rang = tokio::time::timeout(WAKE_RETRY, rung).await;
@@ -82,7 +84,7 @@ impl Backend {
     }
 }
 
-impl Fleet for Arc<Backend> {
+impl Fleet for Backend {
     fn has_app(&self, app: &str) -> bool {
         self.lock().app(app).is_ok()
     }
@@ -107,8 +109,10 @@ impl Fleet for Arc<Backend> {
 
     fn wake<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), WakeError>> {
         Box::pin(async move {
-            let woken = tokio::time::timeout(WAKE_TIMEOUT, self.wake_patiently(id)).await;
-            let why = match woken {
+            let Some(me) = self.me.upgrade() else {
+                return Err(WakeError { id: id.to_owned(), why: "shutting down".to_owned() });
+            };
+            let why = match tokio::time::timeout(WAKE_TIMEOUT, me.wake_patiently(id)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(refusal)) => refusal.to_string(),
                 Err(_) => "it took too long".to_owned(),
@@ -124,7 +128,8 @@ impl Fleet for Arc<Backend> {
                 Autostop::Stop => Event::Stop,
                 Autostop::Suspend => Event::Suspend,
             };
-            if let Err(refusal) = self.begin(id, wish, Who::Proxy, wire::Stop::default()).await {
+            let Some(me) = self.me.upgrade() else { return };
+            if let Err(refusal) = me.begin(id, wish, Who::Proxy, wire::Stop::default()).await {
                 tracing::debug!(machine = id, %refusal, "an idle machine stays up");
             }
         })

@@ -48,9 +48,7 @@ fn bytes(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
 pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Response<Body> {
     let (status, body, kind) = match outcome {
         Ok(Reply::Ok(json)) => (StatusCode::OK, json, "application/json; charset=utf-8"),
-        Ok(Reply::Created(json)) => {
-            (StatusCode::CREATED, json, "application/json; charset=utf-8")
-        }
+        Ok(Reply::Created(json)) => (StatusCode::CREATED, json, "application/json; charset=utf-8"),
         Ok(Reply::Accepted) => (StatusCode::ACCEPTED, Vec::new(), ""),
         Ok(Reply::NoContent) => (StatusCode::NO_CONTENT, Vec::new(), ""),
         Ok(Reply::Text(text)) => {

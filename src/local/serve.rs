@@ -123,9 +123,9 @@ impl Backend {
     fn authorize(&self, call: &Call, orgs: Option<&[String]>) -> Result<(), Refusal> {
         let Some(orgs) = orgs else { return Ok(()) };
         let org = match call {
-            Call::ListApps { org } | Call::OrgMachines { org, .. } | Call::OrgVolumes { org, .. } => {
-                Some(org.clone())
-            }
+            Call::ListApps { org }
+            | Call::OrgMachines { org, .. }
+            | Call::OrgVolumes { org, .. } => Some(org.clone()),
             Call::CreateApp(input) => Some(input.org_slug.clone()),
             Call::App { app, .. } | Call::Machine { app, .. } | Call::Volume { app, .. } => {
                 self.lock().apps.get(app).map(|it| it.org.clone())

@@ -117,8 +117,7 @@ impl Backend {
             let world = self.lock();
             let volumes = || world.volumes.values();
             let due = volumes().filter(|it| is_due(it, every, now)).map(|it| it.id.clone());
-            let over =
-                volumes().filter(|it| it.snapshots.iter().any(|it| is_over(it, now)));
+            let over = volumes().filter(|it| it.snapshots.iter().any(|it| is_over(it, now)));
             (due.collect(), over.map(|it| it.id.clone()).collect())
         };
         for id in due {

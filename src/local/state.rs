@@ -258,8 +258,10 @@ pub(super) struct World {
     pub(super) machines_by_update: BTreeSet<(String, Timestamp, String)>,
     /// The same for volumes.
     pub(super) volumes_by_update: BTreeSet<(String, Timestamp, String)>,
-    /// What must be written to disk.
+    /// What the change under way has touched.
     pub(super) changed: Vec<Key>,
+    /// What the disk does not have yet.
+    pub(super) unsaved: BTreeSet<Key>,
     last_update: Timestamp,
 }
 
@@ -395,7 +397,7 @@ pub(super) fn later(now: Timestamp, by: Duration) -> Timestamp {
 pub(super) fn exit_payload(exit: &driver::Exit, restarting: bool) -> Value {
     serde_json::json!({
         "exit_event": {
-            "exit_code": exit.code.unwrap_or(exit.signal.map_or(0, |it| 128 + it)),
+            "exit_code": exit.code.unwrap_or_else(|| exit.signal.map_or(0, |it| 128 + it)),
             "guest_exit_code": exit.code.unwrap_or(0),
             "guest_signal": exit.signal.unwrap_or(-1),
             "signal": exit.signal.unwrap_or(-1),

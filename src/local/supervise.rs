@@ -166,8 +166,7 @@ impl Backend {
 
     /// Nobody knows how it ended. A suspended machine needs no program to stay suspended: it will start cold.
     async fn vanished(self: &Arc<Self>, id: &str, epoch: u64) {
-        let suspended =
-            self.lock().machines.get(id).is_some_and(|it| it.state == State::Suspended);
+        let suspended = self.lock().machines.get(id).is_some_and(|it| it.state == State::Suspended);
         if !suspended {
             self.ended(id, epoch, ("exit", "stopped", None)).await;
         }

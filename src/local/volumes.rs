@@ -66,7 +66,7 @@ impl Backend {
             .edit(|world, now| {
                 world.app(app)?;
                 let (origin, least_gb) = origin(world, app, &input)?;
-                let size_gb = input.size_gb.unwrap_or(SIZE_DEFAULT_GB.max(least_gb));
+                let size_gb = input.size_gb.unwrap_or_else(|| SIZE_DEFAULT_GB.max(least_gb));
                 if size_gb < least_gb {
                     return Err(Refusal::Invalid(format!(
                         "invalid_argument: volume size must be at least {least_gb} GB"
@@ -80,9 +80,7 @@ impl Backend {
                     region,
                     size_gb,
                     encrypted: input.encrypted.unwrap_or(true),
-                    snapshot_retention: input
-                        .snapshot_retention
-                        .unwrap_or(RETENTION_DEFAULT_DAYS),
+                    snapshot_retention: input.snapshot_retention.unwrap_or(RETENTION_DEFAULT_DAYS),
                     auto_backup_enabled: input.auto_backup_enabled.unwrap_or(true),
                     created_at: now,
                     updated_at: world.next_update(now),
@@ -213,8 +211,9 @@ impl Backend {
             snapshots.iter().chain([&content]).try_for_each(|it| remove_tree(it))
         });
         match removed.await {
-            Ok(result) => result
-                .map_err(|error: disk::Error| Refusal::Internal(crate::retry::chain(&error))),
+            Ok(result) => {
+                result.map_err(|error: disk::Error| Refusal::Internal(crate::retry::chain(&error)))
+            }
             Err(error) => Err(Refusal::Internal(error.to_string())),
         }
     }

@@ -1,7 +1,13 @@
 //! The long poll for a machine's state. It must never change anything.
 
 use crate::fly::wire;
-use crate::local::{Backend, call::Wait, refusal::Refusal, respond::Reply, state::Machine};
+use crate::local::{
+    Backend,
+    call::Wait,
+    refusal::Refusal,
+    respond::Reply,
+    state::{Key, Machine},
+};
 
 impl Backend {
     pub(super) async fn wait(&self, app: &str, id: &str, wait: &Wait) -> Result<Reply, Refusal> {
@@ -9,7 +15,7 @@ impl Backend {
         loop {
             let mut rung = std::pin::pin!(self.bell(id).notified());
             rung.as_mut().enable();
-            let current = {
+            let looked = {
                 let world = self.lock();
                 let machine = world.machine(app, id)?;
                 if let Some(version) = wait.version.as_deref()
@@ -17,10 +23,15 @@ impl Backend {
                 {
                     return Err(not_reached(wait, "replaced"));
                 }
-                if let Some(waited) = reached(machine, wait) {
+                reached(machine, wait).ok_or_else(|| machine.state.word())
+            };
+            let current = match looked {
+                Ok(waited) => {
+                    // What is told here must not be undone by a crash.
+                    self.save(&Key::Machine(app.to_owned(), id.to_owned())).await?;
                     return Reply::json(&waited);
                 }
-                machine.state.word()
+                Err(current) => current,
             };
             tokio::select! {
                 () = over.as_mut() => return Err(not_reached(wait, current)),

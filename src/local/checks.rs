@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::fly::wire;
 use crate::local::{Backend, machine::State};
-use crate::{retry, tasks};
+use crate::retry;
+use crate::tasks;
 
 const INTERVAL: Duration = Duration::from_secs(15);
 const INTERVAL_MIN: Duration = Duration::from_millis(200);

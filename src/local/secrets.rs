@@ -51,7 +51,10 @@ impl Backend {
                     }
                 }
             }
-            Ok(wire::SecretsUpdated { version: app.secrets_version, secrets: shown(app) })
+            Ok(json!({
+                "Version": app.secrets_version, "version": app.secrets_version,
+                "secrets": shown(app),
+            }))
         });
         Reply::json(&updated.await?)
     }
@@ -70,20 +73,23 @@ impl Backend {
             let shown = digest(&name, secret);
             Ok(json!({
                 "name": shown.name, "digest": shown.digest, "created_at": shown.created_at,
-                "updated_at": shown.updated_at, "version": app.secrets_version,
+                "updated_at": shown.updated_at,
+                "Version": app.secrets_version, "version": app.secrets_version,
             }))
         });
         Reply::created(&answer.await?)
     }
 
     pub(super) async fn delete_secret(&self, app: &str, name: String) -> Result<Reply, Refusal> {
-        let version = self.edit(|world, _| {
-            let app = world.app_mut(app)?;
-            app.secrets.remove(&name).ok_or(Refusal::NotFound("secret"))?;
-            app.secrets_version += 1;
-            Ok(app.secrets_version)
-        });
-        Reply::json(&json!({"version": version.await?}))
+        let version: u64 = self
+            .edit(|world, _| {
+                let app = world.app_mut(app)?;
+                app.secrets.remove(&name).ok_or(Refusal::NotFound("secret"))?;
+                app.secrets_version += 1;
+                Ok(app.secrets_version)
+            })
+            .await?;
+        Reply::json(&json!({"Version": version, "version": version}))
     }
 }
 

@@ -13,7 +13,8 @@ use crate::local::{
     state::{Snapshot, Volume, later, whole_seconds},
     view, volumes,
 };
-use crate::{retry, tasks};
+use crate::retry;
+use crate::tasks;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -49,6 +49,8 @@ pub(super) fn machine_json(
 ) -> Result<Value, Refusal> {
     let mut value = serde_json::to_value(machine(shown, summary))
         .map_err(|error| Refusal::Internal(error.to_string()))?;
+    // Both names are in use.
+    value["version"] = value["instance_id"].clone();
     if let Some(config) = value.get_mut("config") {
         answer_autostop(config);
     }

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod retry;
 pub mod sample;
+pub mod server;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

@@ -10,6 +10,7 @@ pub mod core;
 pub mod environment;
 pub mod hostname;
 pub mod kind;
+pub mod manifest;
 pub mod meta;
 pub mod name;
 pub mod quantity;

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod meta;
 pub mod name;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod template;
 

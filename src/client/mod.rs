@@ -31,15 +31,13 @@ pub use self::{
     stream::Lines,
     wire::{
         Cause, Deleted, List, ListMeta, Planned, PlannedAction, PlannedField, PlannedObject, Query,
-        Status, StatusDetails, Table, TableColumn, TableRow, Version, WatchEvent, Written,
+        Status, StatusDetails, Table, TableColumn, TableRow, Version, WatchEvent, Watched, Written,
     },
 };
 
 /// Where a server listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
 
-const TABLE: HeaderValue =
-    HeaderValue::from_static("application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
 const MERGE_PATCH: HeaderValue = HeaderValue::from_static("application/merge-patch+json");
 
 /// Longest time to reach the server.
@@ -124,7 +122,8 @@ impl Client {
         query: &Query,
     ) -> Result<Table, Error> {
         let path = kind.info().path(namespace, None);
-        let request = self.request(Method::GET, &path, &query.pairs()).header(ACCEPT, TABLE);
+        let request =
+            self.request(Method::GET, &path, &query.pairs()).header(ACCEPT, Table::ACCEPT);
         json(self.call(request).await?).await
     }
 
@@ -133,7 +132,8 @@ impl Client {
     /// # Errors
     /// [`Error::Status`] with reason `NotFound` if there is none.
     pub async fn row(&self, object: &ObjectRef) -> Result<Table, Error> {
-        let request = self.request(Method::GET, &path_of(object), &[]).header(ACCEPT, TABLE);
+        let request =
+            self.request(Method::GET, &path_of(object), &[]).header(ACCEPT, Table::ACCEPT);
         json(self.call(request).await?).await
     }
 
@@ -219,29 +219,21 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Status`] with reason `Expired` if the revision is too old: list again.
-    pub async fn watch<T: DeserializeOwned>(
+    pub async fn watch<T: Watched>(
         &self,
         kind: Kind,
         namespace: Option<&str>,
         query: &Query,
         after: Option<&str>,
     ) -> Result<Lines<WatchEvent<T>>, Error> {
-        let request = self.watch_request(kind, namespace, query, after);
-        Ok(Lines::watch(self.stream(request).await?))
-    }
-
-    /// The same as [`Client::watch`], each object as a table of one row.
-    ///
-    /// # Errors
-    /// As [`Client::watch`].
-    pub async fn watch_table(
-        &self,
-        kind: Kind,
-        namespace: Option<&str>,
-        query: &Query,
-        after: Option<&str>,
-    ) -> Result<Lines<WatchEvent<Table>>, Error> {
-        let request = self.watch_request(kind, namespace, query, after).header(ACCEPT, TABLE);
+        let mut pairs = query.pairs();
+        pairs.push(("watch", "true".to_owned()));
+        pairs.push(("allowWatchBookmarks", "true".to_owned()));
+        if let Some(after) = after {
+            pairs.push(("resourceVersion", after.to_owned()));
+        }
+        let path = kind.info().path(namespace, None);
+        let request = self.request(Method::GET, &path, &pairs).header(ACCEPT, T::ACCEPT);
         Ok(Lines::watch(self.stream(request).await?))
     }
 
@@ -283,22 +275,6 @@ impl Client {
     /// As every call.
     pub async fn version(&self) -> Result<Version, Error> {
         json(self.call(self.request(Method::GET, "/version", &[])).await?).await
-    }
-
-    fn watch_request(
-        &self,
-        kind: Kind,
-        namespace: Option<&str>,
-        query: &Query,
-        after: Option<&str>,
-    ) -> RequestBuilder {
-        let mut pairs = query.pairs();
-        pairs.push(("watch", "true".to_owned()));
-        pairs.push(("allowWatchBookmarks", "true".to_owned()));
-        if let Some(after) = after {
-            pairs.push(("resourceVersion", after.to_owned()));
-        }
-        self.request(Method::GET, &kind.info().path(namespace, None), &pairs)
     }
 
     fn request(&self, method: Method, path: &str, query: &[(&str, String)]) -> RequestBuilder {

@@ -1,8 +1,11 @@
 //! What the API answers besides objects: lists, tables, watch events, refusals, plans. Data only; it must never send
 //! anything.
 
-use serde::{Deserialize, Serialize};
+use reqwest::header::HeaderValue;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+
+use crate::api::meta::Resource;
 
 /// Which objects of a kind, and how many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,6 +101,36 @@ impl<T> WatchEvent<T> {
             Self::Added(object) | Self::Modified(object) | Self::Deleted(object) => Some(object),
             Self::Bookmark(_) => None,
         }
+    }
+}
+
+/// What a watch may bring: a kind's type, any object, or rows to be shown.
+pub trait Watched: DeserializeOwned {
+    /// What is asked for.
+    const ACCEPT: HeaderValue = HeaderValue::from_static("application/json");
+
+    /// The revision from which a watch goes on after this.
+    fn revision(&self) -> Option<&str>;
+}
+
+impl<T: Resource> Watched for T {
+    fn revision(&self) -> Option<&str> {
+        Some(&self.metadata().resource_version)
+    }
+}
+
+impl Watched for Value {
+    fn revision(&self) -> Option<&str> {
+        self.get("metadata")?.get("resourceVersion")?.as_str()
+    }
+}
+
+impl Watched for Table {
+    const ACCEPT: HeaderValue =
+        HeaderValue::from_static("application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
+
+    fn revision(&self) -> Option<&str> {
+        self.rows.first()?.object.revision()
     }
 }
 

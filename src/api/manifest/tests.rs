@@ -141,7 +141,7 @@ fn aliases_work_and_are_bounded() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let under = format!("*a{}, ", level - 1).repeat(9);
-        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", under.trim_end_matches(", ")));
+        bomb += &format!("a{level}: &a{level} [{}]\n", under.trim_end_matches(", "));
     }
     refused(&bomb, 1, 1, "repetition limit");
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::{client::wire::Status, retry::Retry};
+use crate::client::wire::Status;
+use crate::retry::Retry;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]

@@ -138,11 +138,12 @@ fn aliases_work_and_are_bounded() {
     assert_eq!(value["use"], serde_json::json!({"y": 3, "x": 1}));
     assert_eq!(value["same"], value["base"]);
 
-    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    let mut bomb = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x]".to_owned()];
     for level in 1..12 {
-        let under = format!("*a{}, ", level - 1).repeat(9);
-        bomb += &format!("a{level}: &a{level} [{}]\n", under.trim_end_matches(", "));
+        let under = vec![format!("*a{}", level - 1); 9];
+        bomb.push(format!("a{level}: &a{level} [{}]", under.join(", ")));
     }
+    let bomb = bomb.join("\n");
     refused(&bomb, 1, 1, "repetition limit");
 }
 

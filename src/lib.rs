@@ -12,5 +12,7 @@ pub mod fly;
 pub mod local;
 pub mod net;
 pub mod retry;
+pub mod server;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;

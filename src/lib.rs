@@ -5,6 +5,8 @@
 //! own computer, `client` and `cli` the command line. The rest are small leaves.
 
 pub mod api;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod fly;
 pub mod local;

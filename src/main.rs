@@ -1,12 +1,22 @@
 //! The `hangar` program: parse, run, exit code. Everything else is in the library.
 
-use std::path::Path;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["machine-shim", directory] => hangar::local::process::machine_shim(Path::new(directory)),
-        ["sample-app"] => hangar::sample::run(hangar::sample::Options::from_env()?),
-        _ => anyhow::bail!("usage: hangar machine-shim <directory> | sample-app"),
-    }
+use clap::Parser as _;
+use hangar::cli::{self, Cli, Printer};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut printer = Printer::standard();
+    let mut builder = if cli.command.is_server() {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let result = builder
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::new)
+        .and_then(|runtime| runtime.block_on(cli::run(cli, &mut printer)));
+    cli::finish(result, &mut printer)
 }

@@ -135,7 +135,7 @@ fn key(at: usize) -> Key {
 
 /// Incompressible, as the larger part of a real object is; another one each round.
 fn object(at: usize, round: usize) -> Bytes {
-    let mut state = (at as u64) << 32 | round as u64 | 1;
+    let mut state = (at as u64) << 32 | (round as u64) << 1 | 1;
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         u8::try_from(state >> 56).unwrap()

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
+use crate::telemetry::journal::Line;
+
 use crate::{
     cli::{
         Exit,
         connection::Connection,
         printer::{Printer, one_line},
-        table::plain,
         targets,
     },
     client::Error,
@@ -56,44 +57,8 @@ pub(super) async fn run(
     }
 }
 
-/// `TIME LEVEL OBJECT message key=value …`; fields may stand at the top or under `fields`.
+/// The line as the log's own text form has it.
 fn readable(line: &Value) -> String {
-    let mut time = String::new();
-    let mut level = String::new();
-    let mut object = String::new();
-    let mut message = String::new();
-    let mut rest = Vec::new();
-    let nested = line.get("fields").and_then(Value::as_object);
-    let span = line.get("span").and_then(Value::as_object);
-    let top = line.as_object().into_iter().flatten();
-    for (key, value) in top.chain(span.into_iter().flatten()).chain(nested.into_iter().flatten()) {
-        match key.as_str() {
-            "timestamp" => time = plain(value),
-            "level" => level = plain(value),
-            "object" => object = plain(value),
-            "message" => message = plain(value),
-            "fields" | "span" | "spans" | "target" | "name" => {}
-            _ => rest.push(format!("{key}={}", plain(value))),
-        }
-    }
-    let words = [time, format!("{level:5}"), object, message].into_iter().chain(rest);
-    one_line(&words.filter(|it| !it.trim().is_empty()).collect::<Vec<_>>().join(" "))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_line_reads_from_time_to_message() {
-        let flat = json!({"timestamp": "T", "level": "INFO", "object": "env/a", "message": "created", "ms": 3});
-        assert_eq!(readable(&flat), "T INFO  env/a created ms=3");
-        let nested = json!({
-            "timestamp": "T", "level": "WARN", "target": "x", "fields": {"message": "no\nroom", "region": "ams"},
-            "span": {"object": "env/a", "name": "pass"}, "spans": [],
-        });
-        assert_eq!(readable(&nested), "T WARN  env/a no room region=ams");
-    }
+    serde_json::from_value::<Line>(line.clone())
+        .map_or_else(|_| line.to_string(), |line| one_line(&line.to_string()))
 }

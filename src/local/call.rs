@@ -318,7 +318,8 @@ fn secrets(request: &Request, rest: &[&str]) -> (&'static str, Result<AppCall, R
         ),
         ("POST", ["secrets"]) => (
             "/v1/apps/{app}/secrets",
-            body::read(&request.body, "appSecretsUpdateRequest", false).map(AppCall::UpdateSecrets),
+            body::read_with_nulls(&request.body, "appSecretsUpdateRequest")
+                .map(AppCall::UpdateSecrets),
         ),
         ("GET", ["secrets", name]) => (
             "/v1/apps/{app}/secrets/{name}",
@@ -432,12 +433,14 @@ fn metadata(request: &Request, rest: &[&str]) -> (&'static str, Result<MachineCa
     const ONE: &str = "/v1/apps/{app}/machines/{id}/metadata/{key}";
     match (request.method, rest) {
         ("GET", [_]) => (ALL, Ok(MachineCall::Metadata)),
-        ("PUT", [_]) => {
-            (ALL, body::read(sent, "updateMetadataRequest", false).map(MachineCall::PutMetadata))
-        }
-        ("PATCH", [_]) => {
-            (ALL, body::read(sent, "updateMetadataRequest", false).map(MachineCall::PatchMetadata))
-        }
+        ("PUT", [_]) => (
+            ALL,
+            body::read_with_nulls(sent, "updateMetadataRequest").map(MachineCall::PutMetadata),
+        ),
+        ("PATCH", [_]) => (
+            ALL,
+            body::read_with_nulls(sent, "updateMetadataRequest").map(MachineCall::PatchMetadata),
+        ),
         ("GET", [_, key]) => (ONE, Ok(MachineCall::MetadataValue { key: (*key).to_owned() })),
         ("DELETE", [_, key]) => (ONE, Ok(MachineCall::DeleteMetadata { key: (*key).to_owned() })),
         ("POST", [_, key]) => (

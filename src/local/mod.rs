@@ -212,6 +212,20 @@ impl Backend {
         usize::try_from(self.hasher.hash_one(key) % of as u64).unwrap_or(0)
     }
 
+    /// Runs work to its end even if nobody waits for it any more: a caller who hangs up must not leave a change without what
+    /// follows from it.
+    async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (done, result) = tokio::sync::oneshot::channel();
+        tasks::detached(async move {
+            // Sending fails if nobody waits, which is the point.
+            let _unheard = done.send(work.await);
+        });
+        result.await.unwrap_or_else(|_| Err(Refusal::Internal("the call died".to_owned())))
+    }
+
     /// Starts work that ends when the backend closes.
     fn background(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut closed = self.closed.clone();

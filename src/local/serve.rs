@@ -93,7 +93,11 @@ impl Backend {
                 // Boxed, since the largest of all calls would be in every connection otherwise.
                 Ok(call) => match self.authorize(&call, orgs.as_deref()) {
                     Err(refusal) => Err(refusal),
-                    Ok(()) => Box::pin(self.apply(call)).await,
+                    Ok(()) if may_be_cut(&call) => Box::pin(self.apply(call)).await,
+                    Ok(()) => {
+                        let backend = Arc::clone(self);
+                        self.whole(async move { Box::pin(backend.apply(call)).await }).await
+                    }
                 },
             },
         };
@@ -188,6 +192,12 @@ impl Backend {
             Call::Placements(input) => self.placements(&input),
         }
     }
+}
+
+/// Whether a call ends with its caller: those that wait, and change nothing themselves while they do.
+fn may_be_cut(call: &Call) -> bool {
+    use call::MachineCall::{Destroy, Exec, Stop, Wait};
+    matches!(call, Call::Machine { call: Wait(_) | Exec(_) | Stop(_) | Destroy { .. }, .. })
 }
 
 /// A label must come from a closed set.

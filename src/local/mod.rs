@@ -1,6 +1,6 @@
 //! A Fly-compatible backend that really runs machines on this computer. It must never know that hangar exists.
 //!
-//! An HTTP request becomes a closed `Call` (`call`), is applied to the `World` (`state`) under one short lock, is written to
+//! An HTTP request becomes a closed `Call` (`route`, `call`), is applied to the `World` (`state`) under one short lock, is written to
 //! disk (`disk`), and only then answered (`respond`). What takes time (starting, stopping, copying) goes on behind the
 //! answer (`operate`) and reports back as events of the machine's state machine (`machine`).
 
@@ -30,6 +30,7 @@ mod platform;
 mod proxied;
 mod refusal;
 mod respond;
+mod route;
 mod secrets;
 mod serve;
 mod snapshots;

@@ -13,6 +13,7 @@ use crate::local::{
     limits,
     refusal::Refusal,
     respond::{self, Reply},
+    route,
 };
 use crate::net::{self, Body};
 use crate::tasks::Shutdown;
@@ -74,7 +75,7 @@ impl Backend {
         let nonce = request.headers().get("fly-machine-lease-nonce");
         let nonce = nonce.and_then(|it| it.to_str().ok()).map(str::to_owned);
         let uri = request.uri().clone();
-        let path = uri.path().trim_matches('/').split('/').map(|it| call::decode(it, false));
+        let path = uri.path().trim_matches('/').split('/').map(|it| route::decode(it, false));
         let path: Vec<String> = path.collect();
         let body = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
@@ -83,10 +84,10 @@ impl Backend {
             }
             Err(error) => return ("cut short", Err(Refusal::Invalid(error.to_string()))),
         };
-        let query = call::Query::parse(uri.query().unwrap_or_default());
-        let request = call::Request { method, path, query, nonce, body };
-        let (route, call) = call::parse(&request);
-        let outcome = match self.limit(method, route, &request.path) {
+        let query = route::Query::parse(uri.query().unwrap_or_default());
+        let request = route::Request { method, path, query, nonce, body };
+        let (template, call) = route::parse(&request);
+        let outcome = match self.limit(method, template, &request.path) {
             Err(refusal) => Err(refusal),
             Ok(()) => match call {
                 Err(refusal) => Err(refusal),
@@ -101,7 +102,7 @@ impl Backend {
                 },
             },
         };
-        (route, outcome)
+        (template, outcome)
     }
 
     /// `Bearer` or `FlyV1` and at least one token that is good, of a comma-separated list.

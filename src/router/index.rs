@@ -297,6 +297,12 @@ impl Index {
         self.changed.get_or_insert_default();
     }
 
+    /// The same, and takes every label there is for changed.
+    pub fn changed_from_the_start(&mut self) {
+        let labels = self.table.labels();
+        self.changed.get_or_insert_default().extend(labels);
+    }
+
     /// Takes up to `max` labels that changed, each with what is to be saved of it.
     pub fn take_changes(&mut self, max: usize) -> Vec<(Label, Option<Saved>)> {
         let Some(changed) = &mut self.changed else { return Vec::new() };

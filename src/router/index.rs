@@ -549,7 +549,7 @@ impl Index {
             return *route;
         }
         let shown = |label: &Label| self.table.get(label).filter(|route| route.slot() == slot);
-        let route = self.labels(slot).iter().find_map(shown).unwrap_or(Route::new(slot));
+        let route = self.labels(slot).iter().find_map(shown).unwrap_or_else(|| Route::new(slot));
         route.with(Flag::RELEASED, false)
     }
 

@@ -5,11 +5,18 @@
 //! own computer, `client` and `cli` the command line. The rest are small leaves.
 
 pub mod api;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod fly;
 pub mod local;
 pub mod net;
+pub mod plan;
+pub mod reconcile;
 pub mod retry;
+pub mod sample;
+pub mod server;
 pub mod router;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;

@@ -59,6 +59,15 @@ pub struct Metadata {
     pub managed_fields: Vec<Value>,
 }
 
+impl Metadata {
+    /// Whether the object goes with this write: deletion was asked for, and nothing keeps it any more. Whoever removes
+    /// the last finalizer deletes the object instead of writing it.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.deletion_timestamp.is_some() && self.finalizers.is_empty()
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(value: &u64) -> bool {
     *value == 0

@@ -3,6 +3,7 @@
 //! [`kind`] is the registry: what a kind is called and how it is shown is said there once. Each kind's own types are in the
 //! file of its name. [`admit`] is the door through which every object comes in.
 
+pub mod activity;
 pub mod admit;
 pub mod bay;
 pub mod condition;
@@ -10,9 +11,11 @@ pub mod core;
 pub mod environment;
 pub mod hostname;
 pub mod kind;
+pub mod manifest;
 pub mod meta;
 pub mod name;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod template;
 
@@ -26,3 +29,5 @@ pub const VERSION: &str = "v1alpha1";
 pub const API_VERSION: &str = "hangar.dev/v1alpha1";
 /// Finalizer that keeps an environment until nothing of it is left at Fly.
 pub const FINALIZER: &str = "hangar.dev/bay";
+/// Finalizer that keeps a namespace until nothing is left in it.
+pub const CONTENTS_FINALIZER: &str = "hangar.dev/contents";

@@ -3,12 +3,25 @@
 //! The meaning is etcd's, so that etcd fits behind the same trait: a commit compares, then writes all or nothing at one
 //! new revision; a watch starts after any revision that was not compacted away.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 
 use crate::retry::Retry;
+
+#[cfg(test)]
+mod conformance;
+pub mod crypt;
+mod follow;
+pub mod handle;
+pub mod memory;
+mod rows;
+pub mod sled;
+mod state;
+mod watch;
+
+pub use self::follow::Follow;
 
 /// A number that rises with every commit, over all keys. The empty store is at revision 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -20,7 +33,8 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A path such as `environments/default/alice`. Ordered by bytes. Cheap to clone.
+/// A path such as `environments/default/alice`. Ordered by bytes. Cheap to clone. A commit takes keys of 1 to
+/// [`KEY_BYTES_MAX`] bytes without NUL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub Arc<str>);
 
@@ -34,6 +48,12 @@ impl Key {
     /// The key's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -69,7 +89,7 @@ pub enum Precondition {
 /// What a commit does to a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Write this value.
+    /// Write this value. Writing the value that is already there is no change: the key keeps its revision.
     Put(Bytes),
     /// Remove the value. Removing nothing is no change and makes no event.
     Delete,
@@ -77,7 +97,7 @@ pub enum Op {
     Check,
 }
 
-/// All of it or nothing. A key stands in it at most once.
+/// All of it or nothing. A key stands in it at most once; there are at most [`TXN_STEPS_MAX`] steps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Txn {
     /// Key, what must be true of it, what to do to it.
@@ -126,12 +146,13 @@ pub enum Event {
 /// The end of a watch that cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WatchError {
-    /// The history from the asked revision is gone, or the watcher was too slow: list again.
-    #[error("revision {asked} is older than the oldest kept, {oldest}")]
+    /// The history after the asked revision is not whole: it is gone, the watcher was too slow, or the store was put
+    /// back to an older state. List again.
+    #[error("the history after revision {asked} is not whole: it is kept from {oldest} on")]
     Compacted {
         /// Where the watch wanted to start or was.
         asked: Revision,
-        /// What is still kept.
+        /// The earliest revision a watch can start after.
         oldest: Revision,
     },
     /// The store is closing.
@@ -142,8 +163,14 @@ pub enum WatchError {
 /// Changes after a revision, in order, none twice; the first error ends it.
 pub type Events = BoxStream<'static, Result<Event, WatchError>>;
 
-/// Values stay small: sled 0.34 moves larger ones into files that it never syncs.
+/// Values stay small: everything is also held in memory, and a watch carries whole values.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// The longest key. With longer ones an index page of sled 0.34 could outgrow what it keeps in its synced file.
+pub const KEY_BYTES_MAX: usize = 384;
+
+/// The most steps in one transaction.
+pub const TXN_STEPS_MAX: usize = 1024;
 
 /// What went wrong in a store.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +190,14 @@ pub enum Error {
         key: Key,
         /// How large it would have been.
         bytes: usize,
+    },
+    /// The transaction makes no sense, whatever the store holds: a mistake of the caller.
+    #[error("`{key}` cannot be written: {why}")]
+    Invalid {
+        /// Which key.
+        key: Key,
+        /// What is wrong.
+        why: String,
     },
     /// A value could not be read back as what it was written as.
     #[error("`{key}` does not hold what it should: {why}")]
@@ -192,6 +227,7 @@ impl Error {
         match self {
             Self::Conflict { .. }
             | Self::TooLarge { .. }
+            | Self::Invalid { .. }
             | Self::Corrupt { .. }
             | Self::Io { .. }
             | Self::Closed => Retry::Never,
@@ -208,7 +244,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Every entry whose key starts with the prefix, in key order, and the revision at which that is true.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<(Vec<Entry>, Revision), Error>>;
     /// Checks every precondition, then does every step at one new revision, which it returns. A transaction that
-    /// changes nothing returns the current revision.
+    /// changes nothing returns the current revision. Dropping the future does not take the transaction back.
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>>;
     /// Changes under the prefix after this revision. A reader that falls too far behind gets `Compacted`; it never
     /// holds up a writer.

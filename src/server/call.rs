@@ -1,0 +1,563 @@
+//! Method, path and query → a closed [`Call`]. Pure; it must never look at a body, a header or the store.
+
+use http::Method;
+
+use crate::api::{
+    GROUP, VERSION,
+    kind::Kind,
+    meta::ObjectRef,
+    selector::{Fields, Labels},
+};
+
+/// Everything the server can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Where things are.
+    Discovery(Discovery),
+    /// Which Kubernetes this looks like.
+    Version,
+    /// Whether the process lives (`/livez`, `/healthz`).
+    Live,
+    /// Whether all its parts are ready.
+    Ready,
+    /// Metrics.
+    Metrics,
+    /// The reconciliation log.
+    Logs(LogOptions),
+    /// What remote routers saw.
+    Activity,
+    /// One object.
+    Get(Target),
+    /// Many objects.
+    List(Scope, ListOptions),
+    /// Changes of many objects.
+    Watch(Scope, WatchOptions),
+    /// A new object.
+    Create(Scope, WriteOptions),
+    /// An object in the place of another.
+    Replace(Target, WriteOptions),
+    /// Some fields of an object.
+    Patch(Target, WriteOptions),
+    /// The end of an object.
+    Delete(ObjectRef, WriteOptions),
+    /// The end of many objects.
+    DeleteCollection(Scope, ListOptions, WriteOptions),
+}
+
+/// A page of discovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Discovery {
+    /// `/api`
+    CoreVersions,
+    /// `/apis`
+    Groups,
+    /// `/apis/hangar.dev`
+    Group,
+    /// `/api/v1`
+    CoreResources,
+    /// `/apis/hangar.dev/v1alpha1`
+    Resources,
+}
+
+/// Objects of one kind: in a namespace, in all of them, or without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Scope {
+    /// Kind.
+    pub(super) kind: Kind,
+    /// Namespace; `None` for all of them, and for kinds that have none.
+    pub(super) namespace: Option<String>,
+}
+
+impl Scope {
+    /// What the store's keys of these objects start with.
+    pub(super) fn prefix(&self) -> String {
+        let plural = self.kind.info().plural;
+        match &self.namespace {
+            Some(namespace) => format!("{plural}/{namespace}/"),
+            None => format!("{plural}/"),
+        }
+    }
+}
+
+/// One object, or its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Which.
+    pub(super) object: ObjectRef,
+    /// Whether only its status is meant.
+    pub(super) status: bool,
+}
+
+/// Which objects of a scope.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// By labels.
+    pub(super) labels: Labels,
+    /// By fields.
+    pub(super) fields: Fields,
+}
+
+impl Selection {
+    /// Whether this object is one of them.
+    pub(super) fn matches(&self, object: &serde_json::Value) -> bool {
+        self.labels.matches_object(object) && self.fields.matches(object)
+    }
+
+    /// Whether all of them are.
+    pub(super) fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+}
+
+/// How to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ListOptions {
+    /// Which objects.
+    pub(super) select: Selection,
+    /// At most so many; 0 is no limit.
+    pub(super) limit: usize,
+    /// Where the page before ended.
+    pub(super) after: Option<String>,
+    /// A revision to be at, or not older than.
+    pub(super) revision: Option<u64>,
+    /// Exactly at that revision.
+    pub(super) exact: bool,
+    /// What a table row carries of its object.
+    pub(super) include: Include,
+}
+
+/// What a table row carries of its object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Include {
+    /// Nothing.
+    None,
+    /// Its metadata.
+    #[default]
+    Metadata,
+    /// All of it.
+    Object,
+}
+
+/// Where a watch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// With what there is, told as added.
+    Existing,
+    /// With what there is, told as added, and a bookmark that ends it.
+    ExistingThenBookmark,
+    /// After this revision; `None` is now.
+    After(Option<u64>),
+}
+
+/// How to watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WatchOptions {
+    /// Which objects.
+    pub(super) select: Selection,
+    /// From where.
+    pub(super) start: Start,
+    /// Whether to tell the revision in quiet times.
+    pub(super) bookmarks: bool,
+    /// When to end.
+    pub(super) timeout_seconds: Option<u64>,
+    /// What a table row carries of its object.
+    pub(super) include: Include,
+}
+
+/// How to write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct WriteOptions {
+    /// Do everything but the write.
+    pub(super) dry_run: bool,
+}
+
+/// Which lines of the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct LogOptions {
+    /// Only of this object, as `env/alice`.
+    pub(super) object: Option<String>,
+    /// At most so many of the past.
+    pub(super) limit: usize,
+    /// And then the new ones.
+    pub(super) follow: bool,
+}
+
+/// Lines of the log that are given when no number is asked for.
+const LOG_LINES_DEFAULT: usize = 1_000;
+
+/// Why it is no call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoCall {
+    /// Nothing is at this path.
+    NotFound,
+    /// Something is, but not for this method.
+    MethodNotAllowed,
+    /// A parameter is wrong.
+    Bad(String),
+    /// A parameter is forbidden here: its name and why.
+    Forbidden(&'static str, &'static str),
+}
+
+impl Call {
+    /// Reads a call.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub(super) fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, NoCall> {
+        let query = Query::parse(query.unwrap_or_default());
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        match parts.as_slice() {
+            ["healthz" | "livez"] => get_only(method, Self::Live),
+            ["readyz"] => get_only(method, Self::Ready),
+            ["version"] => get_only(method, Self::Version),
+            ["metrics"] => get_only(method, Self::Metrics),
+            ["logs"] => get_only(method, Self::Logs(query.log()?)),
+            ["router", "activity"] if method == Method::POST => Ok(Self::Activity),
+            ["router", "activity"] => Err(NoCall::MethodNotAllowed),
+            ["api"] => get_only(method, Self::Discovery(Discovery::CoreVersions)),
+            ["apis"] => get_only(method, Self::Discovery(Discovery::Groups)),
+            ["apis", group] if *group == GROUP => {
+                get_only(method, Self::Discovery(Discovery::Group))
+            }
+            ["api", "v1"] => get_only(method, Self::Discovery(Discovery::CoreResources)),
+            ["apis", group, version] if *group == GROUP && *version == VERSION => {
+                get_only(method, Self::Discovery(Discovery::Resources))
+            }
+            ["api", "v1", rest @ ..] => resource("", rest, method, &query),
+            ["apis", group, version, rest @ ..] if *group == GROUP && *version == VERSION => {
+                resource(GROUP, rest, method, &query)
+            }
+            _ => Err(NoCall::NotFound),
+        }
+    }
+}
+
+fn get_only(method: &Method, call: Call) -> Result<Call, NoCall> {
+    if method == Method::GET { Ok(call) } else { Err(NoCall::MethodNotAllowed) }
+}
+
+fn resource(group: &str, rest: &[&str], method: &Method, query: &Query) -> Result<Call, NoCall> {
+    let (namespace, rest) = match rest {
+        // `namespaces/x/status` is about the namespace, any other third part is a kind in it.
+        ["namespaces", namespace, rest @ ..]
+            if !rest.is_empty() && !(group.is_empty() && rest == ["status"]) =>
+        {
+            (Some(*namespace), rest)
+        }
+        rest => (None, rest),
+    };
+    let kind = rest.first().and_then(|plural| Kind::from_plural(plural));
+    let kind = kind.filter(|kind| kind.info().group == group).ok_or(NoCall::NotFound)?;
+    if namespace.is_some() && !kind.info().namespaced {
+        return Err(NoCall::NotFound);
+    }
+    for part in rest.iter().copied().chain(namespace) {
+        if !is_plain(part) {
+            return Err(NoCall::NotFound);
+        }
+    }
+    let object = |name: &str| {
+        if namespace.is_none() && kind.info().namespaced {
+            return Err(NoCall::NotFound);
+        }
+        Ok(ObjectRef::new(kind, namespace.unwrap_or_default(), name))
+    };
+    match rest {
+        [_] => collection(Scope { kind, namespace: namespace.map(str::to_owned) }, method, query),
+        [_, name] => one(Target { object: object(name)?, status: false }, method, query),
+        [_, name, "status"] if kind.info().has_status => {
+            one(Target { object: object(name)?, status: true }, method, query)
+        }
+        _ => Err(NoCall::NotFound),
+    }
+}
+
+/// Names need no escapes; refusing them keeps `%2F` out of the store's keys.
+fn is_plain(part: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_' | b':');
+    !part.is_empty() && part.bytes().all(plain)
+}
+
+fn collection(scope: Scope, method: &Method, query: &Query) -> Result<Call, NoCall> {
+    match *method {
+        Method::GET if query.flag("watch") => Ok(Call::Watch(scope.clone(), query.watch(&scope)?)),
+        Method::GET => Ok(Call::List(scope.clone(), query.list(&scope)?)),
+        Method::POST if scope.namespace.is_none() && scope.kind.info().namespaced => {
+            Err(NoCall::MethodNotAllowed)
+        }
+        Method::POST => Ok(Call::Create(scope, query.write()?)),
+        Method::DELETE => {
+            let list = query.list(&scope)?;
+            Ok(Call::DeleteCollection(scope, list, query.write()?))
+        }
+        _ => Err(NoCall::MethodNotAllowed),
+    }
+}
+
+fn one(target: Target, method: &Method, query: &Query) -> Result<Call, NoCall> {
+    match *method {
+        Method::GET => Ok(Call::Get(target)),
+        Method::PUT => Ok(Call::Replace(target, query.write()?)),
+        Method::PATCH => Ok(Call::Patch(target, query.write()?)),
+        Method::DELETE if !target.status => Ok(Call::Delete(target.object, query.write()?)),
+        _ => Err(NoCall::MethodNotAllowed),
+    }
+}
+
+/// A query's parameters. Unknown ones are ignored, and so are empty ones (`?&a=b`).
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        let pairs = form_urlencoded::parse(text.as_bytes());
+        Self(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(it, _)| it == key);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        matches!(self.get(key), Some("true" | "1" | "True"))
+    }
+
+    fn number(&self, key: &'static str) -> Result<Option<u64>, NoCall> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        let wrong = |_| NoCall::Bad(format!("`{key}` must be a number, and `{text}` is not"));
+        text.parse().map(Some).map_err(wrong)
+    }
+
+    fn selection(&self, scope: &Scope) -> Result<Selection, NoCall> {
+        let labels = Labels::parse(self.get("labelSelector").unwrap_or_default());
+        let fields =
+            Fields::parse(self.get("fieldSelector").unwrap_or_default(), scope.kind.info());
+        Ok(Selection { labels: labels.map_err(NoCall::Bad)?, fields: fields.map_err(NoCall::Bad)? })
+    }
+
+    fn include(&self) -> Result<Include, NoCall> {
+        match self.get("includeObject") {
+            None | Some("Metadata") => Ok(Include::Metadata),
+            Some("None") => Ok(Include::None),
+            Some("Object") => Ok(Include::Object),
+            Some(other) => Err(NoCall::Bad(format!(
+                "`includeObject` is None, Metadata or Object, and not `{other}`"
+            ))),
+        }
+    }
+
+    fn list(&self, scope: &Scope) -> Result<ListOptions, NoCall> {
+        Ok(ListOptions {
+            select: self.selection(scope)?,
+            limit: usize::try_from(self.number("limit")?.unwrap_or(0)).unwrap_or(usize::MAX),
+            after: self.get("continue").map(str::to_owned),
+            revision: self.number("resourceVersion")?.filter(|&revision| revision > 0),
+            exact: self.get("resourceVersionMatch") == Some("Exact"),
+            include: self.include()?,
+        })
+    }
+
+    fn watch(&self, scope: &Scope) -> Result<WatchOptions, NoCall> {
+        let revision = self.number("resourceVersion")?.filter(|&revision| revision > 0);
+        let not_older = match self.get("resourceVersionMatch") {
+            None => false,
+            Some("NotOlderThan") => true,
+            Some(_) => {
+                return Err(NoCall::Forbidden(
+                    "resourceVersionMatch",
+                    "only NotOlderThan goes with a watch",
+                ));
+            }
+        };
+        let start = match (self.get("sendInitialEvents"), not_older) {
+            (None, true) => {
+                return Err(NoCall::Forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
+            }
+            (Some(_), false) => {
+                return Err(NoCall::Forbidden(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
+            }
+            (Some(_), true) if self.flag("sendInitialEvents") => Start::ExistingThenBookmark,
+            (Some(_), true) => Start::After(revision),
+            (None, false) if revision.is_some() => Start::After(revision),
+            (None, false) => Start::Existing,
+        };
+        Ok(WatchOptions {
+            select: self.selection(scope)?,
+            start,
+            bookmarks: self.flag("allowWatchBookmarks"),
+            timeout_seconds: self.number("timeoutSeconds")?.filter(|&seconds| seconds > 0),
+            include: self.include()?,
+        })
+    }
+
+    fn write(&self) -> Result<WriteOptions, NoCall> {
+        match self.get("dryRun") {
+            None => Ok(WriteOptions { dry_run: false }),
+            Some("All") => Ok(WriteOptions { dry_run: true }),
+            Some(other) => Err(NoCall::Bad(format!("`dryRun` can only be All, and not `{other}`"))),
+        }
+    }
+
+    fn log(&self) -> Result<LogOptions, NoCall> {
+        let limit = self.number("limit")?.and_then(|limit| usize::try_from(limit).ok());
+        Ok(LogOptions {
+            object: self.get("object").map(shown),
+            limit: limit.unwrap_or(LOG_LINES_DEFAULT),
+            follow: self.flag("follow"),
+        })
+    }
+}
+
+/// An object as the log names it: `environments/alice` and `Env/default/alice` are `env/alice` there.
+fn shown(text: &str) -> String {
+    let mut parts = text.splitn(2, '/');
+    let kind = parts.next().and_then(Kind::from_word);
+    let (Some(kind), Some(rest)) = (kind, parts.next()) else { return text.to_owned() };
+    let (namespace, name) = rest.split_once('/').unwrap_or(("default", rest));
+    ObjectRef::new(kind, namespace, name).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(request: &str, expected: &str) {
+        let (method, target) = request.split_once(' ').unwrap();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let text = match Call::parse(&method, path, query) {
+            Ok(call) => short(&call),
+            Err(no_call) => format!("{no_call:?}"),
+        };
+        assert_eq!(text, expected, "{request}");
+    }
+
+    fn short(call: &Call) -> String {
+        let at = |scope: &Scope| scope.prefix();
+        let on = |target: &Target| {
+            format!("{}{}", target.object.store_key(), if target.status { " status" } else { "" })
+        };
+        match call {
+            Call::Get(target) => format!("get {}", on(target)),
+            Call::List(scope, it) => format!("list {} limit {}", at(scope), it.limit),
+            Call::Watch(scope, it) => format!("watch {} {:?}", at(scope), it.start),
+            Call::Create(scope, it) => format!("create {} dry {}", at(scope), it.dry_run),
+            Call::Replace(target, _) => format!("replace {}", on(target)),
+            Call::Patch(target, _) => format!("patch {}", on(target)),
+            Call::Delete(object, _) => format!("delete {}", object.store_key()),
+            Call::DeleteCollection(scope, ..) => format!("delete all {}", at(scope)),
+            Call::Logs(it) => format!("logs {:?} {} {}", it.object, it.limit, it.follow),
+            other => format!("{other:?}"),
+        }
+    }
+
+    const NS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+
+    #[test]
+    fn paths_of_objects_mean_calls() {
+        check(&format!("GET {NS}"), "list environments/default/ limit 0");
+        check(&format!("GET {NS}/?&limit=500"), "list environments/default/ limit 500");
+        check(&format!("GET {NS}/alice"), "get environments/default/alice");
+        check(&format!("GET {NS}/alice/status"), "get environments/default/alice status");
+        check(&format!("PUT {NS}/alice"), "replace environments/default/alice");
+        check(&format!("PATCH {NS}/alice/status"), "patch environments/default/alice status");
+        check(&format!("DELETE {NS}/alice"), "delete environments/default/alice");
+        check(&format!("DELETE {NS}?labelSelector=a=b"), "delete all environments/default/");
+        check(
+            &format!("POST {NS}?dryRun=All&fieldManager=x"),
+            "create environments/default/ dry true",
+        );
+        check("GET /apis/hangar.dev/v1alpha1/environments", "list environments/ limit 0");
+        check("GET /apis/hangar.dev/v1alpha1/hostnames/alice", "get hostnames//alice");
+        check("GET /api/v1/namespaces", "list namespaces/ limit 0");
+        check("GET /api/v1/namespaces/team-a", "get namespaces//team-a");
+        check("PUT /api/v1/namespaces/team-a/status", "replace namespaces//team-a status");
+        check("GET /api/v1/namespaces/team-a/secrets/keys", "get secrets/team-a/keys");
+    }
+
+    #[test]
+    fn paths_of_nothing_are_not_found_and_wrong_methods_not_allowed() {
+        check("GET /", "NotFound");
+        check("GET /apis/apps/v1/deployments", "NotFound");
+        check("GET /api/v1/environments", "NotFound");
+        check("GET /apis/hangar.dev/v1alpha1/environments/alice", "NotFound");
+        check("GET /apis/hangar.dev/v1alpha1/namespaces/default/hostnames", "NotFound");
+        check(&format!("GET {NS}/a%2Fb"), "NotFound");
+        check(&format!("GET {NS}/alice/logs"), "NotFound");
+        check("GET /api/v1/namespaces/a/secrets/b/status", "NotFound");
+        check("POST /apis/hangar.dev/v1alpha1/environments", "MethodNotAllowed");
+        check(&format!("DELETE {NS}/alice/status"), "MethodNotAllowed");
+        check("POST /version", "MethodNotAllowed");
+    }
+
+    #[test]
+    fn a_watch_starts_where_it_is_told_to() {
+        check(&format!("GET {NS}?watch=1"), "watch environments/default/ Existing");
+        check(
+            &format!("GET {NS}?watch=true&resourceVersion=0"),
+            "watch environments/default/ Existing",
+        );
+        check(
+            &format!("GET {NS}?watch=true&resourceVersion=7"),
+            "watch environments/default/ After(Some(7))",
+        );
+        let list = "watch=true&resourceVersionMatch=NotOlderThan";
+        check(
+            &format!("GET {NS}?{list}&sendInitialEvents=true"),
+            "watch environments/default/ ExistingThenBookmark",
+        );
+        check(
+            &format!("GET {NS}?{list}&sendInitialEvents=false"),
+            "watch environments/default/ After(None)",
+        );
+        check(
+            &format!("GET {NS}?watch=true&sendInitialEvents=true"),
+            r#"Forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")"#,
+        );
+    }
+
+    #[test]
+    fn the_other_paths_mean_their_calls() {
+        check("GET /version/", "Version");
+        check("GET /healthz", "Live");
+        check("GET /readyz?timeout=3s", "Ready");
+        check("GET /api", "Discovery(CoreVersions)");
+        check("GET /apis/", "Discovery(Groups)");
+        check("GET /apis/hangar.dev", "Discovery(Group)");
+        check("GET /apis/hangar.dev/v1alpha1?timeout=32s", "Discovery(Resources)");
+        check("GET /api/v1", "Discovery(CoreResources)");
+        check("GET /logs?follow=true&object=env/alice&limit=3", "logs Some(\"env/alice\") 3 true");
+        check(
+            "GET /logs?object=environments/team-a/bob",
+            "logs Some(\"env/team-a/bob\") 1000 false",
+        );
+        check("POST /router/activity", "Activity");
+    }
+
+    #[test]
+    fn wrong_parameters_are_named() {
+        check(
+            &format!("GET {NS}?limit=many"),
+            "Bad(\"`limit` must be a number, and `many` is not\")",
+        );
+        check(
+            &format!("GET {NS}?fieldSelector=spec.colour=red"),
+            "Bad(\"field label not supported: spec.colour\")",
+        );
+        check(
+            &format!("POST {NS}?dryRun=Some"),
+            "Bad(\"`dryRun` can only be All, and not `Some`\")",
+        );
+    }
+}

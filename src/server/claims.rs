@@ -1,0 +1,107 @@
+//! Hostnames of environments, taken and given up in the transaction that writes the environment: two environments can
+//! never hold the same one. It must never commit anything itself.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        environment::Environment,
+        hostname::{self, Hostname},
+        kind::Kind,
+        meta::ObjectRef,
+    },
+    server::{draft, status::Status},
+    store::{self, Key, Precondition, handle::Store},
+};
+
+/// One hostname's record to write with the environment.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// Where.
+    pub(super) key: Key,
+    /// What was true when it was decided.
+    pub(super) precondition: Precondition,
+    /// What to write.
+    pub(super) record: Hostname,
+}
+
+/// What to write so that `after` holds its hostnames, and those of `before` that it does not want are given up. `after`
+/// is `None` when the environment goes.
+pub(super) async fn decide(
+    store: &Store,
+    before: Option<&Environment>,
+    after: Option<&Environment>,
+    now: Timestamp,
+) -> Result<Vec<Claim>, Status> {
+    let labels = |environment: Option<&Environment>| -> BTreeSet<String> {
+        environment.into_iter().flat_map(|it| it.hostnames()).map(str::to_owned).collect()
+    };
+    let wanted = labels(after);
+    let mut claims = Vec::new();
+    if let Some(environment) = after {
+        for label in &wanted {
+            claims.extend(take(store, label, environment, now).await?);
+        }
+    }
+    if let Some(environment) = before {
+        for label in labels(before).difference(&wanted) {
+            claims.extend(give_up(store, label, &environment.metadata.uid, now).await?);
+        }
+    }
+    Ok(claims)
+}
+
+async fn take(
+    store: &Store,
+    label: &str,
+    environment: &Environment,
+    now: Timestamp,
+) -> Result<Option<Claim>, Status> {
+    let key = key(label);
+    let mut record = hostname::held(label, environment);
+    let Some(current) = store.get::<Hostname>(&key).await? else {
+        record.metadata.uid = uuid::Uuid::new_v4().to_string();
+        record.metadata.creation_timestamp = Some(draft::seconds(now));
+        return Ok(Some(Claim { key, precondition: Precondition::Absent, record }));
+    };
+    hostname::may_take(&current.value, environment, now)
+        .map_err(|why| refused(environment, label, &why))?;
+    record.metadata = current.value.metadata.clone();
+    if record == current.value {
+        return Ok(None);
+    }
+    Ok(Some(Claim { key, precondition: Precondition::At(current.revision), record }))
+}
+
+/// What to write so that the label is no longer held by the environment with this uid.
+pub(super) async fn give_up(
+    store: &Store,
+    label: &str,
+    uid: &str,
+    now: Timestamp,
+) -> Result<Option<Claim>, store::Error> {
+    let key = key(label);
+    let Some(current) = store.get::<Hostname>(&key).await? else { return Ok(None) };
+    let mut record = current.value;
+    if record.spec.uid != uid || record.status.released_at.is_some() {
+        return Ok(None);
+    }
+    record.status.released_at = Some(draft::seconds(now));
+    Ok(Some(Claim { key, precondition: Precondition::At(current.revision), record }))
+}
+
+fn key(label: &str) -> Key {
+    Key::new(&ObjectRef::new(Kind::Hostname, "", label).store_key())
+}
+
+fn refused(environment: &Environment, label: &str, why: &str) -> Status {
+    let field = match environment.spec.hostnames.iter().position(|it| it == label) {
+        Some(index) => format!("spec.hostnames[{index}]"),
+        None => "metadata.name".to_owned(),
+    };
+    let namespace = environment.metadata.namespace.as_deref().unwrap_or_default();
+    let object = ObjectRef::new(Kind::Environment, namespace, &environment.metadata.name);
+    Status::hostname_taken(&object, &field, why)
+}

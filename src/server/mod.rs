@@ -1,0 +1,374 @@
+//! The API: Kubernetes' REST shapes in front of the store. It must never decide what admission or the plan should, nor
+//! show a secret's value in a log line, an error or a table.
+
+mod activity;
+mod call;
+mod claims;
+pub mod collect;
+mod discovery;
+mod draft;
+mod guard;
+mod logs;
+mod pages;
+mod patch;
+mod read;
+mod readiness;
+mod removal;
+mod respond;
+mod status;
+mod view;
+mod watch;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use http::{Method, Request, Response, header, request::Parts as Head};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+pub use self::{
+    activity::record_activity,
+    guard::Token,
+    readiness::{Gate, Readiness},
+};
+use self::{
+    call::{Call, Include, ListOptions, Scope, Target, WriteOptions},
+    pages::Pages,
+    patch::{Change, Media},
+    status::Status,
+    view::View,
+};
+use crate::{
+    api::{kind::Kind, meta::ObjectRef},
+    clock::Clock,
+    net::{self, Body, Limits},
+    store::{self, Precondition, Revision, handle::Store},
+    tasks::Shutdown,
+    telemetry::{Journal, Metrics},
+};
+
+/// Where to listen, and for whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// The address; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// What callers must know. Without it, the address must be a loopback one.
+    pub token: Option<Token>,
+}
+
+/// What the API shows.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where objects are.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The reconciliation log.
+    pub journal: Journal,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Whether all parts of the process are ready.
+    pub readiness: Readiness,
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Everybody could change everything.
+    #[error("refusing to listen on {0} without a token: it is not a loopback address")]
+    Unprotected(SocketAddr),
+    /// The address cannot be had.
+    #[error("the API cannot listen")]
+    Listen(#[source] io::Error),
+    /// The store does not answer.
+    #[error("the API cannot read the store")]
+    Store(#[source] store::Error),
+}
+
+/// Requests under way get this long at shutdown; watches end at once.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long the store may take to say that it is there.
+const STORE_ANSWERS: Duration = Duration::from_secs(2);
+
+/// A server that listens and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: Option<Token>,
+    parts: Parts,
+    started: Revision,
+}
+
+/// What every request needs.
+#[derive(Debug)]
+struct State {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    journal: Journal,
+    metrics: Metrics,
+    readiness: Readiness,
+    address: SocketAddr,
+    token: Option<Token>,
+    /// Where the store was when this process began to answer.
+    started: Revision,
+    pages: Pages,
+    shutdown: Shutdown,
+}
+
+/// Makes what must be there before anybody asks: the `default` namespace.
+///
+/// # Errors
+/// The store's.
+pub async fn bootstrap(store: &Store, clock: &dyn Clock) -> Result<(), store::Error> {
+    let scope = Scope { kind: Kind::Namespace, namespace: None };
+    let body = json!({"metadata": {"name": "default"}});
+    let Ok(draft) = draft::create(&scope, body, uuid::Uuid::new_v4(), clock.now()) else {
+        let key = write::key(&ObjectRef::new(Kind::Namespace, "", "default"));
+        return Err(store::Error::Invalid { key, why: "it is not admitted".to_owned() });
+    };
+    let key = write::key(&draft.target);
+    match store.txn().put(&key, Precondition::Absent, &draft.object).commit().await {
+        Ok(_) | Err(store::Error::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Server {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// `Unprotected` for an address that others reach, without a token; `Listen`; `Store`.
+    pub async fn bind(config: Config, parts: Parts) -> Result<Self, Error> {
+        if config.token.is_none() && !config.listen.ip().is_loopback() {
+            return Err(Error::Unprotected(config.listen));
+        }
+        // Under a prefix that no kind has: only the revision is wanted.
+        let (_, started) = parts.store.list_bytes("//").await.map_err(Error::Store)?;
+        let listener = net::bind(config.listen).await.map_err(Error::Listen)?;
+        let address = listener.local_addr().map_err(Error::Listen)?;
+        Ok(Self { listener, address, token: config.token, parts, started })
+    }
+
+    /// The address it has.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until shutdown.
+    ///
+    /// # Errors
+    /// Those of [`net::serve`].
+    pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { listener, address, token, parts, started } = self;
+        let Parts { store, clock, journal, metrics, readiness } = parts;
+        let pages = Pages::new(Arc::clone(&clock));
+        let state = Arc::new(State {
+            store,
+            clock,
+            journal,
+            metrics,
+            readiness,
+            address,
+            token,
+            started,
+            pages,
+            shutdown: shutdown.clone(),
+        });
+        net::serve(listener, Limits::default(), DRAIN, shutdown, move |request, _peer| {
+            let state = Arc::clone(&state);
+            async move { answer(&state, request).await }
+        })
+        .await
+    }
+}
+
+async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let call = match Call::parse(&head.method, head.uri.path(), head.uri.query()) {
+        // Probes come from wherever the process is watched from, and tell nothing.
+        Ok(Call::Live) => return respond::text("ok".to_owned()),
+        Ok(Call::Ready) => return ready(state).await,
+        call => call,
+    };
+    let result = match guard::check(&head, state.token.as_ref(), state.address) {
+        Ok(()) => match call {
+            Ok(call) => perform(state, call, &head, body).await,
+            Err(no_call) => Err(no_call.into()),
+        },
+        Err(status) => Err(status),
+    };
+    let response = result.unwrap_or_else(|status| respond::failure(&status));
+    let (method, path) = (&head.method, head.uri.path());
+    let code = response.status().as_u16();
+    if head.method == Method::GET {
+        tracing::debug!(%method, path, code);
+    } else {
+        tracing::info!(%method, path, code);
+    }
+    response
+}
+
+async fn perform(
+    state: &State,
+    call: Call,
+    head: &Head,
+    body: Incoming,
+) -> Result<Response<Body>, Status> {
+    let now = state.clock.now();
+    let accept = head.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
+    let view = |include| View::choose(accept, include);
+    let media = Media::of(&head.headers);
+    match call {
+        Call::Live | Call::Ready => Err(Status::no_such_path()),
+        Call::Discovery(page) => Ok(respond::json(&discovery::page(page))),
+        Call::Version => Ok(respond::json(&discovery::version())),
+        Call::Metrics => Ok(respond::text(state.metrics.render())),
+        Call::Logs(options) => {
+            let as_text = accept.is_some_and(|it| it.starts_with("text/plain"));
+            Ok(logs::answer(state, options, as_text))
+        }
+        Call::Activity => {
+            let report = activity::read(&json_body(media, body).await?)?;
+            activity::record_activity(&state.store, report, now).await?;
+            Ok(respond::json(&json!({})))
+        }
+        Call::Get(target) => {
+            Ok(respond::json(&read::get(state, &target, view(Include::Metadata)?).await?))
+        }
+        Call::List(scope, options) => {
+            let view = view(options.include)?;
+            let listed = read::list(state, &scope, &options).await?;
+            Ok(respond::json(&view.many(scope.kind, listed.objects, listed.metadata, now)))
+        }
+        Call::Watch(scope, options) => {
+            let view = view(options.include)?;
+            let lines = watch::watch(state, &scope, options, view).await?;
+            Ok(respond::stream(lines.boxed(), false))
+        }
+        Call::Create(scope, options) => {
+            draft::check_writable(scope.kind, None)?;
+            let view = view(Include::Metadata)?;
+            check_object(media)?;
+            let object = patch::object(media, &patch::read(body).await?)?;
+            let written = write::create(state, &scope, &options, object).await?;
+            let mut response =
+                respond::created(&view.one(scope.kind, written.object, state.clock.now()));
+            respond::warn(&mut response, &written.warnings);
+            Ok(response)
+        }
+        Call::Replace(target, options) => {
+            check_object(media)?;
+            draft::check_writable(target.object.kind, Some(&target.object))?;
+            let object = patch::object(media, &patch::read(body).await?)?;
+            update(state, &target, &options, Change::Whole(object), view(Include::Metadata)?).await
+        }
+        Call::Patch(target, options) => {
+            let kind = target.object.kind;
+            draft::check_writable(kind, Some(&target.object))?;
+            let change = Change::patch(kind, media, &patch::read(body).await?)?;
+            update(state, &target, &options, change, view(Include::Metadata)?).await
+        }
+        Call::Delete(object, options) => {
+            draft::check_writable(object.kind, Some(&object))?;
+            let options = delete_options(media, body, &options).await?;
+            let deleted = removal::delete(&state.store, &object, &options, now).await?;
+            Ok(respond::json(&deleted.answer(&object)))
+        }
+        Call::DeleteCollection(scope, list, options) => {
+            draft::check_writable(scope.kind, None)?;
+            let options = delete_options(media, body, &options).await?;
+            delete_collection(state, &scope, &list, &options).await
+        }
+    }
+}
+
+async fn update(
+    state: &State,
+    target: &Target,
+    options: &WriteOptions,
+    change: Change,
+    view: View,
+) -> Result<Response<Body>, Status> {
+    let written = write::update(state, target, options, &change).await?;
+    let shown = view.one(target.object.kind, written.object, state.clock.now());
+    let mut response = respond::json(&shown);
+    respond::warn(&mut response, &written.warnings);
+    Ok(response)
+}
+
+async fn delete_collection(
+    state: &State,
+    scope: &Scope,
+    list: &ListOptions,
+    options: &removal::Options,
+) -> Result<Response<Body>, Status> {
+    let listed = read::list(state, scope, list).await?;
+    let mut deleted = Vec::new();
+    for object in listed.objects {
+        let text = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let target =
+            ObjectRef::new(scope.kind, text("/metadata/namespace"), text("/metadata/name"));
+        match removal::delete(&state.store, &target, options, state.clock.now()).await {
+            Ok(gone) => deleted.push(gone.object()),
+            // Someone else deleted it meanwhile.
+            Err(status) if status == Status::not_found(&target) => {}
+            Err(status) => return Err(status),
+        }
+    }
+    Ok(respond::json(&View::Whole.many(scope.kind, deleted, listed.metadata, state.clock.now())))
+}
+
+/// Refuses what cannot be an object before it is read.
+fn check_object(media: Media) -> Result<(), Status> {
+    if matches!(media, Media::Json | Media::Yaml) {
+        Ok(())
+    } else {
+        patch::object(media, b"").map(drop)
+    }
+}
+
+async fn json_body(media: Media, body: Incoming) -> Result<bytes::Bytes, Status> {
+    if media != Media::Json {
+        return Err(Status::unsupported_media_type("the body must be application/json"));
+    }
+    patch::read(body).await
+}
+
+/// The body of a deletion may be absent; where there is one, it is JSON.
+async fn delete_options(
+    media: Media,
+    body: Incoming,
+    options: &WriteOptions,
+) -> Result<removal::Options, Status> {
+    let body = patch::read(body).await?;
+    if !body.is_empty() && media != Media::Json {
+        return Err(Status::unsupported_media_type("the body must be application/json"));
+    }
+    removal::Options::read(&body, options.dry_run)
+}
+
+/// Ready is the store's answer and every part's own word.
+async fn ready(state: &State) -> Response<Body> {
+    let key = write::key(&ObjectRef::new(Kind::Namespace, "", "default"));
+    let store = tokio::time::timeout(STORE_ANSWERS, state.store.get_bytes(&key)).await;
+    let store = match store {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err("it does not answer".to_owned()),
+    };
+    let gates = [("store", store)].into_iter().chain(state.readiness.gates());
+    let closed: Vec<_> = gates
+        .filter_map(|(name, gate)| gate.err().map(|why| format!("[-]{name}: {why}\n")))
+        .collect();
+    if closed.is_empty() {
+        respond::text("ok".to_owned())
+    } else {
+        respond::not_ready(closed.concat())
+    }
+}

@@ -1,0 +1,174 @@
+//! Bodies of writes: reading them within their limit, and the two kinds of patches. It must never quote what it read.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use crate::{api::kind::Kind, server::status::Status};
+
+/// Bytes of a request's body; an object is far smaller.
+pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a body is said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Media {
+    /// An object in JSON.
+    Json,
+    /// An object in YAML.
+    Yaml,
+    /// RFC 7386.
+    MergePatch,
+    /// RFC 6902.
+    JsonPatch,
+    /// Kubernetes' own, which is taken for a merge patch where Kubernetes would offer it.
+    StrategicPatch,
+    /// There is no such header.
+    Unsaid,
+    /// Something else.
+    Other,
+}
+
+impl Media {
+    /// As the header says.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Self::Unsaid };
+        let text = value.to_str().unwrap_or_default();
+        match text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+            "application/json" => Self::Json,
+            "application/yaml" | "application/x-yaml" | "text/yaml" => Self::Yaml,
+            "application/merge-patch+json" => Self::MergePatch,
+            "application/json-patch+json" => Self::JsonPatch,
+            "application/strategic-merge-patch+json" => Self::StrategicPatch,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// How a stored object is to change.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Into this one.
+    Whole(Value),
+    /// By this merge patch.
+    Merge(Value),
+    /// By these steps.
+    Steps(json_patch::Patch),
+}
+
+impl Change {
+    /// Reads a patch for a kind.
+    pub(super) fn patch(kind: Kind, media: Media, body: &[u8]) -> Result<Self, Status> {
+        match media {
+            Media::MergePatch => Ok(Self::Merge(json(body)?)),
+            Media::StrategicPatch if kind.info().group.is_empty() => Ok(Self::Merge(json(body)?)),
+            Media::JsonPatch => serde_json::from_slice(body).map(Self::Steps).map_err(|_| {
+                Status::bad_request("the body is not a list of JSON patch operations")
+            }),
+            Media::StrategicPatch | Media::Json | Media::Yaml | Media::Unsaid | Media::Other => {
+                Err(Status::unsupported_media_type(
+                    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json",
+                ))
+            }
+        }
+    }
+
+    /// The object as it is to be, from what callers see of it now.
+    pub(super) fn apply(&self, mut shown: Value) -> Result<Value, Status> {
+        match self {
+            Self::Whole(object) => return Ok(object.clone()),
+            Self::Merge(patch) => json_patch::merge(&mut shown, patch),
+            Self::Steps(steps) => json_patch::patch(&mut shown, steps).map_err(|error| {
+                Status::unprocessable(format!(
+                    "the JSON patch cannot be applied: operation {} at `{}` failed",
+                    error.operation, error.path
+                ))
+            })?,
+        }
+        Ok(shown)
+    }
+}
+
+/// The body, if it is within its limit and comes in time.
+pub(super) async fn read(body: Incoming) -> Result<Bytes, Status> {
+    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Status::too_large(format!("the body has more than {BODY_BYTES_MAX} bytes")))
+        }
+        Ok(Err(_)) => Err(Status::bad_request("the body did not arrive whole")),
+        Err(_) => Err(Status::bad_request("the body did not arrive in time")),
+    }
+}
+
+/// An object in JSON or YAML.
+pub(super) fn object(media: Media, body: &[u8]) -> Result<Value, Status> {
+    match media {
+        Media::Json => json(body),
+        // A parser's own text may quote the body.
+        Media::Yaml => serde_yaml::from_slice(body)
+            .map_err(|error| not_a("YAML", error.location().map(|it| (it.line(), it.column())))),
+        Media::MergePatch
+        | Media::JsonPatch
+        | Media::StrategicPatch
+        | Media::Unsaid
+        | Media::Other => Err(Status::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+        )),
+    }
+}
+
+fn json(body: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(body)
+        .map_err(|error| not_a("JSON", Some((error.line(), error.column()))))
+}
+
+fn not_a(form: &str, at: Option<(usize, usize)>) -> Status {
+    match at {
+        Some((line, column)) => {
+            Status::bad_request(format!("the body is not {form}: see line {line}, column {column}"))
+        }
+        None => Status::bad_request(format!("the body is not {form}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn patched(media: Media, patch: Value) -> Result<Value, u16> {
+        let before = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"n": [1, 2]}});
+        let change = Change::patch(Kind::Environment, media, patch.to_string().as_bytes());
+        change.and_then(|change| change.apply(before)).map_err(|status| status.code.as_u16())
+    }
+
+    #[test]
+    fn a_merge_patch_sets_and_removes() {
+        let patch = json!({"metadata": {"labels": {"a": null, "c": "3"}}, "spec": {"n": [3]}});
+        assert_eq!(
+            patched(Media::MergePatch, patch),
+            Ok(json!({"metadata": {"labels": {"b": "2", "c": "3"}}, "spec": {"n": [3]}}))
+        );
+    }
+
+    #[test]
+    fn a_json_patch_whose_test_fails_changes_nothing() {
+        let patch = json!([{"op": "test", "path": "/spec/n/0", "value": 7}]);
+        assert_eq!(patched(Media::JsonPatch, patch), Err(422));
+        let patch = json!([{"op": "remove", "path": "/spec/n/0"}]);
+        assert_eq!(patched(Media::JsonPatch, patch).unwrap()["spec"], json!({"n": [2]}));
+    }
+
+    #[test]
+    fn a_strategic_patch_is_not_for_own_kinds() {
+        assert_eq!(patched(Media::StrategicPatch, json!({})), Err(415));
+    }
+}

@@ -1,0 +1,220 @@
+//! How objects look in answers: whole, their metadata alone, or rows of a table. It must never show a secret's values in
+//! anything but the whole object.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    api::kind::{Info, Kind},
+    server::{call::Include, status::Status},
+    store::Revision,
+};
+
+/// A form that the caller can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// As it is.
+    Whole,
+    /// `PartialObjectMetadata`.
+    Partial,
+    /// `Table`, whose rows carry so much of their object.
+    Table(Include),
+}
+
+/// kubectl keeps what was applied here, a secret's values among it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+impl View {
+    /// The first form in an `Accept` header that hangar has.
+    pub(super) fn choose(accept: Option<&str>, include: Include) -> Result<Self, Status> {
+        let accept = accept.unwrap_or_default();
+        if accept.trim().is_empty() {
+            return Ok(Self::Whole);
+        }
+        accept
+            .split(',')
+            .find_map(|range| Self::of_range(range, include))
+            .ok_or_else(Status::not_acceptable)
+    }
+
+    fn of_range(range: &str, include: Include) -> Option<Self> {
+        let mut parts = range.split(';').map(str::trim);
+        if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*")) {
+            return None;
+        }
+        let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
+        let parameter = |key| parameters.iter().find(|(it, _)| *it == key).map(|(_, it)| *it);
+        match parameter("as") {
+            None => Some(Self::Whole),
+            Some(_) if parameter("g") != Some("meta.k8s.io") => None,
+            Some("Table") => Some(Self::Table(include)),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Some(Self::Partial),
+            Some(_) => None,
+        }
+    }
+
+    /// One object.
+    pub(super) fn one(self, kind: Kind, object: Value, now: Timestamp) -> Value {
+        match self {
+            Self::Whole => object,
+            Self::Partial => partial(kind, &object),
+            Self::Table(_) => {
+                let revision = object.pointer("/metadata/resourceVersion").cloned();
+                self.table(kind, &[object], json!({"resourceVersion": revision}), now)
+            }
+        }
+    }
+
+    /// Many objects.
+    pub(super) fn many(
+        self,
+        kind: Kind,
+        objects: Vec<Value>,
+        metadata: Value,
+        now: Timestamp,
+    ) -> Value {
+        let info = kind.info();
+        match self {
+            Self::Whole => json!({
+                "kind": format!("{}List", info.kind_name),
+                "apiVersion": info.api_version(),
+                "metadata": metadata,
+                "items": objects,
+            }),
+            Self::Partial => {
+                let items: Vec<_> = objects.iter().map(|it| partial(kind, it)).collect();
+                json!({
+                    "kind": "PartialObjectMetadataList",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": metadata,
+                    "items": items,
+                })
+            }
+            Self::Table(_) => self.table(kind, &objects, metadata, now),
+        }
+    }
+
+    fn table(self, kind: Kind, objects: &[Value], metadata: Value, now: Timestamp) -> Value {
+        let include = if let Self::Table(include) = self { include } else { Include::Metadata };
+        let rows: Vec<_> = objects.iter().map(|it| row(kind, it, include, now)).collect();
+        json!({
+            "kind": "Table",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": metadata,
+            "columnDefinitions": columns(kind.info()),
+            "rows": rows,
+        })
+    }
+
+    /// What a watch's bookmark carries.
+    pub(super) fn bookmark(self, kind: Kind, revision: Revision, end_of_initial: bool) -> Value {
+        let info = kind.info();
+        let mut metadata =
+            json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if end_of_initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        match self {
+            Self::Whole => {
+                json!({"kind": info.kind_name, "apiVersion": info.api_version(), "metadata": metadata})
+            }
+            Self::Partial => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+            }),
+            Self::Table(_) => {
+                let object = json!({
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                });
+                json!({
+                    "kind": "Table",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": {"resourceVersion": revision.to_string()},
+                    "columnDefinitions": [],
+                    "rows": [{"cells": [], "object": object}],
+                })
+            }
+        }
+    }
+}
+
+/// A stored object with the revision that everybody outside knows it by.
+pub(super) fn with_revision(mut object: Value, revision: Revision) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
+    }
+    object
+}
+
+fn partial(kind: Kind, object: &Value) -> Value {
+    let mut metadata = object.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    if kind == Kind::Secret
+        && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+    {
+        annotations.shift_remove(LAST_APPLIED);
+    }
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+}
+
+fn row(kind: Kind, object: &Value, include: Include, now: Timestamp) -> Value {
+    let name = object.pointer("/metadata/name").cloned().unwrap_or_default();
+    let mut cells = vec![name];
+    cells.extend(kind.info().columns.iter().map(|it| Value::String(it.cell.text(object, now))));
+    let mut row = json!({"cells": cells});
+    match include {
+        Include::None => {}
+        Include::Metadata => row["object"] = partial(kind, object),
+        // Even on demand, a table is no place for values.
+        Include::Object if kind == Kind::Secret => row["object"] = partial(kind, object),
+        Include::Object => row["object"] = object.clone(),
+    }
+    row
+}
+
+fn columns(info: &Info) -> Value {
+    let mut columns = vec![json!({
+        "name": "Name", "type": "string", "format": "name", "description": "Name", "priority": 0,
+    })];
+    columns.extend(info.columns.iter().map(|it| {
+        json!({
+            "name": it.name, "type": "string", "format": "", "description": it.about,
+            "priority": u8::from(it.wide),
+        })
+    }));
+    Value::Array(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_form_that_hangar_has_is_taken() {
+        let check = |accept: &str, expected: Option<View>| {
+            assert_eq!(View::choose(Some(accept), Include::Metadata).ok(), expected, "{accept}");
+        };
+        check("", Some(View::Whole));
+        check("*/*", Some(View::Whole));
+        check("application/vnd.kubernetes.protobuf, */*", Some(View::Whole));
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+            Some(View::Table(Include::Metadata)),
+        );
+        check(
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            Some(View::Partial),
+        );
+        check("application/json;as=Other;g=x, application/json;profile=nopeer", Some(View::Whole));
+        check("application/vnd.kubernetes.protobuf", None);
+    }
+
+    #[test]
+    fn a_secrets_row_carries_no_values() {
+        let secret = json!({
+            "metadata": {"name": "s", "annotations": {LAST_APPLIED: "{\"data\":\"canary\"}"}},
+            "data": {"k": "canary"},
+        });
+        let view = View::Table(Include::Object);
+        let table = view.one(Kind::Secret, secret, Timestamp::UNIX_EPOCH).to_string();
+        assert!(!table.contains("canary"), "{table}");
+    }
+}

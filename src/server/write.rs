@@ -1,0 +1,236 @@
+//! Creating and changing: read what is there, draft, commit with preconditions, and again when someone else was faster.
+//! It must never write anything but through such a commit.
+
+use serde_json::Value;
+
+use crate::{
+    api::{
+        admit::ViolationReason,
+        environment::Environment,
+        kind::Kind,
+        meta::{Metadata, ObjectRef},
+    },
+    server::{
+        State,
+        call::{Scope, Target, WriteOptions},
+        claims::{self, Claim},
+        draft::{self, Current, Draft},
+        patch::Change,
+        status::Status,
+        view,
+    },
+    store::{
+        self, Key, Precondition, Revision,
+        handle::{Store, Write, decode_bytes},
+    },
+};
+
+/// How often a write is decided anew because something it depends on changed meanwhile.
+pub(super) const ATTEMPTS_MAX: usize = 32;
+
+/// What a write left behind.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// As callers see it.
+    pub(super) object: Value,
+    /// Remarks for the caller.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Written {
+    fn new(draft: Draft, revision: Option<Revision>) -> Self {
+        let object = match revision {
+            Some(revision) => view::with_revision(draft.object, revision),
+            None => draft.object,
+        };
+        Self { object, warnings: draft.warnings }
+    }
+}
+
+/// Reads one object.
+pub(super) async fn current(store: &Store, object: &ObjectRef) -> Result<Option<Current>, Status> {
+    let Some(entry) = store.get_bytes(&key(object)).await? else { return Ok(None) };
+    let value = decode_bytes(&entry.key, &entry.value)?;
+    Ok(Some(Current { object: value, revision: entry.revision }))
+}
+
+/// Where an object is stored.
+pub(super) fn key(object: &ObjectRef) -> Key {
+    Key::new(&object.store_key())
+}
+
+/// Adds hostnames' records to a transaction.
+pub(super) fn with_claims(mut txn: Write, claims: &[Claim]) -> Write {
+    for claim in claims {
+        txn = txn.put(&claim.key, claim.precondition, &claim.record);
+    }
+    txn
+}
+
+/// An environment, typed; `None` for other kinds.
+pub(super) fn environment(kind: Kind, object: &Value) -> Result<Option<Environment>, Status> {
+    if kind != Kind::Environment {
+        return Ok(None);
+    }
+    match serde_path_to_error::deserialize(object) {
+        Ok(environment) => Ok(Some(environment)),
+        Err(error) => Err(Status::bad_request(format!(
+            "Environment in version \"v1alpha1\" cannot be handled as a Environment: `{}` cannot be read",
+            error.path()
+        ))),
+    }
+}
+
+/// A new object.
+pub(super) async fn create(
+    state: &State,
+    scope: &Scope,
+    options: &WriteOptions,
+    body: Value,
+) -> Result<Written, Status> {
+    let store = &state.store;
+    let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let is_generated = name.is_empty();
+    let mut last = ObjectRef::new(scope.kind, "", name);
+    for _ in 0..ATTEMPTS_MAX {
+        let now = state.clock.now();
+        let draft = draft::create(scope, body.clone(), uuid::Uuid::new_v4(), now)?;
+        let namespace = active_namespace(store, &draft.target).await?;
+        let key = key(&draft.target);
+        last = draft.target.clone();
+        if store.get_bytes(&key).await?.is_some() {
+            if is_generated {
+                continue;
+            }
+            return Err(Status::already_exists(&draft.target));
+        }
+        let after = environment(scope.kind, &draft.object)?;
+        let claims = claims::decide(store, None, after.as_ref(), now).await?;
+        check_size(&draft)?;
+        if options.dry_run {
+            return Ok(Written::new(draft, None));
+        }
+        let mut txn = store.txn().put(&key, Precondition::Absent, &draft.object);
+        if let Some((key, revision)) = &namespace {
+            txn = txn.check(key, Precondition::At(*revision));
+        }
+        match with_claims(txn, &claims).commit().await {
+            Ok(revision) => return Ok(Written::new(draft, Some(revision))),
+            Err(store::Error::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Status::modified(&last))
+}
+
+/// Another state of an object, or of its status alone.
+pub(super) async fn update(
+    state: &State,
+    target: &Target,
+    options: &WriteOptions,
+    change: &Change,
+) -> Result<Written, Status> {
+    let object = &target.object;
+    for _ in 0..ATTEMPTS_MAX {
+        let old = current(&state.store, object).await?;
+        let old = old.ok_or_else(|| Status::not_found(object))?;
+        let proposed = change.apply(view::with_revision(old.object.clone(), old.revision))?;
+        check_version_given(object, change, &proposed)?;
+        let draft = draft::replace(target, &old, proposed)?;
+        if draft.object == old.object {
+            return Ok(Written::new(draft, Some(old.revision)));
+        }
+        check_size(&draft)?;
+        match commit(state, &old, &draft, options).await? {
+            Some(revision) => return Ok(Written::new(draft, Some(revision))),
+            // Someone else was faster: decide again on what there is now.
+            None => continue,
+        }
+    }
+    Err(Status::modified(object))
+}
+
+/// Writes a changed object, or removes it when nothing keeps it any more; `None` when it was not what it was read as.
+async fn commit(
+    state: &State,
+    old: &Current,
+    draft: &Draft,
+    options: &WriteOptions,
+) -> Result<Option<Revision>, Status> {
+    let kind = draft.target.kind;
+    let now = state.clock.now();
+    let metadata: Metadata = draft::metadata(&draft.object);
+    let before = environment(kind, &old.object)?;
+    let after = environment(kind, &draft.object)?;
+    let after = after.filter(|_| metadata.deletion_timestamp.is_none());
+    let claims = claims::decide(&state.store, before.as_ref(), after.as_ref(), now).await?;
+    if options.dry_run {
+        return Ok(Some(old.revision));
+    }
+    let key = key(&draft.target);
+    let at = Precondition::At(old.revision);
+    let txn = state.store.txn();
+    let txn = if metadata.is_finished() {
+        txn.delete(&key, at)
+    } else {
+        txn.put(&key, at, &draft.object)
+    };
+    match with_claims(txn, &claims).commit().await {
+        Ok(revision) => Ok(Some(revision)),
+        Err(store::Error::Conflict { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A whole object of hangar's own kinds says what it replaces, or two writers would undo each other.
+fn check_version_given(
+    object: &ObjectRef,
+    change: &Change,
+    proposed: &Value,
+) -> Result<(), Status> {
+    let given = proposed.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+    let is_given = given.is_some_and(|it| !it.is_empty() && it != "0");
+    if is_given || !matches!(change, Change::Whole(_)) || object.kind.info().group.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid_field(
+        object,
+        "metadata.resourceVersion",
+        ViolationReason::Invalid,
+        "Invalid value: 0x0: must be specified for an update",
+    ))
+}
+
+/// An object that the store would refuse is refused with a sentence.
+fn check_size(draft: &Draft) -> Result<(), Status> {
+    let bytes = serde_json::to_vec(&draft.object).map_or(0, |it| it.len());
+    // A sealed value is a little longer than what is in it.
+    let max = store::VALUE_BYTES_MAX - 1024;
+    if bytes <= max {
+        return Ok(());
+    }
+    Err(Status::too_large(format!(
+        "the object has {bytes} bytes with its defaults, and may have {max}"
+    )))
+}
+
+/// The namespace of a new object must be there and stay there; its key and revision go into the transaction.
+async fn active_namespace(
+    store: &Store,
+    object: &ObjectRef,
+) -> Result<Option<(Key, Revision)>, Status> {
+    if !object.kind.info().namespaced {
+        return Ok(None);
+    }
+    let namespace = ObjectRef::new(Kind::Namespace, "", &object.namespace);
+    let found = current(store, &namespace).await?;
+    let found = found.ok_or_else(|| Status::not_found(&namespace))?;
+    if draft::metadata(&found.object).deletion_timestamp.is_some() {
+        let why = format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            object.namespace
+        );
+        return Err(Status::forbidden_object(object, &why));
+    }
+    Ok(Some((key(&namespace), found.revision)))
+}

@@ -1,0 +1,308 @@
+//! How the store looks on disk: pure translation between commits and rows of one ordered map. It must never do IO.
+//!
+//! | row | holds |
+//! |---|---|
+//! | `m/head` | format, the store's revision, the revision the log starts after |
+//! | `o/<key>` | revision of the last write, value |
+//! | `l/<revision, 16 hex digits>` | the commits of one group, named after its last revision |
+//!
+//! A value longer than [`CHUNK_BYTES`] goes on in rows `<row>\0<u16>`. sled 0.34 keeps up to 17 rows in one page, and
+//! moves a page over 128 KiB into a file of its own that it never syncs; with short rows no page gets there.
+
+use std::{collections::BTreeMap, mem};
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::store::{
+    Change, Key, Revision,
+    state::{Commit, Held, State},
+};
+
+/// The most that one row holds.
+const CHUNK_BYTES: usize = 4 * 1024;
+
+const HEAD: &[u8] = b"m/head";
+const OBJECTS: &[u8] = b"o/";
+const LOG: &[u8] = b"l/";
+const FORMAT: u8 = 1;
+
+const PUT: u8 = 0;
+const DELETE: u8 = 1;
+
+/// The log rows that are on disk, oldest first: last revision, bytes.
+pub(super) type LogRows = std::collections::VecDeque<(Revision, usize)>;
+
+/// Everything that was on disk.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) state: State,
+    pub(super) log: LogRows,
+    /// Whether there was nothing at all.
+    pub(super) fresh: bool,
+}
+
+/// A row that is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(super) struct Damage {
+    pub(super) row: String,
+    pub(super) why: String,
+}
+
+impl Damage {
+    fn new(row: &[u8], why: &str) -> Self {
+        Self { row: row.escape_ascii().to_string(), why: why.to_owned() }
+    }
+}
+
+/// Gives `row` the rows of a group of commits, for one atomic batch: name and bytes, or `None` for a row to remove. A
+/// later row of the same name wins.
+pub(super) fn encode(
+    commits: &[Commit],
+    revision: Revision,
+    floor: Revision,
+    log: &mut LogRows,
+    row: &mut impl FnMut(&[u8], Option<&[u8]>),
+) {
+    let mut group = Vec::new();
+    let mut name = Vec::new();
+    let mut bytes = Vec::new();
+    for commit in commits {
+        group.put_u64(commit.first().map_or(0, |change| change.revision.0));
+        group.put_u32(count(commit.len()));
+        for change in commit.iter() {
+            name.clear();
+            name.put_slice(OBJECTS);
+            name.put_slice(change.key.as_str().as_bytes());
+            let before = change.before.as_ref().map_or(0, |it| OBJECT_HEAD_BYTES + it.len());
+            if let Some(value) = &change.value {
+                bytes.clear();
+                bytes.put_u64(change.revision.0);
+                bytes.put_u32(count(value.len()));
+                bytes.put_slice(value);
+                write(row, &mut name, &bytes, before);
+            } else {
+                remove(row, &mut name, before);
+            }
+            logged(&mut group, change);
+        }
+    }
+    write(row, &mut log_row(revision), &group, 0);
+    log.push_back((revision, group.len()));
+    while let Some((last, bytes)) = log.front().copied()
+        && last <= floor
+    {
+        log.pop_front();
+        remove(row, &mut log_row(last), bytes);
+    }
+    bytes.clear();
+    bytes.put_u8(FORMAT);
+    bytes.put_u64(revision.0);
+    bytes.put_u64(floor.0);
+    row(HEAD, Some(&bytes));
+}
+
+/// Revision and length stand before an object's value.
+const OBJECT_HEAD_BYTES: usize = 12;
+
+fn logged(group: &mut Vec<u8>, change: &Change) {
+    let key = change.key.as_str().as_bytes();
+    group.put_u32(count(key.len()));
+    group.put_slice(key);
+    match (&change.value, &change.before) {
+        (None, Some(before)) => {
+            group.put_u8(DELETE);
+            group.put_u32(count(before.len()));
+            group.put_slice(before);
+        }
+        // A write needs no copy: the object itself is there, unless it was written again.
+        _ => group.put_u8(PUT),
+    }
+}
+
+fn log_row(revision: Revision) -> Vec<u8> {
+    [LOG, format!("{:016x}", revision.0).as_bytes()].concat()
+}
+
+/// Everything that is counted is far below 2^32: keys, values and steps have limits.
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn chunks(bytes: usize) -> usize {
+    bytes.div_ceil(CHUNK_BYTES).max(1)
+}
+
+/// What stands after the name of a row in the name of its later chunks.
+fn chunk_suffix(chunk: usize) -> [u8; 3] {
+    let [high, low] = u16::try_from(chunk).unwrap_or(u16::MAX).to_be_bytes();
+    [0, high, low]
+}
+
+/// Gives the chunk of a row, whose name is as before afterwards.
+fn chunk_row(
+    row: &mut impl FnMut(&[u8], Option<&[u8]>),
+    name: &mut Vec<u8>,
+    chunk: usize,
+    bytes: Option<&[u8]>,
+) {
+    let len = name.len();
+    if chunk > 0 {
+        name.put_slice(&chunk_suffix(chunk));
+    }
+    row(name, bytes);
+    name.truncate(len);
+}
+
+/// Writes a row that had `before` bytes, 0 when it was not there.
+fn write(
+    row: &mut impl FnMut(&[u8], Option<&[u8]>),
+    name: &mut Vec<u8>,
+    bytes: &[u8],
+    before: usize,
+) {
+    for chunk in chunks(bytes.len())..chunks(before) {
+        chunk_row(row, name, chunk, None);
+    }
+    for (chunk, part) in bytes.chunks(CHUNK_BYTES).enumerate() {
+        chunk_row(row, name, chunk, Some(part));
+    }
+}
+
+fn remove(row: &mut impl FnMut(&[u8], Option<&[u8]>), name: &mut Vec<u8>, before: usize) {
+    for chunk in 0..chunks(before) {
+        chunk_row(row, name, chunk, None);
+    }
+}
+
+/// Reads rows back, in the order of their names.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    head: Option<(Revision, Revision)>,
+    objects: Vec<(Key, Held)>,
+    groups: Vec<(Revision, Vec<u8>)>,
+    name: Vec<u8>,
+    bytes: Vec<u8>,
+    chunk: usize,
+}
+
+impl Decoder {
+    /// Takes the next row.
+    ///
+    /// # Errors
+    /// When a row cannot be what [`encode`] wrote.
+    pub(super) fn push(&mut self, name: &[u8], bytes: &[u8]) -> Result<(), Damage> {
+        let suffix = name.strip_prefix(self.name.as_slice());
+        if suffix == Some(&chunk_suffix(self.chunk + 1)) && !self.name.is_empty() {
+            self.chunk += 1;
+            self.bytes.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.take()?;
+        self.name.extend_from_slice(name);
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Understands the row that is whole now.
+    fn take(&mut self) -> Result<(), Damage> {
+        let (name, bytes) = (mem::take(&mut self.name), mem::take(&mut self.bytes));
+        self.chunk = 0;
+        if name.is_empty() {
+            return Ok(());
+        }
+        let damage = |why| Damage::new(&name, why);
+        let mut rest = bytes.as_slice();
+        if name == HEAD {
+            let format = rest.try_get_u8().map_err(|_short| damage("it is too short"))?;
+            if format != FORMAT {
+                return Err(damage("it was written by another version"));
+            }
+            let mut number = || rest.try_get_u64().map_err(|_short| damage("it is too short"));
+            self.head = Some((Revision(number()?), Revision(number()?)));
+        } else if let Some(key) = name.strip_prefix(OBJECTS) {
+            let key = std::str::from_utf8(key).map_err(|_not| damage("its name is not text"))?;
+            let revision = rest.try_get_u64().map_err(|_short| damage("it is too short"))?;
+            let len = rest.try_get_u32().map_err(|_short| damage("it is too short"))?;
+            if count(rest.len()) != len {
+                return Err(damage("its length is wrong"));
+            }
+            let value = Bytes::copy_from_slice(rest);
+            self.objects.push((Key::new(key), Held { value, revision: Revision(revision) }));
+        } else if let Some(revision) = name.strip_prefix(LOG) {
+            let revision = std::str::from_utf8(revision)
+                .ok()
+                .and_then(|text| u64::from_str_radix(text, 16).ok())
+                .ok_or_else(|| damage("its name is not a revision"))?;
+            self.groups.push((Revision(revision), bytes));
+        } else {
+            return Err(damage("nothing has such a name"));
+        }
+        Ok(())
+    }
+
+    /// The state of all rows together.
+    ///
+    /// # Errors
+    /// When they do not fit each other.
+    pub(super) fn finish(mut self) -> Result<Loaded, Damage> {
+        self.take()?;
+        let Some((revision, floor)) = self.head else {
+            if self.objects.is_empty() && self.groups.is_empty() {
+                return Ok(Loaded { state: State::empty(), log: LogRows::new(), fresh: true });
+            }
+            return Err(Damage::new(HEAD, "it is missing, but there are other rows"));
+        };
+        let entries: BTreeMap<_, _> = self.objects.into_iter().collect();
+        if let Some((key, _)) = entries.iter().find(|(_, held)| held.revision > revision) {
+            return Err(Damage::new(key.as_str().as_bytes(), "it is newer than the store"));
+        }
+        let mut log = LogRows::new();
+        let mut commits = Vec::new();
+        for (last, group) in &self.groups {
+            log.push_back((*last, group.len()));
+            decode_group(group, &entries, floor, &mut commits)
+                .ok_or_else(|| Damage::new(&log_row(*last), "it is too short"))?;
+        }
+        let state = State::new(entries, revision, floor, commits);
+        Ok(Loaded { state, log, fresh: false })
+    }
+}
+
+/// Adds the commits of a log row that can still be told. `None` when the row is cut short.
+fn decode_group(
+    mut group: &[u8],
+    entries: &BTreeMap<Key, Held>,
+    floor: Revision,
+    commits: &mut Vec<Commit>,
+) -> Option<()> {
+    while !group.is_empty() {
+        let revision = Revision(group.try_get_u64().ok()?);
+        let mut changes = Vec::new();
+        for _ in 0..group.try_get_u32().ok()? {
+            let key = Key::new(std::str::from_utf8(counted(&mut group)?).ok()?);
+            let change = if group.try_get_u8().ok()? == DELETE {
+                let before = Bytes::copy_from_slice(counted(&mut group)?);
+                Some(Change { key, value: None, before: Some(before), revision })
+            } else {
+                // Written again since: told at its own revision.
+                entries.get(&key).filter(|held| held.revision == revision).map(|held| Change {
+                    key,
+                    value: Some(held.value.clone()),
+                    before: None,
+                    revision,
+                })
+            };
+            changes.extend(change);
+        }
+        if revision > floor && !changes.is_empty() {
+            commits.push(changes.into());
+        }
+    }
+    Some(())
+}
+
+fn counted<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = rest.try_get_u32().ok()?;
+    rest.split_off(..usize::try_from(len).ok()?)
+}

@@ -1,0 +1,291 @@
+//! What a backend holds in memory: the entries, the revision and the recent history. Pure: it must never do IO or wait.
+//!
+//! A [`Draft`] collects transactions that are decided but not yet durable; each is judged against the entries overlaid
+//! with the ones before it. [`State::publish`] makes a draft visible at once.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    ops::Bound,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::store::{
+    Change, Entry, Error, KEY_BYTES_MAX, Key, Op, Precondition, Revision, TXN_STEPS_MAX, Txn,
+    VALUE_BYTES_MAX, WatchError,
+};
+
+/// How many commits a watch can look back.
+pub(super) const HISTORY_COMMITS_MAX: usize = 16_384;
+
+/// How much the history may weigh, so that many large values do not fill the memory.
+const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How many commits one look at the history passes over, which bounds how long it holds the lock.
+const LOOK_COMMITS_MAX: usize = 1024;
+
+/// All changes of one commit in key order; never empty.
+pub(super) type Commit = Arc<[Change]>;
+
+/// A value and the revision that wrote it.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) value: Bytes,
+    pub(super) revision: Revision,
+}
+
+/// The durable truth.
+#[derive(Debug)]
+pub(super) struct State {
+    entries: BTreeMap<Key, Held>,
+    revision: Revision,
+    history: History,
+}
+
+impl State {
+    /// A state that was read back. `commits` are those after `floor` that can still be told, oldest first.
+    pub(super) fn new(
+        entries: BTreeMap<Key, Held>,
+        revision: Revision,
+        floor: Revision,
+        commits: Vec<Commit>,
+    ) -> Self {
+        let mut history = History { floor, ..History::default() };
+        for commit in commits {
+            history.push(commit);
+        }
+        Self { entries, revision, history }
+    }
+
+    /// The state of a new store.
+    pub(super) fn empty() -> Self {
+        Self::new(BTreeMap::new(), Revision(0), Revision(0), Vec::new())
+    }
+
+    /// The same with another length of history.
+    pub(super) fn with_history(mut self, commits_max: usize) -> Self {
+        self.history.commits_max = commits_max;
+        self
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The earliest revision a watch can start after.
+    pub(super) fn floor(&self) -> Revision {
+        self.history.floor
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Entry> {
+        self.entries.get(key).map(|held| entry(key, held))
+    }
+
+    pub(super) fn list(&self, prefix: &str) -> Vec<Entry> {
+        self.entries
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(key, _)| key.as_str().starts_with(prefix))
+            .map(|(key, held)| entry(key, held))
+            .collect()
+    }
+
+    /// Makes everything in the draft visible. The draft must have been started from this state.
+    pub(super) fn publish(&mut self, draft: Draft) {
+        for (key, held) in draft.written {
+            match held {
+                Some(held) => self.entries.insert(key, held),
+                None => self.entries.remove(&key),
+            };
+        }
+        for commit in draft.commits {
+            self.history.push(commit);
+        }
+        self.revision = draft.revision;
+    }
+
+    /// What happened under the prefix after a revision, up to some later one.
+    ///
+    /// # Errors
+    /// `Compacted` when the history after the revision is not whole.
+    pub(super) fn look(&self, prefix: &str, after: Revision) -> Result<Look, WatchError> {
+        if after < self.history.floor || after > self.revision {
+            return Err(WatchError::Compacted { asked: after, oldest: self.history.floor });
+        }
+        let commits = &self.history.commits;
+        let start = commits.partition_point(|commit| revision_of(commit) <= after);
+        let end = commits.len().min(start.saturating_add(LOOK_COMMITS_MAX));
+        let seen = commits.range(start..end).filter_map(|commit| under(prefix, commit)).collect();
+        let upto = match commits.get(end) {
+            Some(_) => commits.get(end.saturating_sub(1)).map_or(after, revision_of),
+            None => self.revision,
+        };
+        Ok(Look { commits: seen, upto, head: self.revision })
+    }
+}
+
+/// The answer of [`State::look`].
+#[derive(Debug)]
+pub(super) struct Look {
+    /// What changed, oldest first.
+    pub(super) commits: Vec<Commit>,
+    /// Everything up to here is in `commits`.
+    pub(super) upto: Revision,
+    /// Where the store is.
+    pub(super) head: Revision,
+}
+
+fn entry(key: &Key, held: &Held) -> Entry {
+    Entry { key: key.clone(), value: held.value.clone(), revision: held.revision }
+}
+
+fn revision_of(commit: &Commit) -> Revision {
+    commit.first().map_or(Revision(0), |change| change.revision)
+}
+
+/// The part of a commit under a prefix: the commit itself when that is all of it.
+fn under(prefix: &str, commit: &Commit) -> Option<Commit> {
+    let inside = |change: &&Change| change.key.as_str().starts_with(prefix);
+    match commit.iter().filter(inside).count() {
+        0 => None,
+        all if all == commit.len() => Some(Arc::clone(commit)),
+        _ => Some(commit.iter().filter(inside).cloned().collect()),
+    }
+}
+
+/// The recent commits. Everything after `floor` is there.
+#[derive(Debug)]
+struct History {
+    floor: Revision,
+    commits: VecDeque<Commit>,
+    bytes: usize,
+    commits_max: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            floor: Revision(0),
+            commits: VecDeque::new(),
+            bytes: 0,
+            commits_max: HISTORY_COMMITS_MAX,
+        }
+    }
+}
+
+impl History {
+    fn push(&mut self, commit: Commit) {
+        self.bytes += weight(&commit);
+        self.commits.push_back(commit);
+        while self.commits.len() > self.commits_max || self.bytes > HISTORY_BYTES_MAX {
+            let Some(oldest) = self.commits.pop_front() else { break };
+            self.bytes -= weight(&oldest);
+            self.floor = revision_of(&oldest);
+        }
+    }
+}
+
+fn weight(commit: &Commit) -> usize {
+    let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+    commit.iter().map(|it| it.key.as_str().len() + len(&it.value) + len(&it.before)).sum()
+}
+
+/// Transactions that are decided but not yet visible.
+#[derive(Debug)]
+pub(super) struct Draft {
+    revision: Revision,
+    written: HashMap<Key, Option<Held>>,
+    commits: Vec<Commit>,
+}
+
+impl Draft {
+    /// Nothing decided yet, on top of this state.
+    pub(super) fn on(state: &State) -> Self {
+        Self { revision: state.revision, written: HashMap::new(), commits: Vec::new() }
+    }
+
+    /// Where the store will be.
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// What will be visible, oldest first. Each `before` is there unless the key was absent.
+    pub(super) fn commits(&self) -> &[Commit] {
+        &self.commits
+    }
+
+    /// Decides one transaction and returns the revision it is at.
+    ///
+    /// # Errors
+    /// `Conflict`, and then the draft is as it was.
+    pub(super) fn add(&mut self, state: &State, txn: Txn) -> Result<Revision, Error> {
+        let revision = Revision(self.revision.0 + 1);
+        let mut changes = Vec::with_capacity(txn.steps.len());
+        for (key, precondition, op) in txn.steps {
+            let current = match self.written.get(&key) {
+                Some(held) => held.as_ref(),
+                None => state.entries.get(&key),
+            };
+            let at = current.map(|held| held.revision);
+            let holds = match precondition {
+                Precondition::Absent => at.is_none(),
+                Precondition::At(revision) => at == Some(revision),
+                Precondition::Any => true,
+            };
+            if !holds {
+                return Err(Error::Conflict { key, current: at });
+            }
+            let before = current.map(|held| held.value.clone());
+            let value = match op {
+                Op::Put(value) => Some(value),
+                Op::Delete => None,
+                Op::Check => continue,
+            };
+            if before != value {
+                changes.push(Change { key, value, before, revision });
+            }
+        }
+        if changes.is_empty() {
+            return Ok(self.revision);
+        }
+        changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        for Change { key, value, .. } in &changes {
+            let held = value.as_ref().map(|value| Held { value: value.clone(), revision });
+            self.written.insert(key.clone(), held);
+        }
+        self.commits.push(changes.into());
+        self.revision = revision;
+        Ok(revision)
+    }
+}
+
+/// Refuses what no state could accept.
+///
+/// # Errors
+/// `TooLarge` or `Invalid`.
+pub(super) fn validate(txn: &Txn) -> Result<(), Error> {
+    let mut keys = HashSet::with_capacity(txn.steps.len());
+    for (at, (key, _, op)) in txn.steps.iter().enumerate() {
+        let text = key.as_str();
+        let wrong = if text.is_empty() || text.len() > KEY_BYTES_MAX {
+            Some(format!("a key has 1 to {KEY_BYTES_MAX} bytes"))
+        } else if text.contains('\0') {
+            Some("a key has no NUL".to_owned())
+        } else if !keys.insert(text) {
+            Some("it stands twice in one transaction".to_owned())
+        } else if at >= TXN_STEPS_MAX {
+            Some(format!("a transaction has at most {TXN_STEPS_MAX} steps"))
+        } else {
+            None
+        };
+        if let Some(why) = wrong {
+            return Err(Error::Invalid { key: key.clone(), why });
+        }
+        if let Op::Put(value) = op
+            && value.len() > VALUE_BYTES_MAX
+        {
+            return Err(Error::TooLarge { key: key.clone(), bytes: value.len() });
+        }
+    }
+    Ok(())
+}

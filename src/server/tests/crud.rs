@@ -317,7 +317,8 @@ async fn ready_means_that_the_store_answers_and_every_gate_is_open() {
 
 #[tokio::test]
 async fn a_routers_report_is_kept_beside_the_environments_it_knows() {
-    use crate::{api::activity::Activity, store::Key};
+    use crate::api::activity::Activity;
+    use crate::store::Key;
     let api = Api::start().await;
     let made = api.env("alice").await;
     let seen = |uid: &str, at_ms: i64| json!({"namespace": "default", "name": "alice", "uid": uid, "atMs": at_ms});

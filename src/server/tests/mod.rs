@@ -14,12 +14,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Config, Parts, Readiness, Server, Token, bootstrap, collect as collector};
-use crate::{
-    clock::{Clock, Manual},
-    store::{crypt::Cipher, handle::Store, memory::Memory},
-    tasks::{self, Trigger},
-    telemetry::{Journal, Metrics},
-};
+use crate::clock::{Clock, Manual};
+use crate::store::{crypt::Cipher, handle::Store, memory::Memory};
+use crate::tasks::{self, Trigger};
+use crate::telemetry::{Journal, Metrics};
 
 /// Where environments of the default namespace are.
 const ENVS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";

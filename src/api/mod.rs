@@ -11,9 +11,11 @@ pub mod core;
 pub mod environment;
 pub mod hostname;
 pub mod kind;
+pub mod manifest;
 pub mod meta;
 pub mod name;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod template;
 

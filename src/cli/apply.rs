@@ -1,0 +1,156 @@
+//! `hangar apply`: make objects be as manifests say, by client-side apply as kubectl does it. It must never send anything of
+//! a file that has something wrong.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::{
+    api::kind::Kind,
+    cli::{
+        Exit,
+        connection::Connection,
+        files::{self, FileArgs, Item, Purpose},
+        merge,
+        printer::Printer,
+        targets::label,
+        wait::{self, Goal},
+    },
+    client::{self, Client, Written},
+};
+
+/// What to apply.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["files"]))]
+pub struct Args {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Check and change nothing: by the server with its rules (server), or here without it (client)
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_value = "none", default_missing_value = "server", hide_default_value = true)]
+    dry_run: DryRun,
+    /// Wait until the environments are served, asleep or stuck
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, default_value = "5m", value_parser = wait::duration)]
+    timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DryRun {
+    None,
+    Client,
+    Server,
+}
+
+impl DryRun {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Client => " (client dry run)",
+            Self::Server => " (server dry run)",
+        }
+    }
+}
+
+pub(super) async fn run(
+    args: &Args,
+    connection: &Connection,
+    printer: &mut Printer,
+) -> anyhow::Result<Exit> {
+    let bundle = files::FileArgs::read(&args.files, connection, Purpose::Declare)?;
+    files::report(&bundle, printer);
+    let mut exit = if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed };
+    if args.dry_run == DryRun::Client {
+        for item in &bundle.items {
+            printer.line(format_args!("{} valid{}", label(&item.object), args.dry_run.suffix()))?;
+        }
+        return Ok(exit);
+    }
+    let client = connection.client()?;
+    let mut applied = Vec::new();
+    for item in &bundle.items {
+        match apply(&client, item, args.dry_run == DryRun::Server).await {
+            Ok((did, written)) => {
+                remark(item, &written, printer);
+                printer.line(format_args!(
+                    "{} {did}{}",
+                    label(&item.object),
+                    args.dry_run.suffix()
+                ))?;
+                applied.push(item);
+            }
+            Err(error @ client::Error::Status(_)) => {
+                exit = Exit::Failed;
+                for complaint in item.refusal(&error) {
+                    printer.note(format_args!("error: {complaint}"));
+                }
+                if let Some(hint) = error.hint() {
+                    printer.note(format_args!("hint: {hint}"));
+                }
+            }
+            // Without a server there is no point in going on.
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if args.wait && args.dry_run == DryRun::None {
+        let environments = applied.iter().filter(|it| it.object.kind == Kind::Environment);
+        for item in environments {
+            printer.flush()?;
+            let outcome = wait::until(&client, &item.object, &Goal::Settled, args.timeout).await?;
+            if !outcome.report(&item.object, printer)? {
+                exit = Exit::Failed;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// The server's remarks, except those that were made here before.
+fn remark(item: &Item, written: &Written<Value>, printer: &mut Printer) {
+    for warning in written.warnings.iter().filter(|it| !item.warnings.contains(it)) {
+        printer.note(format_args!("warning: {}", item.complaint("", warning)));
+    }
+}
+
+async fn apply(
+    client: &Client,
+    item: &Item,
+    dry_run: bool,
+) -> Result<(&'static str, Written<Value>), client::Error> {
+    let wanted = merge::prepared(item.object.kind, item.manifest());
+    let current = match client.get::<Value>(&item.object).await {
+        Ok(current) => current,
+        Err(error) if error.is_not_found() => {
+            let new = merge::without_nulls(&wanted);
+            let (kind, namespace) = (item.object.kind, &item.object.namespace);
+            match client.create(kind, namespace, &new, dry_run).await {
+                // Somebody was faster: then it is a change.
+                Err(error) if error.reason() == Some("AlreadyExists") => {
+                    client.get::<Value>(&item.object).await?
+                }
+                created => return created.map(|it| ("created", it)),
+            }
+        }
+        Err(error) => return Err(error),
+    };
+    let patch = merge::three_way(&merge::last_applied(&current), &wanted, &current);
+    if patch.is_empty() {
+        return Ok(("unchanged", Written { object: current, warnings: Vec::new() }));
+    }
+    let is_going = current.pointer("/metadata/deletionTimestamp").is_some();
+    let mut written = change(client, item, patch, dry_run).await?;
+    if is_going {
+        written.warnings.push("it is being deleted, so the change will not last".to_owned());
+    }
+    Ok(("configured", written))
+}
+
+async fn change(
+    client: &Client,
+    item: &Item,
+    patch: Map<String, Value>,
+    dry_run: bool,
+) -> Result<Written<Value>, client::Error> {
+    client.merge_patch(&item.object, &Value::Object(patch), dry_run).await
+}

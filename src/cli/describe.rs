@@ -1,0 +1,352 @@
+//! `hangar describe`: one object, what it waits for and what happened to it. It must never show a secret's values.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    api::{
+        condition::Truth,
+        core::Event,
+        environment::{BayRef, Condition, ConditionType, Environment, SleepStatus},
+        kind::{Kind, age},
+        meta::{Metadata, ObjectRef},
+    },
+    cli::{
+        Exit,
+        connection::Connection,
+        events,
+        merge::LAST_APPLIED,
+        printer::{Printer, one_line},
+        table, targets,
+    },
+    clock::{Clock as _, System},
+};
+
+/// What to describe.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// KIND NAME… or KIND/NAME…
+    #[arg(required = true, value_name = "OBJECT")]
+    words: Vec<String>,
+}
+
+pub(super) async fn run(
+    args: &Args,
+    connection: &Connection,
+    printer: &mut Printer,
+) -> anyhow::Result<Exit> {
+    let (client, clock) = (connection.client()?, System::new());
+    let objects = targets::parse_named(&args.words, &connection.namespace())?;
+    for (place, object) in objects.iter().enumerate() {
+        let value: Value = client.get(object).await?;
+        let events = match object.kind {
+            Kind::Event => Vec::new(),
+            _ => events::of(&client, object).await?,
+        };
+        if place > 0 {
+            printer.line("")?;
+        }
+        let lines = description(object, &value, &events, clock.now());
+        lines.iter().try_for_each(|line| printer.line(line))?;
+    }
+    Ok(Exit::Success)
+}
+
+/// The lines of a description.
+fn description(object: &ObjectRef, value: &Value, events: &[Event], now: Timestamp) -> Vec<String> {
+    let mut page = Page { lines: Vec::new(), now };
+    let metadata = value.get("metadata").cloned().unwrap_or_default();
+    page.metadata(object, &serde_json::from_value(metadata).unwrap_or_default());
+    match object.kind {
+        // An object of a newer server may not fit our types; then it is shown as it is.
+        Kind::Environment => match serde_json::from_value(value.clone()) {
+            Ok(environment) => page.environment(&environment),
+            Err(_) => page.rest(value),
+        },
+        Kind::Secret => page.secret(value),
+        _ => page.rest(value),
+    }
+    page.section("Events", events::section(events, now), events.is_empty());
+    page.lines
+}
+
+struct Page {
+    lines: Vec<String>,
+    now: Timestamp,
+}
+
+impl Page {
+    fn field(&mut self, name: &str, text: &str) {
+        if !text.is_empty() {
+            self.lines.push(format!("{:<13} {}", format!("{name}:"), one_line(text)));
+        }
+    }
+
+    fn section(&mut self, name: &str, inside: Vec<String>, is_empty: bool) {
+        if is_empty {
+            self.field(name, "none");
+            return;
+        }
+        self.lines.push(format!("{name}:"));
+        self.lines.extend(inside.into_iter().map(|line| format!("  {line}")));
+    }
+
+    fn ago(&self, since: Timestamp) -> String {
+        age(since, self.now)
+    }
+
+    fn metadata(&mut self, object: &ObjectRef, metadata: &Metadata) {
+        self.field("Name", &metadata.name);
+        self.field("Namespace", metadata.namespace.as_deref().unwrap_or_default());
+        self.field("Kind", object.kind.info().kind_name);
+        let pairs: Vec<_> =
+            metadata.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        self.field("Labels", &pairs.join(" "));
+        let notes = metadata.annotations.iter().filter(|(key, _)| *key != LAST_APPLIED);
+        let notes: Vec<_> = notes.map(|(key, value)| format!("{key}={value}")).collect();
+        self.field("Annotations", &notes.join(" "));
+        if let Some(created) = metadata.creation_timestamp {
+            self.field("Created", &format!("{created:.0} ({} ago)", self.ago(created)));
+        }
+        if let Some(deleted) = metadata.deletion_timestamp {
+            let since = self.ago(deleted);
+            let left = metadata.finalizers.join(", ");
+            self.field("Deleting", &format!("since {since}, until this is done: {left}"));
+        }
+    }
+
+    fn environment(&mut self, environment: &Environment) {
+        let (spec, status) = (&environment.spec, &environment.status);
+        self.field("Phase", &format!("{:?}", status.phase));
+        self.field("URL", status.url.as_deref().unwrap_or_default());
+        self.field("Template", &spec.template_ref.name);
+        self.field("Owner", spec.owner.as_deref().unwrap_or_default());
+        self.field("Hostnames", &environment.hostnames().join(", "));
+        self.field("Access", &format!("{:?}", spec.access()));
+        self.field("Mode", &format!("{:?}", spec.operating_mode()));
+        let secrets: Vec<_> = spec.secrets.iter().map(|it| it.name.as_str()).collect();
+        self.field("Secrets", &secrets.join(", "));
+        self.field("Bay", &status.bay.as_ref().map_or_else(|| "none yet".to_owned(), bay));
+        if let Some(sleep) = &status.sleep {
+            let is_asleep = holds(&status.conditions, ConditionType::Asleep);
+            let text = self.sleep(sleep, is_asleep);
+            self.field("Sleep", &text);
+        }
+        if status.observed_generation < environment.metadata.generation {
+            self.field(
+                "Status",
+                "about an older specification; the last change has not been looked at yet",
+            );
+        }
+        let rows = status.conditions.iter().map(|it| self.condition(it)).collect();
+        let rows = table::lines(&["Type", "Status", "Reason", "Since", "Message"], rows);
+        self.section("Conditions", rows, status.conditions.is_empty());
+        let waits: Vec<_> = waiting(&status.conditions).map(|it| self.wait(it)).collect();
+        let is_empty = waits.is_empty();
+        self.section("Waiting for", waits, is_empty);
+    }
+
+    fn condition(&self, condition: &Condition) -> Vec<String> {
+        vec![
+            format!("{:?}", condition.kind),
+            format!("{:?}", condition.status),
+            format!("{:?}", condition.reason),
+            self.ago(condition.last_transition_time),
+            condition.message.clone(),
+        ]
+    }
+
+    fn wait(&self, condition: &Condition) -> String {
+        let Condition { kind, reason, message, last_transition_time, .. } = condition;
+        let since = self.ago(*last_transition_time);
+        let what = if message.is_empty() { String::new() } else { format!("{message} ") };
+        one_line(&format!("{kind:?}: {what}({reason:?}, for {since})"))
+    }
+
+    fn sleep(&self, sleep: &SleepStatus, is_asleep: bool) -> String {
+        let mut text = if is_asleep { "asleep".to_owned() } else { "awake".to_owned() };
+        if let Some(signal) = sleep.signal {
+            text = format!("{text} because of {signal:?}");
+        }
+        if let Some(since) = sleep.since {
+            text = format!("{text} since {since:.0} ({} ago)", self.ago(since));
+        }
+        if let Some(at) = sleep.sleeps_at {
+            text = format!("{text}; sleeps in {} if nothing more happens", age(self.now, at));
+        }
+        text
+    }
+
+    fn secret(&mut self, secret: &Value) {
+        self.field("Type", secret.get("type").and_then(Value::as_str).unwrap_or("Opaque"));
+        let data = secret.get("data").and_then(Value::as_object);
+        let size = |value: &Value| {
+            use base64::Engine as _;
+            let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str()?).ok()?;
+            Some(bytes.len())
+        };
+        let keys: Vec<_> = data
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| format!("{key}: {} bytes", size(value).unwrap_or_default()))
+            .collect();
+        let is_empty = keys.is_empty();
+        self.section("Data", keys, is_empty);
+    }
+
+    /// Everything else of an object, as YAML.
+    fn rest(&mut self, value: &Value) {
+        let fields = value.as_object().into_iter().flatten();
+        let fields =
+            fields.filter(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
+        for (key, value) in fields {
+            let mut name = key.clone();
+            if let Some(first) = name.get_mut(..1) {
+                first.make_ascii_uppercase();
+            }
+            match value {
+                Value::Object(_) | Value::Array(_) => {
+                    let text = serde_yaml::to_string(value).unwrap_or_default();
+                    self.section(&name, text.lines().map(one_line).collect(), false);
+                }
+                plain => self.field(&name, &table::plain(plain)),
+            }
+        }
+    }
+}
+
+fn bay(bay: &BayRef) -> String {
+    let mut text = format!("{} (app {}", bay.name, bay.app);
+    for (name, value) in [("region", &bay.region), ("machine", &bay.machine)] {
+        if let Some(value) = value {
+            text = format!("{text}, {name} {value}");
+        }
+    }
+    format!("{text}, epoch {})", bay.epoch)
+}
+
+fn holds(conditions: &[Condition], kind: ConditionType) -> bool {
+    crate::api::condition::holds(conditions, kind)
+}
+
+/// The conditions that say what is waited for: what should hold and does not, what should not and does. A sleeping
+/// environment is not waiting to be ready.
+fn waiting(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
+    let is_asleep = holds(conditions, ConditionType::Asleep);
+    conditions.iter().filter(move |it| match it.kind {
+        ConditionType::Bound
+        | ConditionType::Provisioned
+        | ConditionType::Updated
+        | ConditionType::Routed => it.status != Truth::True,
+        ConditionType::Ready => it.status != Truth::True && !is_asleep,
+        ConditionType::Degraded | ConditionType::Stalled => it.status == Truth::True,
+        ConditionType::Asleep => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(kind: Kind, value: Value, events: Value, expected: &expect_test::Expect) {
+        let object = ObjectRef::new(kind, "default", "alice");
+        let events: Vec<Event> = serde_json::from_value(events).unwrap();
+        let now = "2026-01-01T01:00:00Z".parse().unwrap();
+        expected.assert_eq(&description(&object, &value, &events, now).join("\n"));
+    }
+
+    #[test]
+    fn an_environment_says_what_it_waits_for() {
+        let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+            json!({"type": kind, "status": status, "reason": reason, "message": message,
+                   "lastTransitionTime": "2026-01-01T00:59:40Z"})
+        };
+        let value = json!({
+            "apiVersion": "hangar.dev/v1alpha1", "kind": "Environment",
+            "metadata": {"name": "alice", "namespace": "default", "generation": 2, "labels": {"team": "a"},
+                         "creationTimestamp": "2026-01-01T00:00:00Z",
+                         "annotations": {LAST_APPLIED: "{}"}},
+            "spec": {"templateRef": {"name": "node"}, "owner": "alice@example.com"},
+            "status": {"phase": "Starting", "observedGeneration": 1, "url": "http://alice.dev.localhost:8080",
+                "bay": {"name": "bay-1", "app": "hgr-1", "region": "ams", "machine": "3d8d", "epoch": 1},
+                "sleep": {"signal": "RecentStart", "since": "2026-01-01T00:59:00Z", "sleepsAt": "2026-01-01T01:14:00Z"},
+                "conditions": [
+                    condition("Bound", "True", "AsDeclared", ""),
+                    condition("Ready", "False", "NotReadyYet", "GET /healthz\nwas not answered yet"),
+                    condition("Stalled", "False", "AsDeclared", "")]},
+        });
+        let events = json!([{"type": "Normal", "reason": "Created", "message": "machine 3d8d", "count": 2,
+                             "lastTimestamp": "2026-01-01T00:59:30Z"}]);
+        check(
+            Kind::Environment,
+            value,
+            events,
+            &expect_test::expect![[r#"
+            Name:         alice
+            Namespace:    default
+            Kind:         Environment
+            Labels:       team=a
+            Created:      2026-01-01T00:00:00Z (60m ago)
+            Phase:        Starting
+            URL:          http://alice.dev.localhost:8080
+            Template:     node
+            Owner:        alice@example.com
+            Hostnames:    alice
+            Access:       Private
+            Mode:         Auto
+            Bay:          bay-1 (app hgr-1, region ams, machine 3d8d, epoch 1)
+            Sleep:        awake because of RecentStart since 2026-01-01T00:59:00Z (60s ago); sleeps in 14m if nothing more happens
+            Status:       about an older specification; the last change has not been looked at yet
+            Conditions:
+              TYPE      STATUS   REASON        SINCE   MESSAGE
+              Bound     True     AsDeclared    20s
+              Ready     False    NotReadyYet   20s     GET /healthz was not answered yet
+              Stalled   False    AsDeclared    20s
+            Waiting for:
+              Ready: GET /healthz was not answered yet (NotReadyYet, for 20s)
+            Events:
+              LAST SEEN   TYPE     REASON    MESSAGE
+              30s (x2)    Normal   Created   machine 3d8d"#]],
+        );
+    }
+
+    #[test]
+    fn a_secret_shows_no_value() {
+        let value = json!({"metadata": {"name": "alice"}, "type": "Opaque", "data": {"KEY": "aHVudGVyMg=="}});
+        check(
+            Kind::Secret,
+            value,
+            json!([]),
+            &expect_test::expect![[r#"
+            Name:         alice
+            Kind:         Secret
+            Type:         Opaque
+            Data:
+              KEY: 7 bytes
+            Events:       none"#]],
+        );
+    }
+
+    #[test]
+    fn other_kinds_are_shown_as_they_are() {
+        let value =
+            json!({"metadata": {"name": "alice"}, "spec": {"regions": ["ams"]}, "status": {}});
+        check(
+            Kind::Template,
+            value,
+            json!([]),
+            &expect_test::expect![[r#"
+            Name:         alice
+            Kind:         Template
+            Spec:
+              regions:
+              - ams
+            Status:
+              {}
+            Events:       none"#]],
+        );
+    }
+}

@@ -1,0 +1,364 @@
+//! Manifests from `-f`: files, directories, stdin; each object checked by the rules that the server has too, each complaint
+//! with file, line and document. A file with anything wrong gives no object at all. It must never send anything.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::{
+    api::{
+        admit,
+        kind::Kind,
+        manifest::{self, Document},
+        meta::ObjectRef,
+    },
+    cli::{connection::Connection, failure::Failure, merge, printer::Printer, targets},
+    client,
+};
+
+/// Which files.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct FileArgs {
+    /// File or directory of manifests (.yaml, .yml, .json), or - for stdin; may be repeated
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    files: Vec<PathBuf>,
+    /// Go into directories in directories
+    #[arg(short = 'R', long, requires = "files")]
+    recursive: bool,
+}
+
+/// What is done with an object of a manifest, which says what is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It is to be so: everything is checked.
+    Declare,
+    /// It is only named.
+    Name,
+}
+
+/// An object of a manifest.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    file: String,
+    document: Document,
+    /// Which object.
+    pub(super) object: ObjectRef,
+    /// Remarks that refuse nothing.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Something wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Complaint {
+    file: String,
+    line: usize,
+    document: usize,
+    message: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, document, message } = self;
+        write!(f, "{file}:{line}: document {document}: {message}")
+    }
+}
+
+/// What the files hold.
+#[derive(Debug, Default)]
+pub(super) struct Bundle {
+    /// Objects of files with nothing wrong, in the order in which they are applied.
+    pub(super) items: Vec<Item>,
+    /// All that is wrong with the other files.
+    pub(super) complaints: Vec<Complaint>,
+}
+
+impl Item {
+    /// The manifest.
+    pub(super) fn manifest(&self) -> &Value {
+        &self.document.value
+    }
+
+    /// A complaint about a field, or, with an empty field, about the object.
+    pub(super) fn complaint(&self, field: &str, message: &str) -> Complaint {
+        complaint(&self.file, &self.document, field, message)
+    }
+
+    /// The server's refusal, field by field where it says which.
+    pub(super) fn refusal(&self, error: &client::Error) -> Vec<Complaint> {
+        let causes = match error {
+            client::Error::Status(status) => status.causes(),
+            _ => &[],
+        };
+        if causes.is_empty() {
+            return vec![self.complaint("", &format!("{}: {error}", targets::label(&self.object)))];
+        }
+        causes.iter().map(|cause| self.complaint(&cause.field, &cause.message)).collect()
+    }
+}
+
+impl FileArgs {
+    /// Whether any file was named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Reads and checks all of them.
+    pub(super) fn read(&self, connection: &Connection, purpose: Purpose) -> anyhow::Result<Bundle> {
+        let mut texts = Vec::new();
+        for path in &self.files {
+            if path.as_os_str() == "-" {
+                let text = io::read_to_string(io::stdin()).context("cannot read stdin")?;
+                texts.push(("stdin".to_owned(), text));
+            } else {
+                self.collect(path, true, &mut texts)?;
+            }
+        }
+        Ok(bundle(texts, connection, purpose))
+    }
+
+    fn collect(
+        &self,
+        path: &Path,
+        named: bool,
+        texts: &mut Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
+        let context = || format!("cannot read {}", path.display());
+        if !path.is_dir() {
+            if named || is_manifest(path) {
+                let text = fs::read_to_string(path).with_context(context)?;
+                texts.push((path.display().to_string(), text));
+            }
+            return Ok(());
+        }
+        let entries = fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let mut inside: Vec<_> =
+            entries.with_context(context)?.iter().map(fs::DirEntry::path).collect();
+        inside.sort();
+        let before = texts.len();
+        for path in inside {
+            if self.recursive || !path.is_dir() {
+                self.collect(&path, false, texts)?;
+            }
+        }
+        if named && texts.len() == before {
+            let message = format!("{} holds no manifest", path.display());
+            return Err(Failure::hinted(
+                message,
+                "manifests end in .yaml, .yml or .json; -R looks deeper",
+            )
+            .into());
+        }
+        Ok(())
+    }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json")
+}
+
+fn complaint(file: &str, document: &Document, field: &str, message: &str) -> Complaint {
+    let message = if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") };
+    let line = document.line_of(field);
+    Complaint { file: file.to_owned(), line, document: document.index, message }
+}
+
+fn bundle(texts: Vec<(String, String)>, connection: &Connection, purpose: Purpose) -> Bundle {
+    let mut bundle = Bundle::default();
+    let mut seen = BTreeMap::new();
+    for (file, text) in texts {
+        match read_file(&file, &text, connection, purpose, &mut seen) {
+            Ok(items) => bundle.items.extend(items),
+            Err(complaints) => bundle.complaints.extend(complaints),
+        }
+    }
+    let place = |kind| Kind::ALL.iter().position(|it| *it == kind);
+    bundle.items.sort_by_key(|item| place(item.object.kind));
+    bundle
+}
+
+fn read_file(
+    file: &str,
+    text: &str,
+    connection: &Connection,
+    purpose: Purpose,
+    seen: &mut BTreeMap<ObjectRef, String>,
+) -> Result<Vec<Item>, Vec<Complaint>> {
+    let documents = manifest::parse(text).map_err(|error| {
+        let message = error.problem.to_string();
+        vec![Complaint {
+            file: file.to_owned(),
+            line: error.line,
+            document: error.document,
+            message,
+        }]
+    })?;
+    let mut items = Vec::new();
+    let mut complaints = Vec::new();
+    for document in documents {
+        match check(file, document, connection, purpose) {
+            Ok(item) => {
+                let here = format!("{file}:{}", item.document.line);
+                match seen.insert(item.object.clone(), here) {
+                    Some(first) if purpose == Purpose::Declare => {
+                        let message =
+                            format!("{} is already in {first}", targets::label(&item.object));
+                        complaints.push(item.complaint("metadata.name", &message));
+                    }
+                    Some(_) | None => items.push(item),
+                }
+            }
+            Err(wrong) => complaints.extend(wrong),
+        }
+    }
+    if complaints.is_empty() { Ok(items) } else { Err(complaints) }
+}
+
+fn check(
+    file: &str,
+    mut document: Document,
+    connection: &Connection,
+    purpose: Purpose,
+) -> Result<Item, Vec<Complaint>> {
+    let one = |document: &Document, field: &str, message: &str| {
+        vec![complaint(file, document, field, message)]
+    };
+    let kind = manifest::kind_of(&document.value)
+        .map_err(|wrong| one(&document, &wrong.field, &wrong.message))?;
+    let info = kind.info();
+    if purpose == Purpose::Declare && !info.writable {
+        let message = format!("a {} is made by hangar and cannot be applied", info.kind_name);
+        return Err(one(&document, "kind", &message));
+    }
+    let mut namespace = connection.namespace();
+    if info.namespaced {
+        set_namespace(&mut document.value, &mut namespace, connection.demanded_namespace())
+            .map_err(|message| one(&document, "metadata.namespace", &message))?;
+    }
+    let mut warnings = Vec::new();
+    if purpose == Purpose::Declare {
+        let object = merge::without_nulls(&merge::prepared(kind, &document.value));
+        match admit::admit(kind, object, None) {
+            Ok(admitted) => warnings = admitted.warnings,
+            Err(wrong) => {
+                let complain =
+                    |it: &admit::Violation| complaint(file, &document, &it.field, &it.message);
+                return Err(wrong.iter().map(complain).collect());
+            }
+        }
+    }
+    let name = document.value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    if name.is_empty() {
+        return Err(one(&document, "metadata.name", "must be there"));
+    }
+    let object = ObjectRef::new(kind, &namespace, name);
+    Ok(Item { file: file.to_owned(), document, object, warnings })
+}
+
+/// An object without a namespace gets the one that is asked for; one with another must not be asked for.
+fn set_namespace(
+    object: &mut Value,
+    namespace: &mut String,
+    demanded: Option<&str>,
+) -> Result<(), String> {
+    let declared = object.pointer("/metadata/namespace").and_then(Value::as_str);
+    if let Some(declared) = declared.filter(|it| !it.is_empty()) {
+        declared.clone_into(namespace);
+        return match demanded {
+            Some(demanded) if demanded != declared => {
+                Err(format!("`{declared}` is not the namespace `{demanded}` that -n asks for"))
+            }
+            Some(_) | None => Ok(()),
+        };
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("namespace".to_owned(), Value::String(namespace.clone()));
+    }
+    Ok(())
+}
+
+/// Prints what is wrong, and the remarks on what is not.
+pub(super) fn report(bundle: &Bundle, printer: &mut Printer) {
+    for complaint in &bundle.complaints {
+        printer.note(format_args!("error: {complaint}"));
+    }
+    for item in &bundle.items {
+        for warning in &item.warnings {
+            printer.note(format_args!("warning: {}", item.complaint("", warning)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        connection: Connection,
+    }
+
+    #[track_caller]
+    fn check(namespace: Option<&str>, text: &str) -> (Vec<String>, Vec<String>) {
+        let mut words = vec!["x"];
+        words.extend(namespace.into_iter().flat_map(|it| ["-n", it]));
+        let connection = Only::try_parse_from(words).unwrap().connection;
+        let texts = vec![("f.yaml".to_owned(), text.to_owned())];
+        let bundle = bundle(texts, &connection, Purpose::Declare);
+        (
+            bundle.items.iter().map(|it| it.object.store_key()).collect(),
+            bundle.complaints.iter().map(ToString::to_string).collect(),
+        )
+    }
+
+    const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\n";
+    const NAMESPACE: &str = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n";
+
+    #[test]
+    fn objects_come_in_the_registrys_order_and_in_the_right_namespace() {
+        let (items, complaints) = check(None, &format!("{SECRET}{NAMESPACE}"));
+        assert_eq!(items, ["namespaces//team-a", "secrets/default/keys"]);
+        assert_eq!(complaints, <[&str; 0]>::default());
+        assert_eq!(check(Some("team-a"), SECRET).0, ["secrets/team-a/keys"]);
+    }
+
+    #[test]
+    fn anything_wrong_refuses_the_whole_file() {
+        let wrong = format!("{SECRET}---\napiVersion: v1\nkind: Pod\n---\nkind: Secret\n");
+        let (items, complaints) = check(None, &wrong);
+        assert_eq!(items, <[&str; 0]>::default());
+        assert_eq!(complaints.len(), 2);
+        assert!(complaints[0].starts_with("f.yaml:6: document 2: kind: `Pod` is not a kind"));
+        assert_eq!(complaints[1], "f.yaml:8: document 3: apiVersion: must be there, and text");
+    }
+
+    #[test]
+    fn an_object_twice_is_refused() {
+        let (items, complaints) = check(None, &format!("{SECRET}---\n{SECRET}"));
+        assert_eq!(items, <[&str; 0]>::default());
+        let expected = "f.yaml:7: document 2: metadata.name: secret/keys is already in f.yaml:1";
+        assert_eq!(complaints, [expected]);
+    }
+
+    #[test]
+    fn another_namespace_than_asked_for_is_refused() {
+        let text = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: keys\n  namespace: b\n";
+        let expected = "f.yaml:5: document 1: metadata.namespace: `b` is not the namespace `a` that -n asks for";
+        assert_eq!(check(Some("a"), text).1, [expected]);
+        assert_eq!(check(None, text).0, ["secrets/b/keys"]);
+    }
+
+    #[test]
+    fn what_hangar_makes_itself_cannot_be_applied() {
+        let text = "apiVersion: hangar.dev/v1alpha1\nkind: Bay\nmetadata: {name: x}\n";
+        let expected = "f.yaml:2: document 1: kind: a Bay is made by hangar and cannot be applied";
+        assert_eq!(check(None, text).1, [expected]);
+    }
+}

@@ -1,0 +1,256 @@
+//! `hangar get`: objects as the server's tables, or whole. It must never decide which columns a kind has.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{kind::Kind, meta::ObjectRef},
+    cli::{
+        Exit,
+        connection::Connection,
+        failure::{self, Failure},
+        follow::Follow,
+        printer::Printer,
+        table::{Columns, Table},
+        targets::{self, Target},
+    },
+    client::{self, Client, Query},
+};
+
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// KIND[,KIND…] [NAME…] or KIND/NAME…
+    #[arg(required = true, value_name = "OBJECT")]
+    words: Vec<String>,
+    /// How
+    #[arg(short, long, value_enum)]
+    output: Option<Output>,
+    /// Only those that a label selector selects: a=b,c!=d,e in (f,g)
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// Only those that a field selector selects: status.phase=Ready
+    #[arg(long, value_name = "FIELDS")]
+    field_selector: Option<String>,
+    /// Of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Go on showing changes
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// How objects are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// A table with every column
+    Wide,
+    /// YAML
+    Yaml,
+    /// JSON
+    Json,
+    /// Only KIND/NAME
+    Name,
+}
+
+pub(super) async fn run(
+    args: &Args,
+    connection: &Connection,
+    printer: &mut Printer,
+) -> anyhow::Result<Exit> {
+    let namespace = connection.namespace();
+    let targets = targets::parse(&args.words, &namespace)?;
+    let get = Get {
+        client: connection.client()?,
+        namespace: (!args.all_namespaces).then_some(namespace),
+        query: Query { labels: args.selector.clone(), fields: args.field_selector.clone() },
+        output: args.output,
+    };
+    let has_names = targets.iter().any(|it| matches!(it, Target::One(_)));
+    if has_names
+        && (args.all_namespaces || args.selector.is_some() || args.field_selector.is_some())
+    {
+        return Err(Failure::new(
+            "names and selectors (-A, -l, --field-selector) exclude each other",
+        )
+        .into());
+    }
+    match (args.watch, targets.as_slice(), args.output) {
+        (true, [one], _) => get.watch(one, printer).await,
+        (true, _, _) => Err(Failure::new("only one kind or one object can be watched").into()),
+        (false, all, None | Some(Output::Wide)) => get.tables(all, printer).await,
+        (false, all, Some(output)) => get.objects(all, output, printer).await,
+    }
+}
+
+struct Get {
+    client: Client,
+    namespace: Option<String>,
+    query: Query,
+    output: Option<Output>,
+}
+
+/// Says that one of several objects cannot be had.
+fn complain(error: client::Error, printer: &mut Printer) -> anyhow::Result<()> {
+    if error.reason().is_none() {
+        return Err(error.into());
+    }
+    failure::report(&error.into(), printer);
+    Ok(())
+}
+
+impl Get {
+    async fn tables(&self, targets: &[Target], printer: &mut Printer) -> anyhow::Result<Exit> {
+        let mut exit = Exit::Success;
+        let mut found = Vec::<(Kind, client::Table)>::new();
+        for target in targets {
+            let (kind, answer) = match target {
+                Target::All(kind) => {
+                    (*kind, self.client.table(*kind, self.namespace.as_deref(), &self.query).await)
+                }
+                Target::One(object) => (object.kind, self.client.row(object).await),
+            };
+            match (answer, found.iter_mut().find(|(it, _)| *it == kind)) {
+                (Ok(table), Some((_, same))) => same.rows.extend(table.rows),
+                (Ok(table), None) => found.push((kind, table)),
+                (Err(error), _) => {
+                    complain(error, printer)?;
+                    exit = Exit::Failed;
+                }
+            }
+        }
+        let several = found.len() > 1;
+        found.retain(|(_, table)| !table.rows.is_empty());
+        if found.is_empty() && exit == Exit::Success {
+            let place = self
+                .namespace
+                .as_ref()
+                .map_or_else(String::new, |it| format!(" in namespace {it}"));
+            printer.note(format_args!("nothing found{place}"));
+        }
+        for (place, (kind, table)) in found.iter().enumerate() {
+            if place > 0 {
+                printer.line("")?;
+            }
+            self.print(&mut Table::default(), &mut self.columns(*kind, several), table, printer)?;
+        }
+        Ok(exit)
+    }
+
+    fn columns(&self, kind: Kind, several: bool) -> Columns {
+        let info = kind.info();
+        Columns {
+            wide: self.output == Some(Output::Wide),
+            namespace: self.namespace.is_none() && info.namespaced,
+            prefix: if several { format!("{}/", info.singular) } else { String::new() },
+            ..Columns::default()
+        }
+    }
+
+    fn print(
+        &self,
+        lines: &mut Table,
+        columns: &mut Columns,
+        table: &client::Table,
+        printer: &mut Printer,
+    ) -> std::io::Result<()> {
+        let mut rows = Vec::new();
+        if !table.column_definitions.is_empty() {
+            rows.push(columns.headings(table));
+        }
+        rows.extend(table.rows.iter().map(|row| columns.row(row)));
+        lines.lines(&rows).iter().try_for_each(|line| printer.line(line))
+    }
+
+    async fn objects(
+        &self,
+        targets: &[Target],
+        output: Output,
+        printer: &mut Printer,
+    ) -> anyhow::Result<Exit> {
+        let mut exit = Exit::Success;
+        let mut found = Vec::<Value>::new();
+        for target in targets {
+            let answer = match target {
+                Target::All(kind) => {
+                    let list =
+                        self.client.list(*kind, self.namespace.as_deref(), &self.query).await;
+                    list.map(|it| it.items)
+                }
+                Target::One(object) => self.client.get(object).await.map(|it| vec![it]),
+            };
+            match answer {
+                Ok(objects) => found.extend(objects),
+                Err(error) => {
+                    complain(error, printer)?;
+                    exit = Exit::Failed;
+                }
+            }
+        }
+        match (targets, found.as_slice()) {
+            (_, objects) if output == Output::Name => {
+                objects.iter().try_for_each(|it| print(it, output, printer))?;
+            }
+            ([Target::One(_)], [object]) => print(object, output, printer)?,
+            ([Target::One(_)], _) => {}
+            _ => {
+                let list =
+                    json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": found});
+                print(&list, output, printer)?;
+            }
+        }
+        Ok(exit)
+    }
+
+    /// What is there, then every change; ends only by a signal or an error.
+    async fn watch(&self, target: &Target, printer: &mut Printer) -> anyhow::Result<Exit> {
+        let (kind, query, namespace) = match target {
+            Target::All(kind) => (*kind, self.query.clone(), self.namespace.as_deref()),
+            Target::One(ObjectRef { kind, namespace, name }) => {
+                (*kind, Query::name(name), Some(namespace.as_str()))
+            }
+        };
+        if let Some(output @ (Output::Yaml | Output::Json | Output::Name)) = self.output {
+            let list = self.client.list::<Value>(kind, namespace, &query).await?;
+            let revision = &list.metadata.resource_version;
+            let mut changes = Follow::<Value>::new(&self.client, kind, namespace, &query, revision);
+            let mut objects = list.items;
+            loop {
+                for object in objects {
+                    if output == Output::Yaml {
+                        printer.line("---")?;
+                    }
+                    print(&object, output, printer)?;
+                }
+                printer.flush()?;
+                objects = changes.next(printer).await?.into_object().into_iter().collect();
+            }
+        }
+        let (mut lines, mut columns) = (Table::default(), self.columns(kind, false));
+        let mut table = self.client.table(kind, namespace, &query).await?;
+        let revision = table.metadata.resource_version.clone();
+        let mut changes =
+            Follow::<client::Table>::new(&self.client, kind, namespace, &query, &revision);
+        loop {
+            self.print(&mut lines, &mut columns, &table, printer)?;
+            printer.flush()?;
+            table = changes.next(printer).await?.into_object().unwrap_or_default();
+            // The headings stand already; a watch's first event repeats them.
+            table.column_definitions.clear();
+        }
+    }
+}
+
+/// One object, or a list as one.
+pub(super) fn print(object: &Value, output: Output, printer: &mut Printer) -> anyhow::Result<()> {
+    match output {
+        Output::Yaml | Output::Wide => printer.text(&serde_yaml::to_string(object)?)?,
+        Output::Json => printer.line(serde_json::to_string_pretty(object)?)?,
+        Output::Name => {
+            let text =
+                |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let kind = text("/kind").to_lowercase();
+            printer.line(format_args!("{kind}/{}", text("/metadata/name")))?;
+        }
+    }
+    Ok(())
+}

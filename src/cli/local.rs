@@ -1,0 +1,52 @@
+//! `hangar local`: the stand-in for Fly alone. PLACEHOLDER: the arguments are final, the body is not.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::cli::{Exit, failure::Failure, printer::Printer};
+
+/// Where it listens and keeps its machines.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where everything is kept
+    #[arg(long, env = "HANGAR_DATA_DIR", default_value = "./hangar-data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where the stand-in for Fly's Machines API listens
+    #[arg(
+        long,
+        env = "HANGAR_FLY_LISTEN",
+        default_value = "127.0.0.1:4280",
+        value_name = "ADDRESS"
+    )]
+    pub fly_listen: SocketAddr,
+    /// Where the stand-in for Fly Proxy listens: what browsers talk to
+    #[arg(
+        long,
+        env = "HANGAR_FRONT_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
+    pub front_listen: SocketAddr,
+    /// The router that the proxy asks first
+    #[arg(
+        long,
+        env = "HANGAR_FRONT_UPSTREAM",
+        default_value = "127.0.0.1:8081",
+        value_name = "ADDRESS"
+    )]
+    pub front_upstream: SocketAddr,
+    /// File that is written, with the addresses as JSON, once everything listens
+    #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+    /// Start no programs: machines are only pretended
+    #[arg(long, env = "HANGAR_NO_RUN")]
+    pub no_run: bool,
+}
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// Whatever keeps it from starting, or ends it.
+pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let _unused = (args, printer);
+    Err(Failure::new("`hangar local` is not wired up yet").into())
+}

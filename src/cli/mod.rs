@@ -1,0 +1,207 @@
+//! The command line: what was typed becomes typed arguments, one file per verb runs them. Verbs and flags follow kubectl.
+//! Data goes to stdout, everything else to stderr. It must never hold a rule that the server does not have too.
+
+use std::{io, process::ExitCode};
+
+mod apply;
+mod completions;
+mod connection;
+mod delete;
+mod describe;
+mod events;
+mod failure;
+mod files;
+mod follow;
+mod get;
+pub mod local;
+mod logs;
+mod merge;
+mod plan;
+mod printer;
+pub mod router;
+pub mod sample_app;
+mod schema;
+pub mod serve;
+pub mod shim;
+mod table;
+mod targets;
+pub mod up;
+mod version;
+mod wait;
+
+pub use self::{connection::Connection, failure::Failure, printer::Printer};
+
+/// Per-user environments on Fly.io, kept the way a manifest says.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "hangar",
+    version,
+    propagate_version = false,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage (and `plan`: there are changes)."
+)]
+pub struct Cli {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Run everything in one process, on this computer: API, controller, router and a stand-in for Fly
+    Up(up::Args),
+    /// Run API, controller and router against Fly
+    Serve(serve::Args),
+    /// Run one more router that follows a server
+    Router(router::Args),
+    /// Run only the stand-in for Fly: its Machines API and its proxy, on this computer
+    Local(local::Args),
+    /// Make objects be as manifests say
+    Apply(apply::Args),
+    /// Show what `apply` would do: calls, restarts, risks. Exit code 2 if there are changes
+    Plan(plan::Args),
+    /// Show objects
+    Get(get::Args),
+    /// Show one object, what it waits for and what happened to it
+    Describe(describe::Args),
+    /// Delete objects
+    Delete(delete::Args),
+    /// Wait until objects are in a state
+    Wait(wait::Args),
+    /// Show what hangar did: its log lines
+    Logs(logs::Args),
+    /// Show what happened to objects
+    Events(events::Args),
+    /// Print the JSON Schema of manifests, for editors
+    Schema(schema::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// Show the versions of this program and of the server
+    Version,
+    /// Own one machine's process (started by the stand-in for Fly)
+    #[command(hide = true)]
+    MachineShim(shim::Args),
+    /// Be the program in the sample image
+    #[command(hide = true)]
+    SampleApp(sample_app::Args),
+}
+
+impl Command {
+    /// Whether it serves many at once and so wants threads.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Serve(_) | Self::Router(_) | Self::Local(_))
+    }
+}
+
+/// How it went, when there is nothing more to say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Success,
+    /// Something was refused or failed, and it was said what.
+    Failed,
+    /// `plan`: there are changes.
+    Changes,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever keeps it from being done; [`finish`] prints it.
+pub async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let connection = &cli.connection;
+    match &cli.command {
+        Command::Up(args) => up::run(args, printer).await,
+        Command::Serve(args) => serve::run(args, printer).await,
+        Command::Router(args) => router::run(args, printer).await,
+        Command::Local(args) => local::run(args, printer).await,
+        Command::Apply(args) => apply::run(args, connection, printer).await,
+        Command::Plan(args) => plan::run(args, connection, printer).await,
+        Command::Get(args) => get::run(args, connection, printer).await,
+        Command::Describe(args) => describe::run(args, connection, printer).await,
+        Command::Delete(args) => delete::run(args, connection, printer).await,
+        Command::Wait(args) => wait::run(args, connection, printer).await,
+        Command::Logs(args) => logs::run(args, connection, printer).await,
+        Command::Events(args) => events::run(args, connection, printer).await,
+        Command::Schema(args) => schema::run(args, printer),
+        Command::Completions(args) => completions::run(args, printer),
+        Command::Version => version::run(connection, printer).await,
+        Command::MachineShim(args) => shim::run(args).await,
+        Command::SampleApp(args) => sample_app::run(args).await,
+    }
+}
+
+/// Says what went wrong, with hints, and makes the exit code. A reader of our output that went away is success.
+#[must_use]
+pub fn finish(result: anyhow::Result<Exit>, printer: &mut Printer) -> ExitCode {
+    let result = result.and_then(|exit| Ok(printer.flush().map(|()| exit)?));
+    match result {
+        Ok(Exit::Success) => ExitCode::SUCCESS,
+        Ok(Exit::Failed) => ExitCode::FAILURE,
+        Ok(Exit::Changes) => ExitCode::from(2),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            failure::report(&error, printer);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_read_as_kubectl_users_type_them() {
+        for line in [
+            "hangar apply -f manifests/ --wait",
+            "hangar apply -f - --dry-run",
+            "hangar apply -f a.yaml -f b.yaml --dry-run=client -n team-a",
+            "hangar -n team-a get env",
+            "hangar get env/alice -o yaml",
+            "hangar get env alice bob -o wide -w",
+            "hangar get env,bays -A -l team=a --field-selector status.phase=Ready",
+            "hangar describe env alice",
+            "hangar delete env alice --wait=false",
+            "hangar delete -f x.yaml --ignore-not-found",
+            "hangar wait env/alice --for=condition=Ready --timeout=90s",
+            "hangar logs -f env/alice --tail 10 --json",
+            "hangar events --for env/alice -w",
+            "hangar schema environment",
+            "hangar completions zsh",
+            "hangar up -f manifests/ --no-run",
+            "hangar serve --org acme --domain dev.example.com",
+            "hangar router --from http://127.0.0.1:7070",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in [
+            "hangar",
+            "hangar get",
+            "hangar apply",
+            "hangar wait env/alice",
+            "hangar get env -o xml",
+            "hangar completions tcsh",
+            "hangar serve",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `hangar up`: everything in one process on the local backend. PLACEHOLDER: the arguments are final, the body is not.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::cli::{Exit, failure::Failure, printer::Printer};
+
+/// Where everything listens and is kept.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Manifests to apply at the start, again and again as `apply -f`: file or directory
+    #[arg(short = 'f', long = "filename", env = "HANGAR_FILENAME", value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+    /// Where everything is kept
+    #[arg(long, env = "HANGAR_DATA_DIR", default_value = "./hangar-data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where the API listens
+    #[arg(long, env = "HANGAR_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Where the stand-in for Fly's Machines API listens
+    #[arg(
+        long,
+        env = "HANGAR_FLY_LISTEN",
+        default_value = "127.0.0.1:4280",
+        value_name = "ADDRESS"
+    )]
+    pub fly_listen: SocketAddr,
+    /// Where the stand-in for Fly Proxy listens: what browsers talk to
+    #[arg(
+        long,
+        env = "HANGAR_FRONT_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
+    pub front_listen: SocketAddr,
+    /// Where the router listens
+    #[arg(
+        long,
+        env = "HANGAR_ROUTER_LISTEN",
+        default_value = "127.0.0.1:8081",
+        value_name = "ADDRESS"
+    )]
+    pub router_listen: SocketAddr,
+    /// Domain under which environments have their hostnames
+    #[arg(long, env = "HANGAR_DOMAIN", default_value = "dev.localhost", value_name = "DOMAIN")]
+    pub domain: String,
+    /// File that is written, with the addresses as JSON, once everything listens
+    #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+    /// Start no programs: machines are only pretended
+    #[arg(long, env = "HANGAR_NO_RUN")]
+    pub no_run: bool,
+}
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// Whatever keeps it from starting, or ends it.
+pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let _unused = (args, printer);
+    Err(Failure::new("`hangar up` is not wired up yet").into())
+}

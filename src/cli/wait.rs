@@ -1,0 +1,343 @@
+//! `hangar wait`, and the waiting of other verbs: until a condition, a field or the absence of an object. It looks at what is,
+//! then follows changes; it must never conclude anything from a lost connection.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    api::{kind::at_path, meta::ObjectRef},
+    cli::{
+        Exit,
+        connection::Connection,
+        failure::Failure,
+        printer::Printer,
+        table,
+        targets::{self, Target, label},
+    },
+    client::{Client, Error, Query, WatchEvent},
+    retry::Retry,
+};
+
+/// Time between attempts to reach a server that is away.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What to wait for.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// KIND/NAME…, KIND NAME…, or KIND with -l or --all
+    #[arg(required = true, value_name = "OBJECT")]
+    words: Vec<String>,
+    /// condition=TYPE[=STATUS], delete, create, or jsonpath={.PATH}=VALUE
+    #[arg(long = "for", value_name = "GOAL")]
+    goal: Goal,
+    /// How long to wait; 0 looks once
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+    /// Those that a label selector selects
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "all")]
+    selector: Option<String>,
+    /// All of a kind
+    #[arg(long)]
+    all: bool,
+}
+
+/// A duration: `90s`, `5m`, or `0`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write 90s or 5m"))
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// A condition has a status, at the object's generation.
+    Condition { kind: String, status: String },
+    /// A field has a value.
+    Field { path: String, value: String },
+    /// The object is there.
+    Present,
+    /// The object is gone, or, with a uid, replaced by another.
+    Gone { uid: Option<String> },
+    /// An environment serves or sleeps as declared; stuck is a failure.
+    Settled,
+}
+
+impl FromStr for Goal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is nothing to wait for");
+        match text {
+            "delete" => return Ok(Self::Gone { uid: None }),
+            "create" => return Ok(Self::Present),
+            _ => {}
+        }
+        if let Some(rest) = text.strip_prefix("condition=") {
+            let (kind, status) = rest.split_once('=').unwrap_or((rest, "True"));
+            return if kind.is_empty() {
+                Err(wrong())
+            } else {
+                Ok(Self::Condition { kind: kind.to_owned(), status: status.to_owned() })
+            };
+        }
+        let rest = text.strip_prefix("jsonpath=").ok_or_else(wrong)?;
+        let (path, value) = rest.split_once('=').ok_or_else(wrong)?;
+        let path = path.trim_matches(['\'', '"']);
+        let path = path.strip_prefix('{').and_then(|it| it.strip_suffix('}')).unwrap_or(path);
+        let path = path.strip_prefix('.').ok_or_else(wrong)?;
+        Ok(Self::Field { path: path.to_owned(), value: value.trim_matches(['\'', '"']).to_owned() })
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Condition { kind, status } if status == "True" => write!(f, "{kind}"),
+            Self::Condition { kind, status } => write!(f, "{kind}={status}"),
+            Self::Field { path, value } => write!(f, "{path}={value}"),
+            Self::Present => write!(f, "creation"),
+            Self::Gone { .. } => write!(f, "deletion"),
+            Self::Settled => write!(f, "Ready or Asleep"),
+        }
+    }
+}
+
+/// How an object stands to a goal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// There, with a word for it.
+    Met(String),
+    /// Not yet, for this reason.
+    NotYet(String),
+    /// Never, for this reason.
+    Failed(String),
+}
+
+impl Goal {
+    /// Judges an object, or its absence.
+    pub(super) fn judge(&self, object: Option<&Value>) -> Verdict {
+        match (self, object) {
+            (Self::Gone { .. }, None) => Verdict::Met("deleted".to_owned()),
+            (Self::Gone { uid: Some(uid) }, Some(object))
+                if at_path(object, "metadata.uid").is_some_and(|it| it != uid.as_str()) =>
+            {
+                Verdict::Met("deleted".to_owned())
+            }
+            (Self::Gone { .. }, Some(object)) => Verdict::NotYet(table::plain(
+                at_path(object, "metadata.finalizers").unwrap_or(&Value::Null),
+            )),
+            (Self::Present, None) => Verdict::NotYet("it is not there yet".to_owned()),
+            (Self::Present, Some(_)) => Verdict::Met("there".to_owned()),
+            (_, None) => Verdict::Failed("it is not there".to_owned()),
+            (Self::Field { path, value }, Some(object)) => {
+                let found = at_path(object, path).map(table::plain).unwrap_or_default();
+                if found == *value {
+                    Verdict::Met("condition met".to_owned())
+                } else {
+                    Verdict::NotYet(format!("{path} is `{found}`"))
+                }
+            }
+            (Self::Condition { kind, status }, Some(object)) => condition(object, kind, status),
+            (Self::Settled, Some(object)) => settled(object),
+        }
+    }
+}
+
+fn conditions(object: &Value) -> impl Iterator<Item = &Value> {
+    at_path(object, "status.conditions").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn field<'a>(condition: &'a Value, name: &str) -> &'a str {
+    condition.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn reason(condition: &Value) -> String {
+    format!(
+        "{} is {} ({}): {}",
+        field(condition, "type"),
+        field(condition, "status"),
+        field(condition, "reason"),
+        field(condition, "message")
+    )
+}
+
+/// Whether the status is about an older specification.
+fn is_behind(object: &Value, condition: Option<&Value>) -> bool {
+    let number = |value: Option<&Value>| value.and_then(Value::as_u64);
+    let generation = number(at_path(object, "metadata.generation")).unwrap_or_default();
+    let observed = number(condition.and_then(|it| it.get("observedGeneration")))
+        .filter(|it| *it > 0)
+        .or_else(|| number(at_path(object, "status.observedGeneration")));
+    observed.is_some_and(|it| it < generation)
+}
+
+fn condition(object: &Value, kind: &str, status: &str) -> Verdict {
+    let Some(found) = conditions(object).find(|it| field(it, "type").eq_ignore_ascii_case(kind))
+    else {
+        return Verdict::NotYet(format!("there is no condition {kind} yet"));
+    };
+    if is_behind(object, Some(found)) {
+        return Verdict::NotYet("the last change has not been looked at yet".to_owned());
+    }
+    if field(found, "status").eq_ignore_ascii_case(status) {
+        Verdict::Met("condition met".to_owned())
+    } else {
+        Verdict::NotYet(reason(found))
+    }
+}
+
+fn settled(object: &Value) -> Verdict {
+    if is_behind(object, None) || at_path(object, "status.observedGeneration").is_none() {
+        return Verdict::NotYet("the last change has not been looked at yet".to_owned());
+    }
+    let find = |kind: &str| conditions(object).find(|it| field(it, "type") == kind);
+    let holds = |kind: &str| find(kind).is_some_and(|it| field(it, "status") == "True");
+    if let Some(stalled) = find("Stalled").filter(|_| holds("Stalled")) {
+        return Verdict::Failed(reason(stalled));
+    }
+    if holds("Ready") {
+        return Verdict::Met("ready".to_owned());
+    }
+    if holds("Asleep") {
+        return Verdict::Met("asleep".to_owned());
+    }
+    Verdict::NotYet(find("Ready").map_or_else(|| "nothing was done yet".to_owned(), reason))
+}
+
+/// How waiting ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The goal was reached.
+    Met(String),
+    /// It cannot be.
+    Failed(String),
+    /// It was not in time; this was missing last.
+    Late(String, String),
+}
+
+impl Outcome {
+    /// Says how it ended; whether it was well.
+    pub(super) fn report(
+        &self,
+        object: &ObjectRef,
+        printer: &mut Printer,
+    ) -> std::io::Result<bool> {
+        let name = label(object);
+        match self {
+            Self::Met(word) => printer.line(format_args!("{name} {word}"))?,
+            Self::Failed(reason) => printer.note(format_args!("error: {name}: {reason}")),
+            Self::Late(goal, missing) => {
+                printer
+                    .note(format_args!("error: timed out waiting for {goal} of {name}: {missing}"));
+            }
+        }
+        Ok(matches!(self, Self::Met(_)))
+    }
+}
+
+/// Waits for one object, at most `timeout`.
+pub(super) async fn until(
+    client: &Client,
+    object: &ObjectRef,
+    goal: &Goal,
+    timeout: Duration,
+) -> Result<Outcome, Error> {
+    let mut missing = "the server has not answered yet".to_owned();
+    let waiting = async {
+        loop {
+            match look_and_follow(client, object, goal, &mut missing, timeout.is_zero()).await {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                // The server may be on its way back; only the time decides.
+                Err(error) if error.retry() != Retry::Never && !timeout.is_zero() => {
+                    missing = error.to_string();
+                }
+                Err(error) if error.is_expired() => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    // Time enough for the one look that a timeout of 0 asks for.
+    let limit = if timeout.is_zero() { Duration::from_secs(30) } else { timeout };
+    let ended = tokio::time::timeout(limit, waiting).await;
+    ended.unwrap_or_else(|_| Ok(Outcome::Late(goal.to_string(), missing)))
+}
+
+/// One list and the watch after it; `None` when the stream ended before the goal was reached.
+async fn look_and_follow(
+    client: &Client,
+    object: &ObjectRef,
+    goal: &Goal,
+    missing: &mut String,
+    once: bool,
+) -> Result<Option<Outcome>, Error> {
+    let mut judge = |object: Option<&Value>| match goal.judge(object) {
+        Verdict::Met(word) => Some(Outcome::Met(word)),
+        Verdict::Failed(reason) => Some(Outcome::Failed(reason)),
+        Verdict::NotYet(reason) => {
+            *missing = reason;
+            None
+        }
+    };
+    let (namespace, query) = (Some(object.namespace.as_str()), Query::name(&object.name));
+    let list = client.list::<Value>(object.kind, namespace, &query).await?;
+    if let Some(outcome) = judge(list.items.first()) {
+        return Ok(Some(outcome));
+    }
+    if once {
+        return Ok(Some(Outcome::Late(goal.to_string(), missing.clone())));
+    }
+    let after = Some(list.metadata.resource_version.as_str()).filter(|it| !it.is_empty());
+    let mut changes = client.watch::<Value>(object.kind, namespace, &query, after).await?;
+    while let Some(change) = changes.next().await? {
+        let outcome = match &change {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => judge(Some(object)),
+            WatchEvent::Deleted(_) => judge(None),
+            WatchEvent::Bookmark(_) => None,
+        };
+        if outcome.is_some() {
+            return Ok(outcome);
+        }
+    }
+    Ok(None)
+}
+
+pub(super) async fn run(
+    args: &Args,
+    connection: &Connection,
+    printer: &mut Printer,
+) -> anyhow::Result<Exit> {
+    let client = connection.client()?;
+    let mut objects = Vec::new();
+    for target in targets::parse(&args.words, &connection.namespace())? {
+        match target {
+            Target::One(object) => objects.push(object),
+            Target::All(kind) if args.all || args.selector.is_some() => {
+                let query = Query { labels: args.selector.clone(), fields: None };
+                objects.extend(
+                    targets::selected(&client, kind, &connection.namespace(), &query).await?,
+                );
+            }
+            Target::All(kind) => {
+                let hint = format!("write {}/NAME, or add -l or --all", kind.info().singular);
+                return Err(Failure::hinted("no name is given", hint).into());
+            }
+        }
+    }
+    let mut exit = Exit::Success;
+    for object in &objects {
+        let outcome = until(&client, object, &args.goal, args.timeout).await?;
+        if !outcome.report(object, printer)? {
+            exit = Exit::Failed;
+        }
+        printer.flush()?;
+    }
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests;

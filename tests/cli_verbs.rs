@@ -1,0 +1,391 @@
+//! The program against a server that answers from a script: exit codes, what is sent, what is said.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::{
+    collections::BTreeMap,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hangar::{net, tasks};
+use http::{Request, Response, header::ACCEPT};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+const ALICE: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments/alice";
+
+/// A server's answers by request: `GET /path`, `TABLE /path`, `WATCH /path`. The last answer of several is given again.
+#[derive(Default)]
+struct Script {
+    answers: BTreeMap<String, Vec<(u16, String)>>,
+    requests: Vec<(String, Value)>,
+}
+
+struct Server {
+    script: Arc<Mutex<Script>>,
+    address: String,
+    _trigger: tasks::Trigger,
+}
+
+/// What the program did.
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = net::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let script = Arc::new(Mutex::new(Script::default()));
+        let (trigger, shutdown) = tasks::shutdown();
+        let answers = Arc::clone(&script);
+        tasks::detached(async move {
+            let handle = move |request, _| answer(Arc::clone(&answers), request);
+            let drain = Duration::ZERO;
+            net::serve(listener, net::Limits::default(), drain, shutdown, handle).await.unwrap();
+        });
+        Self { script, address, _trigger: trigger }
+    }
+
+    fn on(&self, request: &str, code: u16, body: impl ToString) -> &Self {
+        let mut script = self.script.lock().unwrap();
+        script.answers.entry(request.to_owned()).or_default().push((code, body.to_string()));
+        self
+    }
+
+    async fn run(&self, line: &str, stdin: &str) -> Ran {
+        run(&self.address, line, stdin).await
+    }
+
+    /// Requests that change something, with their bodies.
+    fn writes(&self) -> Vec<(String, Value)> {
+        let script = self.script.lock().unwrap();
+        let reads = |it: &&(String, Value)| {
+            !["GET", "TABLE", "WATCH"].iter().any(|verb| it.0.starts_with(verb))
+        };
+        script.requests.iter().filter(reads).cloned().collect()
+    }
+}
+
+async fn answer(script: Arc<Mutex<Script>>, request: Request<Incoming>) -> Response<net::Body> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let accept = request.headers().get(ACCEPT).map(|it| it.to_str().unwrap().to_owned());
+    let verb = if query.contains("watch=true") {
+        "WATCH".to_owned()
+    } else if accept.is_some_and(|it| it.contains("as=Table")) {
+        "TABLE".to_owned()
+    } else {
+        request.method().to_string()
+    };
+    let key = format!("{verb} {}", request.uri().path());
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let mut script = script.lock().unwrap();
+    let sent = serde_json::from_slice(&body).unwrap_or_default();
+    let noted = if query.contains("dryRun=All") { format!("{key} dry") } else { key.clone() };
+    script.requests.push((noted, sent));
+    let (code, text) = match script.answers.get_mut(&key) {
+        Some(answers) if answers.len() > 1 => answers.remove(0),
+        Some(answers) => answers[0].clone(),
+        None => (404, status(404, "NotFound", &format!("{key} is not scripted")).to_string()),
+    };
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    Response::builder().status(code).body(body).unwrap()
+}
+
+async fn run(server: &str, line: &str, stdin: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hangar"))
+        .args(line.split_whitespace())
+        .env_clear()
+        .env("HANGAR_SERVER", server)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": code})
+}
+
+fn alice(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "hangar.dev/v1alpha1",
+        "kind": "Environment",
+        "metadata": {"name": "alice", "namespace": "default", "uid": "u1", "resourceVersion": "7", "generation": 1},
+        "spec": spec,
+    })
+}
+
+fn with_ready(status: &str) -> Value {
+    let mut object = alice(&json!({"templateRef": {"name": "t"}}));
+    object["status"] = json!({"observedGeneration": 1, "conditions": [
+        {"type": "Ready", "status": status, "reason": "NotReadyYet", "message": "not yet"}]});
+    object
+}
+
+fn list(items: &[Value]) -> Value {
+    json!({"kind": "EnvironmentList", "metadata": {"resourceVersion": "9"}, "items": items})
+}
+
+fn table(rows: &[[&str; 3]]) -> Value {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|cells| json!({"cells": cells, "object": {"metadata": {"name": cells[0], "namespace": "default"}}}))
+        .collect();
+    json!({
+        "kind": "Table",
+        "metadata": {"resourceVersion": "9"},
+        "columnDefinitions": [{"name": "Name"}, {"name": "Phase"}, {"name": "Bay", "priority": 1}],
+        "rows": rows,
+    })
+}
+
+const MANIFEST: &str = "\
+apiVersion: hangar.dev/v1alpha1
+kind: Environment
+metadata:
+  name: alice
+spec:
+  templateRef: {name: t}
+  owner: a@example.com
+";
+
+#[tokio::test]
+async fn apply_makes_what_is_not_there_and_remembers_what_was_applied() {
+    let server = Server::start().await;
+    server.on(&format!("GET {ALICE}"), 404, status(404, "NotFound", "not found"));
+    server.on(&format!("POST {ENVIRONMENTS}"), 201, alice(&json!({})));
+    let ran = server.run("apply -f -", MANIFEST).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (0, "environment/alice created\n", "")
+    );
+    let (_, sent) = server.writes().remove(0);
+    assert_eq!(sent["spec"], json!({"templateRef": {"name": "t"}, "owner": "a@example.com"}));
+    let remembered =
+        &sent["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
+    assert!(remembered.as_str().unwrap().contains("\"owner\":\"a@example.com\""));
+}
+
+#[tokio::test]
+async fn apply_sends_only_what_changed_and_nothing_when_nothing_did() {
+    let server = Server::start().await;
+    server.on(&format!("GET {ALICE}"), 404, status(404, "NotFound", "not found"));
+    server.on(&format!("POST {ENVIRONMENTS}"), 201, alice(&json!({})));
+    server.run("apply -f -", MANIFEST).await;
+    let (_, mut stored) = server.writes().remove(0);
+    stored["spec"]["access"] = json!("Private");
+
+    let server = Server::start().await;
+    server.on(&format!("GET {ALICE}"), 200, &stored);
+    server.on(&format!("PATCH {ALICE}"), 200, &stored);
+    let ran = server.run("apply -f -", MANIFEST).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "environment/alice unchanged\n"));
+    assert_eq!(server.writes(), []);
+
+    let changed = MANIFEST.replace("  owner: a@example.com\n", "  operatingMode: Running\n");
+    let ran = server.run("apply -f - --dry-run", &changed).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "environment/alice configured (server dry run)\n")
+    );
+    let (request, patch) = server.writes().remove(0);
+    assert_eq!(request, format!("PATCH {ALICE} dry"));
+    assert_eq!(patch["spec"], json!({"operatingMode": "Running", "owner": null}));
+}
+
+#[tokio::test]
+async fn apply_sends_nothing_of_a_file_with_anything_wrong() {
+    let server = Server::start().await;
+    let wrong = format!("{MANIFEST}---\napiVersion: v1\nkind: Pod\nmetadata: {{name: x}}\n");
+    let ran = server.run("apply -f -", &wrong).await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.starts_with("error: stdin:10: document 2: kind: `Pod`"), "{}", ran.err);
+    assert_eq!(server.writes(), []);
+
+    let ran = server.run("apply -f -", "a: 1\na: 2\n").await;
+    let expected = "error: stdin:2: document 1: `a` is there twice, first on line 1\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, expected));
+}
+
+#[tokio::test]
+async fn a_servers_refusal_is_told_at_the_line_of_the_field() {
+    let server = Server::start().await;
+    let mut refusal = status(422, "Invalid", "Environment is invalid");
+    refusal["details"] = json!({"causes": [
+        {"reason": "FieldValueInvalid", "field": "spec.owner", "message": "has no such owner"}]});
+    server.on(&format!("GET {ALICE}"), 404, status(404, "NotFound", "not found"));
+    server.on(&format!("POST {ENVIRONMENTS}"), 422, refusal);
+    let ran = server.run("apply -f -", MANIFEST).await;
+    let expected = "error: stdin:7: document 1: spec.owner: has no such owner\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, expected));
+}
+
+#[tokio::test]
+async fn without_a_server_there_is_a_hint() {
+    let ran = run("http://127.0.0.1:1", "get env", "").await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    let mut lines = ran.err.lines();
+    assert!(
+        lines.next().unwrap().starts_with("error: cannot reach the server at http://127.0.0.1:1: ")
+    );
+    assert!(lines.next().unwrap().starts_with("hint: is `hangar up` or `hangar serve` running?"));
+    assert_eq!(run("here", "get env", "").await.code, 1);
+    assert_eq!(run("http://127.0.0.1:1", "get", "").await.code, 2);
+}
+
+#[tokio::test]
+async fn get_prints_the_servers_table() {
+    let server = Server::start().await;
+    let rows = [["alice", "Ready", "bay-1"], ["bob", "Provisioning", ""]];
+    server.on(&format!("TABLE {ENVIRONMENTS}"), 200, table(&rows));
+    server.on("TABLE /apis/hangar.dev/v1alpha1/environments", 200, table(&rows));
+    let expected = "NAME    PHASE\nalice   Ready\nbob     Provisioning\n";
+    assert_eq!(server.run("get env", "").await.out, expected);
+    let expected = "\
+NAMESPACE   NAME    PHASE          BAY
+default     alice   Ready          bay-1
+default     bob     Provisioning
+";
+    assert_eq!(server.run("get env -A -o wide", "").await.out, expected);
+}
+
+#[tokio::test]
+async fn get_of_nothing_is_no_failure_and_of_a_missing_name_is() {
+    let server = Server::start().await;
+    server.on(&format!("TABLE {ENVIRONMENTS}"), 200, table(&[]));
+    let ran = server.run("get env", "").await;
+    assert_eq!(
+        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (0, "", "nothing found in namespace default\n")
+    );
+    server.on(
+        &format!("TABLE {ALICE}"),
+        404,
+        status(404, "NotFound", "environments \"alice\" not found"),
+    );
+    let ran = server.run("get env/alice", "").await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.starts_with("error: environments \"alice\" not found\nhint: "), "{}", ran.err);
+    let ran = server.run("get pods", "").await;
+    assert!(
+        ran.code == 1 && ran.err.contains("hint: the kinds are namespaces (ns), "),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test]
+async fn get_prints_whole_objects() {
+    let server = Server::start().await;
+    let object = alice(&json!({"owner": "a"}));
+    server.on(&format!("GET {ALICE}"), 200, &object);
+    server.on(&format!("GET {ENVIRONMENTS}"), 200, list(std::slice::from_ref(&object)));
+    let yaml = server.run("get env alice -o yaml", "").await.out;
+    assert_eq!(serde_yaml::from_str::<Value>(&yaml).unwrap(), object);
+    let many: Value = serde_json::from_str(&server.run("get env -o json", "").await.out).unwrap();
+    assert_eq!((&many["kind"], &many["items"][0]), (&json!("List"), &object));
+    assert_eq!(server.run("get env -o name", "").await.out, "environment/alice\n");
+}
+
+#[tokio::test]
+async fn delete_waits_until_the_object_is_gone() {
+    let server = Server::start().await;
+    let object = alice(&json!({}));
+    server.on(&format!("DELETE {ALICE}"), 200, &object);
+    server.on(&format!("GET {ENVIRONMENTS}"), 200, list(std::slice::from_ref(&object)));
+    let gone = json!({"type": "DELETED", "object": object});
+    server.on(&format!("WATCH {ENVIRONMENTS}"), 200, format!("{gone}\n"));
+    let ran = server.run("delete env alice", "").await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "environment/alice deleted\n"));
+    assert_eq!(ran.err, "waiting until environment/alice is gone\n");
+    let ran = server.run("delete env alice --timeout=300ms --wait=false", "").await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let ran = server.run("delete env bob", "").await;
+    assert_eq!(ran.code, 1);
+    assert_eq!(server.run("delete env bob --ignore-not-found", "").await.code, 0);
+    assert_eq!(server.run("delete env", "").await.code, 1);
+}
+
+#[tokio::test]
+async fn wait_follows_changes_until_the_condition_is_met() {
+    let server = Server::start().await;
+    server.on(&format!("GET {ENVIRONMENTS}"), 200, list(&[with_ready("False")]));
+    let change = json!({"type": "MODIFIED", "object": with_ready("True")});
+    server.on(&format!("WATCH {ENVIRONMENTS}"), 200, format!("{change}\n"));
+    let ran = server.run("wait env/alice --for=condition=Ready", "").await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "environment/alice condition met\n"));
+}
+
+#[tokio::test]
+async fn wait_says_what_was_missing_when_time_is_up() {
+    let server = Server::start().await;
+    server.on(&format!("GET {ENVIRONMENTS}"), 200, list(&[with_ready("False")]));
+    server.on(&format!("WATCH {ENVIRONMENTS}"), 200, "");
+    let expected = "error: timed out waiting for Ready of environment/alice: \
+                    Ready is False (NotReadyYet): not yet\n";
+    for timeout in ["0", "300ms"] {
+        let line = format!("wait env alice --for condition=Ready --timeout {timeout}");
+        let ran = server.run(&line, "").await;
+        assert_eq!((ran.code, ran.err.as_str()), (1, expected));
+    }
+    let server = Server::start().await;
+    server.on(&format!("GET {ENVIRONMENTS}"), 200, list(&[]));
+    assert_eq!(server.run("wait env/alice --for=delete", "").await.code, 0);
+    let ran = server.run("wait env/alice --for=condition=Ready", "").await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, "error: environment/alice: it is not there\n"));
+}
+
+#[tokio::test]
+async fn plan_tells_changes_by_its_exit_code() {
+    let server = Server::start().await;
+    let plan =
+        |change: &str| json!({"objects": [{"ref": "env/alice", "change": change}], "seconds": 0.0});
+    server.on("POST /plan", 200, plan("create")).on("POST /plan", 200, plan("unchanged"));
+    let ran = server.run("plan -f -", MANIFEST).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.out.starts_with("+ env/alice create\n"), "{}", ran.out);
+    let ran = server.run("plan -f -", MANIFEST).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "  env/alice unchanged\nnothing would change (1 looked at)\n")
+    );
+    assert_eq!(server.writes()[0].1[0]["metadata"]["namespace"], "default");
+}
+
+#[tokio::test]
+async fn logs_are_lines_for_people_or_programs() {
+    let server = Server::start().await;
+    let line =
+        json!({"timestamp": "T", "level": "INFO", "object": "env/alice", "message": "created"});
+    server.on("GET /logs", 200, format!("{line}\n"));
+    assert_eq!(server.run("logs env/alice --tail 1", "").await.out, "T INFO  env/alice created\n");
+    assert_eq!(server.run("logs --json", "").await.out, format!("{line}\n"));
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hangar"))
+        .arg("schema")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()));
+}

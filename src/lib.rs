@@ -1,7 +1,7 @@
 //! hangar: per-user environments on Fly.io, kept the way a manifest says.
 //!
 //! In reading order: [`api`] the kinds, `plan` what to do about them, [`store`] where they are kept, [`fly`] the outside,
-//! `reconcile` the loop around the plan, `router` and `server` the two faces, [`local`] a stand-in for Fly on one's
+//! `reconcile` the loop around the plan, [`router`] and `server` the two faces, [`local`] a stand-in for Fly on one's
 //! own computer, `client` and `cli` the command line. The rest are small leaves.
 
 pub mod api;
@@ -11,8 +11,12 @@ pub mod clock;
 pub mod fly;
 pub mod local;
 pub mod net;
+pub mod plan;
+pub mod reconcile;
 pub mod retry;
+pub mod sample;
 pub mod server;
+pub mod router;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

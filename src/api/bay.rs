@@ -49,13 +49,15 @@ pub struct BayStatus {
     pub phase: BayPhase,
     /// Whether the app was seen, and on the right network.
     pub app_created: bool,
+    /// Whether a create of the app was answered with its name being taken, so that it must be looked at first.
+    pub app_contested: bool,
     /// Region that the bay is in, as Fly answered it, or is being tried in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Regions that had no room, and when to try them again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub full_regions: Vec<FullRegion>,
-    /// Digest of the app secrets last written, and the version Fly gave them.
+    /// Which secrets were last written to the app, and the version Fly gave them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secrets: Option<SecretsStatus>,
     /// The volume, once its id is known.
@@ -71,6 +73,10 @@ pub struct BayStatus {
     /// When something that the bay should have was first seen missing; believed only at a second look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
+    /// When the app's deletion was ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub retired_at: Option<Timestamp>,
     /// Calls that failed in a row, and the last one's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -102,8 +108,8 @@ pub struct FullRegion {
 /// App secrets as they were last written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretsStatus {
-    /// Keyed digest of names and values; the values are not in it.
-    pub digest: String,
+    /// Name, uid and generation of each secret; nothing of their values.
+    pub sources: Vec<String>,
     /// Names that were set, so that one that goes away can be unset.
     #[serde(default)]
     pub names: Vec<String>,
@@ -140,6 +146,12 @@ pub struct MachineStatus {
     /// Digest of that configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
+    /// Generation of the environment that it was made for.
+    pub generation: u64,
+    /// When its create was ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub intended_at: Option<Timestamp>,
     /// State, as last seen.
     pub state: String,
     /// Since when hangar has seen this state.
@@ -149,6 +161,10 @@ pub struct MachineStatus {
     /// Version and start that were last seen passing the readiness check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<ReadySeen>,
+    /// When the readiness command was last run and failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub probed_at: Option<Timestamp>,
     /// The order last given: what an end of the program means depends on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,

@@ -161,7 +161,7 @@ pub enum SleepSignal {
 }
 
 /// The conditions in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Nothing was done yet.
     #[default]

@@ -422,8 +422,8 @@ pub struct Machine {
     pub state: String,
     /// Where it is.
     pub region: String,
-    /// Current version (a ULID).
-    #[serde(alias = "version")]
+    /// Current version (a ULID). Read from `version` too; answers may have both.
+    #[serde(flatten, with = "instance_id")]
     pub instance_id: String,
     /// Address in its network.
     pub private_ip: String,
@@ -731,8 +731,8 @@ impl std::fmt::Debug for SecretsUpdate {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SecretsUpdated {
-    /// Pass it as `min_secrets_version`. The older spelling is `Version`.
-    #[serde(alias = "Version")]
+    /// Pass it as `min_secrets_version`. Read from the older `Version` too; answers may have both.
+    #[serde(flatten, with = "secrets_version")]
     pub version: u64,
     /// What there is now.
     #[serde(deserialize_with = "null_is_default")]
@@ -888,6 +888,53 @@ pub struct ErrorBody {
     /// A code, or the word `error` in lease-style answers.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub status: String,
+}
+
+/// One field that comes under two names, sometimes both at once.
+mod instance_id {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Names<T> {
+        #[serde(default = "Option::default")]
+        instance_id: Option<T>,
+        #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+        version: Option<T>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &str, to: S) -> Result<S::Ok, S::Error> {
+        Names { instance_id: Some(value), version: None }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+        let names = Names::deserialize(from)?;
+        Ok(names.instance_id.or(names.version).unwrap_or_default())
+    }
+}
+
+/// One field that comes under two names, sometimes both at once.
+mod secrets_version {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(default)]
+    #[derive(Default)]
+    struct Names {
+        version: Option<u64>,
+        #[serde(rename = "Version")]
+        older: Option<u64>,
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(super) fn serialize<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
+        // Fly sends both spellings, and readers of either exist.
+        Names { version: Some(*value), older: Some(*value) }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let names = Names::deserialize(from)?;
+        Ok(names.version.or(names.older).unwrap_or_default())
+    }
 }
 
 /// Go writes `null` for an empty list or map.

@@ -86,7 +86,7 @@ pub struct Exit {
     pub code: Option<i32>,
     /// Signal number that ended it.
     pub signal: Option<i32>,
-    /// Whether [`Driver::stop`] or [`Driver::kill`] asked for it.
+    /// Whether [`Driver::stop`] asked for it.
     pub requested: bool,
     /// Unix time, milliseconds.
     pub at_ms: i64,

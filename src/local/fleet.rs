@@ -5,10 +5,8 @@ use std::fmt;
 
 use futures::future::BoxFuture;
 
-use crate::{
-    fly::wire::Autostop,
-    local::driver::{self, Stream},
-};
+use crate::fly::wire::Autostop;
+use crate::local::driver::{self, Stream};
 
 /// A machine as the front sees it, with the one service that answers HTTP (handlers `http`, else the first service).
 #[derive(Debug, Clone, PartialEq, Eq)]

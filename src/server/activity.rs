@@ -3,17 +3,15 @@
 
 use futures::{StreamExt, stream};
 
-use crate::{
-    api::{
-        activity::{self, Activity, Nudge, Report, SeenRequest, WantedLook},
-        environment::Environment,
-        kind::Kind,
-        meta::ObjectRef,
-    },
-    clock::Timestamp,
-    server::{status::Status, write},
-    store::{self, Key, Precondition, handle::Store},
+use crate::api::{
+    activity::{self, Activity, Nudge, Report, SeenRequest, WantedLook},
+    environment::Environment,
+    kind::Kind,
+    meta::ObjectRef,
 };
+use crate::clock::Timestamp;
+use crate::server::{status::Status, write};
+use crate::store::{self, Key, Precondition, handle::Store};
 
 /// Writes that are under way at once.
 const CONCURRENT: usize = 16;

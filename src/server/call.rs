@@ -241,7 +241,7 @@ fn resource(group: &str, rest: &[&str], method: &Method, query: &Query) -> Resul
     let (namespace, rest) = match rest {
         // `namespaces/x/status` is about the namespace, any other third part is a kind in it.
         ["namespaces", namespace, rest @ ..]
-            if !rest.is_empty() && !(group.is_empty() && rest == ["status"]) =>
+            if !(rest.is_empty() || group.is_empty() && rest == ["status"]) =>
         {
             (Some(*namespace), rest)
         }

@@ -5,16 +5,14 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::{
-    api::{
-        environment::Environment,
-        hostname::{self, Hostname},
-        kind::Kind,
-        meta::ObjectRef,
-    },
-    server::{draft, status::Status},
-    store::{self, Key, Precondition, handle::Store},
+use crate::api::{
+    environment::Environment,
+    hostname::{self, Hostname},
+    kind::Kind,
+    meta::ObjectRef,
 };
+use crate::server::{draft, status::Status};
+use crate::store::{self, Key, Precondition, handle::Store};
 
 /// One hostname's record to write with the environment.
 #[derive(Debug)]

@@ -12,24 +12,22 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    api::{
-        self, activity,
-        environment::Environment,
-        hostname::{Hostname, QUARANTINE_DAYS},
-        kind::Kind,
-        meta::{Metadata, ObjectRef, OwnerReference},
-    },
-    clock::Clock,
-    server::{
-        claims, draft,
-        removal::{self, Options},
-        status::Status,
-        write,
-    },
-    store::{self, Change, Entry, Follow, Key, Precondition, handle::Store},
-    tasks::Shutdown,
+use crate::api::{
+    self, activity,
+    environment::Environment,
+    hostname::{Hostname, QUARANTINE_DAYS},
+    kind::Kind,
+    meta::{Metadata, ObjectRef, OwnerReference},
 };
+use crate::clock::Clock;
+use crate::server::{
+    claims, draft,
+    removal::{self, Options},
+    status::Status,
+    write,
+};
+use crate::store::{self, Change, Entry, Follow, Key, Precondition, handle::Store};
+use crate::tasks::Shutdown;
 
 /// How often time alone is looked at.
 const EVERY: Duration =
@@ -139,10 +137,10 @@ impl Collector {
         for key in self.dependents.remove(change.key.as_str()).unwrap_or_default() {
             self.check_dependent(&key).await;
         }
-        if object.kind == Kind::Environment {
-            if let Ok(environment) = serde_json::from_slice::<Environment>(before) {
-                report(self.forget_environment(&object, &environment).await);
-            }
+        if object.kind == Kind::Environment
+            && let Ok(environment) = serde_json::from_slice::<Environment>(before)
+        {
+            report(self.forget_environment(&object, &environment).await);
         }
         if self.closing.contains(&object.namespace) {
             self.close(&object.namespace).await;

@@ -2,13 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    api::{
-        API_VERSION, GROUP, VERSION,
-        kind::{Info, Kind},
-    },
-    server::call::Discovery,
+use crate::api::{
+    API_VERSION, GROUP, VERSION,
+    kind::{Info, Kind},
 };
+use crate::server::call::Discovery;
 
 /// The Kubernetes version whose behaviour is followed; clients warn about any other form.
 const KUBERNETES: &str = "v1.33.0";

@@ -4,20 +4,18 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    api::{
-        self,
-        admit::{self, Admitted, ViolationReason},
-        environment::EnvironmentStatus,
-        kind::Kind,
-        meta::{Metadata, ObjectRef},
-    },
-    server::{
-        call::{Scope, Target},
-        status::{self, Status},
-    },
-    store::Revision,
+use crate::api::{
+    self,
+    admit::{self, Admitted, ViolationReason},
+    environment::EnvironmentStatus,
+    kind::Kind,
+    meta::{Metadata, ObjectRef},
 };
+use crate::server::{
+    call::{Scope, Target},
+    status::{self, Status},
+};
+use crate::store::Revision;
 
 /// A stored object as JSON, and its last change.
 #[derive(Debug, Clone)]
@@ -66,7 +64,7 @@ pub(super) fn create(
             "resourceVersion should not be set on objects to be created",
         ));
     }
-    if !text(metadata, "name").is_some_and(|it| !it.is_empty())
+    if text(metadata, "name").is_none_or(str::is_empty)
         && let Some(prefix) = text(metadata, "generateName").filter(|it| !it.is_empty())
     {
         let name = Value::String(generated(prefix, random));

@@ -4,11 +4,9 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::Response;
 
-use crate::{
-    net::Body,
-    server::{State, call::LogOptions, respond},
-    telemetry::{Line, journal::Filter},
-};
+use crate::net::Body;
+use crate::server::{State, call::LogOptions, respond};
+use crate::telemetry::{Line, journal::Filter};
 
 /// The lines that are asked for.
 pub(super) fn answer(state: &State, options: LogOptions, as_text: bool) -> Response<Body> {

@@ -43,14 +43,12 @@ use self::{
     status::Status,
     view::View,
 };
-use crate::{
-    api::{kind::Kind, meta::ObjectRef},
-    clock::Clock,
-    net::{self, Body, Limits},
-    store::{self, Precondition, Revision, handle::Store},
-    tasks::Shutdown,
-    telemetry::{Journal, Metrics},
-};
+use crate::api::{kind::Kind, meta::ObjectRef};
+use crate::clock::Clock;
+use crate::net::{self, Body, Limits};
+use crate::store::{self, Precondition, Revision, handle::Store};
+use crate::tasks::Shutdown;
+use crate::telemetry::{Journal, Metrics};
 
 /// Where to listen, and for whom.
 #[derive(Debug, Clone, Copy)]

@@ -10,10 +10,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    clock::Clock,
-    store::{Entry, Revision},
-};
+use crate::clock::Clock;
+use crate::store::{Entry, Revision};
 
 /// How many lists are kept.
 const LISTS_MAX: usize = 16;

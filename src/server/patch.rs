@@ -8,7 +8,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use crate::{api::kind::Kind, server::status::Status};
+use crate::api::kind::Kind;
+use crate::server::status::Status;
 
 /// Bytes of a request's body; an object is far smaller.
 pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;

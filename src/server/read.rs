@@ -4,17 +4,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::{
-    server::{
-        State,
-        call::{ListOptions, Scope, Target},
-        pages::Token,
-        status::Status,
-        view::{self, View},
-        write,
-    },
-    store::{Entry, Revision, handle::decode_bytes},
+use crate::server::{
+    State,
+    call::{ListOptions, Scope, Target},
+    pages::Token,
+    status::Status,
+    view::{self, View},
+    write,
 };
+use crate::store::{Entry, Revision, handle::decode_bytes};
 
 /// Objects of a list as callers see them, and the list's own metadata.
 #[derive(Debug)]

@@ -5,16 +5,14 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    api::{kind::Kind, meta::ObjectRef},
-    server::{
-        claims, draft,
-        status::{self, Status},
-        view,
-        write::{self, ATTEMPTS_MAX},
-    },
-    store::{self, Precondition, handle::Store},
+use crate::api::{kind::Kind, meta::ObjectRef};
+use crate::server::{
+    claims, draft,
+    status::{self, Status},
+    view,
+    write::{self, ATTEMPTS_MAX},
 };
+use crate::store::{self, Precondition, handle::Store};
 
 /// What a caller says about a deletion. `propagationPolicy` and `gracePeriodSeconds` are taken and change nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

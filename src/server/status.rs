@@ -4,15 +4,13 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::{
-    api::{
-        admit::{Violation, ViolationReason},
-        kind::Kind,
-        meta::ObjectRef,
-    },
-    server::call::NoCall,
-    store::{self, WatchError},
+use crate::api::{
+    admit::{Violation, ViolationReason},
+    kind::Kind,
+    meta::ObjectRef,
 };
+use crate::server::call::NoCall;
+use crate::store::{self, WatchError};
 
 /// A refusal or a failure.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,11 +4,9 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    api::kind::{Info, Kind},
-    server::{call::Include, status::Status},
-    store::Revision,
-};
+use crate::api::kind::{Info, Kind};
+use crate::server::{call::Include, status::Status};
+use crate::store::Revision;
 
 /// A form that the caller can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,19 +8,17 @@ use futures::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::{Interval, Sleep};
 
-use crate::{
-    api::kind::Kind,
-    clock::Clock,
-    server::{
-        State,
-        call::{Scope, Selection, Start, WatchOptions},
-        read,
-        status::Status,
-        view::{self, View},
-    },
-    store::{Change, Event, Events, Key, Revision, WatchError, handle::decode_bytes},
-    tasks::Shutdown,
+use crate::api::kind::Kind;
+use crate::clock::Clock;
+use crate::server::{
+    State,
+    call::{Scope, Selection, Start, WatchOptions},
+    read,
+    status::Status,
+    view::{self, View},
 };
+use crate::store::{Change, Event, Events, Key, Revision, WatchError, handle::decode_bytes};
+use crate::tasks::Shutdown;
 
 /// How often a watch that wants bookmarks gets one.
 const BOOKMARK_EVERY: Duration =

@@ -3,26 +3,24 @@
 
 use serde_json::Value;
 
-use crate::{
-    api::{
-        admit::ViolationReason,
-        environment::Environment,
-        kind::Kind,
-        meta::{Metadata, ObjectRef},
-    },
-    server::{
-        State,
-        call::{Scope, Target, WriteOptions},
-        claims::{self, Claim},
-        draft::{self, Current, Draft},
-        patch::Change,
-        status::Status,
-        view,
-    },
-    store::{
-        self, Key, Precondition, Revision,
-        handle::{Store, Write, decode_bytes},
-    },
+use crate::api::{
+    admit::ViolationReason,
+    environment::Environment,
+    kind::Kind,
+    meta::{Metadata, ObjectRef},
+};
+use crate::server::{
+    State,
+    call::{Scope, Target, WriteOptions},
+    claims::{self, Claim},
+    draft::{self, Current, Draft},
+    patch::Change,
+    status::Status,
+    view,
+};
+use crate::store::{
+    self, Key, Precondition, Revision,
+    handle::{Store, Write, decode_bytes},
 };
 
 /// How often a write is decided anew because something it depends on changed meanwhile.

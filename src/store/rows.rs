@@ -29,9 +29,6 @@ const FORMAT: u8 = 1;
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
 
-/// One row to write, or with `None` to remove.
-pub(super) type Row = (Vec<u8>, Option<Vec<u8>>);
-
 /// The log rows that are on disk, oldest first: last revision, bytes.
 pub(super) type LogRows = std::collections::VecDeque<(Revision, usize)>;
 
@@ -58,51 +55,51 @@ impl Damage {
     }
 }
 
-/// The rows of a group of commits, for one atomic batch. A later row of the same name wins.
+/// Gives `row` the rows of a group of commits, for one atomic batch: name and bytes, or `None` for a row to remove. A
+/// later row of the same name wins.
 pub(super) fn encode(
     commits: &[Commit],
     revision: Revision,
     floor: Revision,
     log: &mut LogRows,
-) -> Vec<Row> {
-    let mut rows = Vec::with_capacity(commits.len() + 2);
+    row: &mut impl FnMut(&[u8], Option<&[u8]>),
+) {
     let mut group = Vec::new();
+    let mut name = Vec::new();
+    let mut bytes = Vec::new();
     for commit in commits {
         group.put_u64(commit.first().map_or(0, |change| change.revision.0));
         group.put_u32(count(commit.len()));
         for change in commit.iter() {
-            object(&mut rows, change);
+            name.clear();
+            name.put_slice(OBJECTS);
+            name.put_slice(change.key.as_str().as_bytes());
+            let before = change.before.as_ref().map_or(0, |it| OBJECT_HEAD_BYTES + it.len());
+            if let Some(value) = &change.value {
+                bytes.clear();
+                bytes.put_u64(change.revision.0);
+                bytes.put_u32(count(value.len()));
+                bytes.put_slice(value);
+                write(row, &mut name, &bytes, before);
+            } else {
+                remove(row, &mut name, before);
+            }
             logged(&mut group, change);
         }
     }
-    write(&mut rows, log_row(revision), &group, 0);
+    write(row, &mut log_row(revision), &group, 0);
     log.push_back((revision, group.len()));
     while let Some((last, bytes)) = log.front().copied()
         && last <= floor
     {
         log.pop_front();
-        remove(&mut rows, &log_row(last), bytes);
+        remove(row, &mut log_row(last), bytes);
     }
-    let mut head = vec![FORMAT];
-    head.put_u64(revision.0);
-    head.put_u64(floor.0);
-    rows.push((HEAD.to_vec(), Some(head)));
-    rows
-}
-
-fn object(rows: &mut Vec<Row>, change: &Change) {
-    let row = [OBJECTS, change.key.as_str().as_bytes()].concat();
-    let before = change.before.as_ref().map_or(0, |before| OBJECT_HEAD_BYTES + before.len());
-    match &change.value {
-        Some(value) => {
-            let mut bytes = Vec::with_capacity(OBJECT_HEAD_BYTES + value.len());
-            bytes.put_u64(change.revision.0);
-            bytes.put_u32(count(value.len()));
-            bytes.put_slice(value);
-            write(rows, row, &bytes, before);
-        }
-        None => remove(rows, &row, before),
-    }
+    bytes.clear();
+    bytes.put_u8(FORMAT);
+    bytes.put_u64(revision.0);
+    bytes.put_u64(floor.0);
+    row(HEAD, Some(&bytes));
 }
 
 /// Revision and length stand before an object's value.
@@ -136,29 +133,46 @@ fn chunks(bytes: usize) -> usize {
     bytes.div_ceil(CHUNK_BYTES).max(1)
 }
 
-fn chunk_row(row: &[u8], chunk: usize) -> Vec<u8> {
-    let mut name = row.to_vec();
+/// What stands after the name of a row in the name of its later chunks.
+fn chunk_suffix(chunk: usize) -> [u8; 3] {
+    let [high, low] = u16::try_from(chunk).unwrap_or(u16::MAX).to_be_bytes();
+    [0, high, low]
+}
+
+/// Gives the chunk of a row, whose name is as before afterwards.
+fn chunk_row(
+    row: &mut impl FnMut(&[u8], Option<&[u8]>),
+    name: &mut Vec<u8>,
+    chunk: usize,
+    bytes: Option<&[u8]>,
+) {
+    let len = name.len();
     if chunk > 0 {
-        name.push(0);
-        name.put_u16(u16::try_from(chunk).unwrap_or(u16::MAX));
+        name.put_slice(&chunk_suffix(chunk));
     }
-    name
+    row(name, bytes);
+    name.truncate(len);
 }
 
 /// Writes a row that had `before` bytes, 0 when it was not there.
-fn write(rows: &mut Vec<Row>, row: Vec<u8>, bytes: &[u8], before: usize) {
+fn write(
+    row: &mut impl FnMut(&[u8], Option<&[u8]>),
+    name: &mut Vec<u8>,
+    bytes: &[u8],
+    before: usize,
+) {
     for chunk in chunks(bytes.len())..chunks(before) {
-        rows.push((chunk_row(&row, chunk), None));
+        chunk_row(row, name, chunk, None);
     }
-    for (chunk, part) in bytes.chunks(CHUNK_BYTES).enumerate().skip(1) {
-        rows.push((chunk_row(&row, chunk), Some(part.to_vec())));
+    for (chunk, part) in bytes.chunks(CHUNK_BYTES).enumerate() {
+        chunk_row(row, name, chunk, Some(part));
     }
-    let first = bytes.get(..CHUNK_BYTES).unwrap_or(bytes).to_vec();
-    rows.push((row, Some(first)));
 }
 
-fn remove(rows: &mut Vec<Row>, row: &[u8], before: usize) {
-    rows.extend((0..chunks(before)).map(|chunk| (chunk_row(row, chunk), None)));
+fn remove(row: &mut impl FnMut(&[u8], Option<&[u8]>), name: &mut Vec<u8>, before: usize) {
+    for chunk in 0..chunks(before) {
+        chunk_row(row, name, chunk, None);
+    }
 }
 
 /// Reads rows back, in the order of their names.
@@ -178,7 +192,8 @@ impl Decoder {
     /// # Errors
     /// When a row cannot be what [`encode`] wrote.
     pub(super) fn push(&mut self, name: &[u8], bytes: &[u8]) -> Result<(), Damage> {
-        if name == chunk_row(&self.name, self.chunk + 1) && !self.name.is_empty() {
+        let suffix = name.strip_prefix(self.name.as_slice());
+        if suffix == Some(&chunk_suffix(self.chunk + 1)) && !self.name.is_empty() {
             self.chunk += 1;
             self.bytes.extend_from_slice(bytes);
             return Ok(());

@@ -31,8 +31,13 @@ const QUEUE_MAX: usize = 1024;
 /// How many transactions share one sync.
 const GROUP_MAX: usize = 256;
 
-/// sled's own cache. Small, because reads come from memory; the writer only needs the pages it is changing.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// sled's own cache, of which it takes what the data needs. Reads come from memory, but to write a row sled needs its
+/// whole page: when pages must be read back first, a write costs three times as much.
+const CACHE_BYTES: u64 = 512 * 1024 * 1024;
+
+/// How often the writer lets others run when fewer ask than the last time. Whoever was just answered is about to ask
+/// again; without this the first of them gets a sync for itself. A lone writer never waits.
+const GATHER_TRIES: u32 = 16;
 
 /// sled's threads may hold the lock a little longer than the handle that was dropped, and a predecessor that was just
 /// told to end a little longer than its replacement starts.
@@ -183,13 +188,11 @@ impl Writer {
         // Also when this thread panics: a watch must not wait for a writer that is no more.
         let _close = CloseOnDrop(Arc::clone(&self.shared));
         let mut group = Vec::with_capacity(GROUP_MAX);
+        let mut expected = 1;
         while let Some(first) = requests.blocking_recv() {
             group.push(first);
-            while group.len() < GROUP_MAX
-                && let Ok(next) = requests.try_recv()
-            {
-                group.push(next);
-            }
+            gather(&mut group, &mut requests, expected);
+            expected = group.len();
             if let Err(failed) = self.commit(&mut group) {
                 tracing::error!(doing = failed.doing, error = %failed.source, "the store failed; nothing is written any more");
                 return;
@@ -230,16 +233,30 @@ impl Writer {
     fn persist(&mut self, draft: &Draft) -> Result<(), Failed> {
         let floor = self.shared.read().floor();
         let mut batch = ::sled::Batch::default();
-        for (row, value) in rows::encode(draft.commits(), draft.revision(), floor, &mut self.log) {
-            match value {
-                Some(value) => batch.insert(row, value),
-                None => batch.remove(row),
-            }
-        }
+        let mut row = |name: &[u8], bytes: Option<&[u8]>| match bytes {
+            Some(bytes) => batch.insert(name, bytes),
+            None => batch.remove(name),
+        };
+        rows::encode(draft.commits(), draft.revision(), floor, &mut self.log, &mut row);
         let failed = |doing| move |error| Failed { doing, source: io_error(error) };
         self.db.apply_batch(batch).map_err(failed("write"))?;
         self.db.flush().map_err(failed("flush"))?;
         (self.sync)().map_err(|source| Failed { doing: "sync", source })
+    }
+}
+
+/// Adds what is waiting, and what is still to come if there were more last time.
+fn gather(group: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>, expected: usize) {
+    let mut tries = 0;
+    while group.len() < GROUP_MAX {
+        if let Ok(next) = requests.try_recv() {
+            group.push(next);
+        } else if group.len() < expected && tries < GATHER_TRIES {
+            tries += 1;
+            thread::yield_now();
+        } else {
+            return;
+        }
     }
 }
 

@@ -219,25 +219,23 @@ impl Draft {
     /// # Errors
     /// `Conflict`, and then the draft is as it was.
     pub(super) fn add(&mut self, state: &State, txn: Txn) -> Result<Revision, Error> {
-        let current = |key: &Key| match self.written.get(key) {
-            Some(held) => held.as_ref(),
-            None => state.entries.get(key),
-        };
-        for (key, precondition, _) in &txn.steps {
-            let at = current(key).map(|held| held.revision);
+        let revision = Revision(self.revision.0 + 1);
+        let mut changes = Vec::with_capacity(txn.steps.len());
+        for (key, precondition, op) in txn.steps {
+            let current = match self.written.get(&key) {
+                Some(held) => held.as_ref(),
+                None => state.entries.get(&key),
+            };
+            let at = current.map(|held| held.revision);
             let holds = match precondition {
                 Precondition::Absent => at.is_none(),
-                Precondition::At(revision) => at == Some(*revision),
+                Precondition::At(revision) => at == Some(revision),
                 Precondition::Any => true,
             };
             if !holds {
-                return Err(Error::Conflict { key: key.clone(), current: at });
+                return Err(Error::Conflict { key, current: at });
             }
-        }
-        let revision = Revision(self.revision.0 + 1);
-        let mut changes = Vec::with_capacity(txn.steps.len());
-        for (key, _, op) in txn.steps {
-            let before = current(&key).map(|held| held.value.clone());
+            let before = current.map(|held| held.value.clone());
             let value = match op {
                 Op::Put(value) => Some(value),
                 Op::Delete => None,

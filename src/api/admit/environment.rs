@@ -1,0 +1,72 @@
+//! Defaults and rules of environments. It must never look at the template; what depends on both is a condition, not a
+//! refusal, since either may come first.
+
+use std::collections::BTreeSet;
+
+use crate::api::{
+    admit::{Findings, ViolationReason},
+    environment::{Access, DeletionPolicy, Environment, OperatingMode},
+    name,
+};
+
+pub(super) fn complete(environment: &mut Environment) {
+    let spec = &mut environment.spec;
+    spec.access.get_or_insert(Access::Private);
+    spec.operating_mode.get_or_insert(OperatingMode::Auto);
+    spec.deletion_policy.get_or_insert(DeletionPolicy::Delete);
+    if spec.hostnames.is_empty() && !environment.metadata.name.is_empty() {
+        spec.hostnames.push(environment.metadata.name.clone());
+    }
+}
+
+pub(super) fn check(environment: &Environment, old: Option<&Environment>, findings: &mut Findings) {
+    let spec = &environment.spec;
+    findings.say("spec.templateRef.name", name::object(&spec.template_ref.name));
+    if let Some(region) = &spec.region {
+        findings.say("spec.region", name::region(region));
+    }
+    let mut seen = BTreeSet::new();
+    for (index, hostname) in spec.hostnames.iter().enumerate() {
+        let field = format!("spec.hostnames[{index}]");
+        findings.say(&field, name::hostname(hostname));
+        if !seen.insert(hostname) {
+            findings.add(
+                &field,
+                ViolationReason::Duplicate,
+                format!("`{hostname}` is listed twice"),
+            );
+        }
+    }
+    for (key, value) in &spec.env {
+        let field = format!("spec.env.{key}");
+        findings.say(&field, name::variable(key));
+        if value.contains('\0') {
+            findings.invalid(&field, "it contains a NUL character");
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (index, secret) in spec.secrets.iter().enumerate() {
+        let field = format!("spec.secrets[{index}].name");
+        findings.say(&field, name::object(&secret.name));
+        if !seen.insert(&secret.name) {
+            findings.add(
+                &field,
+                ViolationReason::Duplicate,
+                format!("`{}` is listed twice", secret.name),
+            );
+        }
+    }
+    let Some(old) = old else { return };
+    findings.immutable(
+        "spec.templateRef",
+        &old.spec.template_ref,
+        &spec.template_ref,
+        "make a new environment from the other template",
+    );
+    findings.immutable(
+        "spec.region",
+        &old.spec.region,
+        &spec.region,
+        "an environment stays where its volume is; make a new one in the other region",
+    );
+}

@@ -1,0 +1,296 @@
+//! The door: every object that a person sends is read, filled with defaults and checked here, or refused with the path of
+//! each wrong field. Pure; it must never look at another object.
+
+mod core;
+mod environment;
+mod metadata;
+mod template;
+
+use serde_json::Value;
+
+use crate::api::{
+    bay::Bay,
+    core::{Event, Namespace, Secret},
+    hostname::Hostname,
+    kind::Kind,
+    meta::Resource,
+};
+
+/// An object that may be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted {
+    /// With its defaults, and nothing that the kind does not have.
+    pub object: Value,
+    /// Remarks that refuse nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Something wrong with a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Dotted path, such as `spec.machine.guest.memory`.
+    pub field: String,
+    /// What sort of wrong, in Kubernetes' words.
+    pub reason: ViolationReason,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// What sort of wrong, in Kubernetes' words (`FieldValueInvalid` …).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViolationReason {
+    /// Must be there.
+    Required,
+    /// Cannot be this.
+    Invalid,
+    /// Not one of those it may be.
+    NotSupported,
+    /// May not be set, or not changed, or does not work yet.
+    Forbidden,
+    /// There already.
+    Duplicate,
+    /// The kind has no such field.
+    Unknown,
+}
+
+impl ViolationReason {
+    /// As `details.causes[].reason` has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "FieldValueRequired",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Unknown => "FieldValueForbidden",
+        }
+    }
+}
+
+/// Reads, completes and checks an object of a kind. `old` is what it replaces.
+///
+/// # Errors
+/// Everything that is wrong with it, at least one; an object that cannot be read at all has one violation.
+pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Vec<Violation>> {
+    match kind {
+        Kind::Template => door(new, old, template::complete, template::check),
+        Kind::Environment => door(new, old, environment::complete, environment::check),
+        Kind::Namespace => door::<Namespace>(new, old, |_| {}, |_, _, _| {}),
+        Kind::Secret => door::<Secret>(new, old, core::complete_secret, core::check_secret),
+        Kind::Event => door::<Event>(new, old, |_| {}, core::check_event),
+        Kind::Bay => door::<Bay>(new, old, |_| {}, |_, _, _| {}),
+        Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
+    }
+}
+
+/// What a check finds.
+#[derive(Debug, Default)]
+struct Findings {
+    violations: Vec<Violation>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn add(&mut self, field: &str, reason: ViolationReason, message: impl Into<String>) {
+        self.violations.push(Violation {
+            field: field.to_owned(),
+            reason,
+            message: message.into(),
+        });
+    }
+
+    fn invalid(&mut self, field: &str, message: impl Into<String>) {
+        self.add(field, ViolationReason::Invalid, message);
+    }
+
+    fn forbidden(&mut self, field: &str, message: impl Into<String>) {
+        self.add(field, ViolationReason::Forbidden, message);
+    }
+
+    /// Notes what one of the checks of [`crate::api::name`] said.
+    fn say(&mut self, field: &str, said: Result<(), String>) {
+        if let Err(message) = said {
+            self.invalid(field, message);
+        }
+    }
+
+    fn immutable<T: PartialEq>(&mut self, field: &str, old: &T, new: &T, instead: &str) {
+        if old != new {
+            self.forbidden(field, format!("it cannot be changed: {instead}"));
+        }
+    }
+}
+
+fn door<T: Resource>(
+    new: Value,
+    old: Option<&Value>,
+    complete: impl FnOnce(&mut T),
+    check: impl FnOnce(&T, Option<&T>, &mut Findings),
+) -> Result<Admitted, Vec<Violation>> {
+    let mut findings = Findings::default();
+    let mut object: T = read(&new, &mut findings).map_err(|violation| {
+        let mut all = std::mem::take(&mut findings.violations);
+        all.push(violation);
+        all
+    })?;
+    // What was stored was admitted; a kind that has changed since then is compared as far as it can still be read.
+    let old = old.and_then(|old| T::deserialize(old).ok());
+    complete(&mut object);
+    metadata::check(&object, old.as_ref(), &mut findings);
+    check(&object, old.as_ref(), &mut findings);
+    if !findings.violations.is_empty() {
+        return Err(findings.violations);
+    }
+    let object = serde_json::to_value(&object).map_err(|error| {
+        vec![Violation {
+            field: String::new(),
+            reason: ViolationReason::Invalid,
+            message: error.to_string(),
+        }]
+    })?;
+    Ok(Admitted { object, warnings: findings.warnings })
+}
+
+/// Reads the type; fields that it does not have go to the findings, a value that it cannot have is the error.
+fn read<T: Resource>(new: &Value, findings: &mut Findings) -> Result<T, Violation> {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(new, &mut track);
+    let mut unknown = Vec::new();
+    let read =
+        serde_ignored::deserialize(deserializer, |path| unknown.push(dotted(&path.to_string())));
+    for field in unknown {
+        match not_yet(T::KIND, &field) {
+            Some(sentence) => findings.forbidden(&field, sentence),
+            None => findings.add(
+                &field,
+                ViolationReason::Unknown,
+                format!("unknown field: {} has no such field", T::KIND.info().kind_name),
+            ),
+        }
+    }
+    read.map_err(|error| {
+        let path = track.path().to_string();
+        translate(T::KIND, new, if path == "." { "" } else { &path }, &error.to_string())
+    })
+}
+
+/// serde's words in ours.
+fn translate(kind: Kind, object: &Value, path: &str, said: &str) -> Violation {
+    let violation = |field: String, reason, message: String| Violation { field, reason, message };
+    if let Some(field) =
+        said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next())
+    {
+        let field = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+        return violation(field, ViolationReason::Required, "it must be given".to_owned());
+    }
+    if let Some(rest) = said.strip_prefix("unknown variant `") {
+        let value = rest.split('`').next().unwrap_or_default();
+        if let Some((_, _, sentence)) =
+            VALUES_NOT_YET.iter().find(|(at, what, _)| *at == (kind, path) && *what == value)
+        {
+            return violation(path.to_owned(), ViolationReason::Forbidden, (*sentence).to_owned());
+        }
+        let supported = said.split_once("expected ").map_or("", |(_, rest)| rest);
+        let supported = supported.trim_start_matches("one of ").replace('`', "");
+        return violation(
+            path.to_owned(),
+            ViolationReason::NotSupported,
+            format!("`{value}` is not supported: supported values are {supported}"),
+        );
+    }
+    let text = if said.starts_with("invalid type: null") && object.is_object() {
+        "it is empty; leave it out or give it a value".to_owned()
+    } else {
+        said.to_owned()
+    };
+    violation(path.to_owned(), ViolationReason::Invalid, text)
+}
+
+/// `spec.volume.?.colour` and `spec.services.0.x` in the form that every other path has.
+fn dotted(path: &str) -> String {
+    let mut text = String::new();
+    for part in path.split('.').filter(|part| *part != "?") {
+        if part.bytes().all(|c| c.is_ascii_digit()) && !part.is_empty() {
+            text.push('[');
+            text.push_str(part);
+            text.push(']');
+        } else {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(part);
+        }
+    }
+    text
+}
+
+/// Fields that the design has and that do nothing yet: refused with a sentence, never ignored.
+const FIELDS_NOT_YET: &[(Kind, &str, &str)] = &[
+    (
+        Kind::Template,
+        "spec.network.egress",
+        "egress rules are not written to Fly yet; leave it out",
+    ),
+    (
+        Kind::Template,
+        "spec.personalize",
+        "personalising a running machine comes with warm pools; leave it out",
+    ),
+    (Kind::Template, "spec.standby", "standby machines are not kept yet; leave it out"),
+    (
+        Kind::Template,
+        "spec.checkpoints",
+        "checkpoints are not taken yet; Fly's own daily snapshots are, see volume.snapshotRetention",
+    ),
+    (
+        Kind::Template,
+        "spec.update.maxUnavailable",
+        "updates are made one environment at a time; leave it out",
+    ),
+    (
+        Kind::Environment,
+        "spec.lifetime",
+        "lifetimes are not acted on yet; delete the environment when its time has come",
+    ),
+];
+
+/// Values that the design has and that do nothing yet.
+const VALUES_NOT_YET: &[((Kind, &str), &str, &str)] = &[
+    (
+        (Kind::Template, "spec.update.strategy"),
+        "Manual",
+        "manual updates do not exist yet; use WhenAsleep or Rolling",
+    ),
+    (
+        (Kind::Environment, "spec.deletionPolicy"),
+        "Archive",
+        "archiving needs checkpoints, which do not exist yet; use Delete, and mind that it destroys the volume",
+    ),
+    (
+        (Kind::Environment, "spec.deletionPolicy"),
+        "Retain",
+        "retained bays do not exist yet; use Delete, and mind that it destroys the volume",
+    ),
+];
+
+fn not_yet(kind: Kind, field: &str) -> Option<&'static str> {
+    FIELDS_NOT_YET.iter().find(|(at, path, _)| *at == kind && *path == field).map(|(_, _, it)| *it)
+}
+
+/// Whether two versions of an object differ in anything but `metadata` and `status`: then its generation rises.
+#[must_use]
+pub fn same_spec(old: &Value, new: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(fields) = object.as_object_mut() {
+            fields.remove("metadata");
+            fields.remove("status");
+        }
+        object
+    };
+    rest(old) == rest(new)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! A machine's output: lines with time and stream, in a pair of files of bounded size. It must never block on a reader.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::clock::Clock;
+use crate::local::driver::LogLine;
+
+/// Size at which the current file becomes the old one. Two of them are what a machine may take of the disk.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A longer line is written as several.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+
+fn current(directory: &Path) -> PathBuf {
+    directory.join("out.log")
+}
+
+fn previous(directory: &Path) -> PathBuf {
+    directory.join("out.log.1")
+}
+
+/// The writing end, in the shim.
+#[derive(Debug)]
+pub(super) struct Output {
+    directory: PathBuf,
+    clock: Arc<dyn Clock>,
+    file: Mutex<(File, u64)>,
+}
+
+impl Output {
+    pub(super) fn open(directory: &Path, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let file = append(&current(directory))?;
+        let length = file.metadata()?.len();
+        Ok(Self { directory: directory.to_owned(), clock, file: Mutex::new((file, length)) })
+    }
+
+    /// Writes one line.
+    pub(super) fn line(&self, stderr: bool, text: &[u8]) -> io::Result<()> {
+        let text = String::from_utf8_lossy(text);
+        let stream = if stderr { 'e' } else { 'o' };
+        let line = format!(
+            "{} {stream} {}\n",
+            self.clock.now().as_millisecond(),
+            text.trim_end_matches(['\r', '\n'])
+        );
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.1 > 0 && file.1 + line.len() as u64 > FILE_BYTES_MAX {
+            std::fs::rename(current(&self.directory), previous(&self.directory))?;
+            *file = (append(&current(&self.directory))?, 0);
+        }
+        file.0.write_all(line.as_bytes())?;
+        file.1 += line.len() as u64;
+        Ok(())
+    }
+
+    /// Copies a stream of a program to its end. A disk that refuses loses lines, never the program.
+    pub(super) async fn copy(&self, stderr: bool, mut from: impl AsyncRead + Unpin) {
+        let mut pending: Vec<u8> = Vec::new();
+        let mut chunk = vec![0; LINE_BYTES_MAX];
+        while let Ok(length @ 1..) = from.read(&mut chunk).await {
+            pending.extend(chunk.iter().take(length));
+            while let Some(end) = line_end(&pending) {
+                let rest = pending.split_off(end);
+                self.line_or_lost(stderr, &pending);
+                pending = rest;
+            }
+        }
+        if !pending.is_empty() {
+            self.line_or_lost(stderr, &pending);
+        }
+    }
+
+    fn line_or_lost(&self, stderr: bool, text: &[u8]) {
+        if let Err(error) = self.line(stderr, text) {
+            tracing::warn!(%error, "a line of output was lost");
+        }
+    }
+}
+
+/// Where the first line of `pending` ends, its line feed included.
+fn line_end(pending: &[u8]) -> Option<usize> {
+    let head = pending.get(..LINE_BYTES_MAX.min(pending.len()))?;
+    let line_feed = head.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+    line_feed.or_else(|| (pending.len() >= LINE_BYTES_MAX).then_some(LINE_BYTES_MAX))
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// The last `limit` lines, oldest first; none if nothing was ever written.
+pub(super) fn tail(directory: &Path, limit: usize) -> io::Result<Vec<LogLine>> {
+    loop {
+        let (newer, of) = read(&current(directory))?;
+        let mut lines = parse(&newer);
+        if lines.len() < limit {
+            let (older, of_older) = read(&previous(directory))?;
+            if of.is_some() && of == of_older {
+                // The files changed places between the two looks.
+                continue;
+            }
+            lines.splice(0..0, parse(&older));
+        }
+        return Ok(lines.split_off(lines.len().saturating_sub(limit)));
+    }
+}
+
+/// A file's text and its inode; nothing of both if there is none.
+fn read(path: &Path) -> io::Result<(String, Option<u64>)> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((String::new(), None)),
+        opened => opened?,
+    };
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, Some(file.metadata()?.ino())))
+}
+
+fn parse(text: &str) -> Vec<LogLine> {
+    // Without its line feed the last line is still being written.
+    let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
+    let line = |line: &str| {
+        let mut parts = line.splitn(3, ' ');
+        Some(LogLine {
+            at_ms: parts.next()?.parse().ok()?,
+            stderr: parts.next()? == "e",
+            text: parts.next().unwrap_or_default().to_owned(),
+        })
+    };
+    whole.split('\n').filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Manual, Timestamp};
+
+    fn output(directory: &Path) -> Output {
+        Output::open(directory, Arc::new(Manual::at(Timestamp::UNIX_EPOCH))).unwrap()
+    }
+
+    fn texts(directory: &Path, limit: usize) -> Vec<String> {
+        tail(directory, limit).unwrap().into_iter().map(|line| line.text).collect()
+    }
+
+    #[tokio::test]
+    async fn lines_come_back_in_order_with_their_stream_and_the_last_one_without_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        output(dir.path()).copy(true, &b"one\r\n\ntw\xffo"[..]).await;
+        let lines = tail(dir.path(), 10).unwrap();
+        assert!(lines.iter().all(|line| line.stderr && line.at_ms == 0));
+        assert_eq!(texts(dir.path(), 10), ["one", "", "tw\u{fffd}o"]);
+        assert_eq!(texts(dir.path(), 1), ["tw\u{fffd}o"]);
+    }
+
+    #[test]
+    fn nothing_written_is_no_lines() {
+        assert_eq!(tail(tempfile::tempdir().unwrap().path(), 10).unwrap(), []);
+    }
+
+    #[test]
+    fn two_files_are_all_that_a_talker_gets() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = output(dir.path());
+        let long = "x".repeat(10_000);
+        for number in 0..1_000 {
+            output.line(false, format!("{number} {long}").as_bytes()).unwrap();
+        }
+        let sizes: u64 = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|it| it.unwrap().metadata().unwrap().len())
+            .sum();
+        assert!(sizes <= 2 * FILE_BYTES_MAX, "{sizes}");
+        let lines = texts(dir.path(), 500);
+        assert_eq!(lines.len(), 500);
+        assert!(
+            lines.first().unwrap().starts_with("500 ") && lines.last().unwrap().starts_with("999 ")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        output(dir.path()).copy(false, &vec![b'y'; 3 * LINE_BYTES_MAX + 1][..]).await;
+        let lengths: Vec<_> = texts(dir.path(), 10).iter().map(String::len).collect();
+        assert_eq!(lengths, [LINE_BYTES_MAX, LINE_BYTES_MAX, LINE_BYTES_MAX, 1]);
+    }
+}

@@ -1,0 +1,203 @@
+//! One HTTP request: token, rate limit, call, answer. It must never know what a call does.
+
+use std::{net::SocketAddr, sync::Arc, sync::PoisonError, time::Duration};
+
+use http::{Method, Request, Response, header::AUTHORIZATION};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+
+use crate::local::{
+    Access, Backend,
+    call::{self, Call},
+    limits,
+    refusal::Refusal,
+    respond::{self, Reply},
+};
+use crate::net::{self, Body};
+use crate::tasks::Shutdown;
+
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves the Machines API until shutdown.
+///
+/// # Errors
+/// As [`net::serve`].
+pub async fn serve(
+    backend: Arc<Backend>,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    net::serve(listener, net::Limits::default(), DRAIN, shutdown, move |request, peer| {
+        let backend = Arc::clone(&backend);
+        async move { backend.answer(request, peer).await }
+    })
+    .await
+}
+
+/// What a token may see; `None` means everything.
+type Orgs = Option<Vec<String>>;
+
+impl Backend {
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<Body> {
+        let request_id = format!("{}-local", self.ids.ulid());
+        let method = method(request.method());
+        let (route, outcome) = if method == "GET" && request.uri().path() == "/metrics" {
+            ("/metrics", Ok(Reply::Text(self.metrics.text())))
+        } else {
+            self.outcome(method, request).await
+        };
+        if let Err(refusal) = &outcome {
+            tracing::debug!(%method, route, %refusal, %peer, request_id, "refused");
+        }
+        let response = respond::response(outcome, &request_id);
+        self.metrics.count(method, route, response.status().as_u16());
+        response
+    }
+
+    async fn outcome(
+        self: &Arc<Self>,
+        method: &'static str,
+        request: Request<Incoming>,
+    ) -> (&'static str, Result<Reply, Refusal>) {
+        let authorization =
+            request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok()).unwrap_or("");
+        let orgs = match self.authenticate(authorization) {
+            Ok(orgs) => orgs,
+            Err(refusal) => return ("unauthenticated", Err(refusal)),
+        };
+        let nonce = request.headers().get("fly-machine-lease-nonce");
+        let nonce = nonce.and_then(|it| it.to_str().ok()).map(str::to_owned);
+        let uri = request.uri().clone();
+        let path = uri.path().trim_matches('/').split('/').map(|it| call::decode(it, false));
+        let path: Vec<String> = path.collect();
+        let body = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                return ("too large", Err(Refusal::TooLarge));
+            }
+            Err(error) => return ("cut short", Err(Refusal::Invalid(error.to_string()))),
+        };
+        let query = call::Query::parse(uri.query().unwrap_or_default());
+        let request = call::Request { method, path, query, nonce, body };
+        let (route, call) = call::parse(&request);
+        let outcome = match self.limit(method, route, &request.path) {
+            Err(refusal) => Err(refusal),
+            Ok(()) => match call {
+                Err(refusal) => Err(refusal),
+                // Boxed, since the largest of all calls would be in every connection otherwise.
+                Ok(call) => match self.authorize(&call, orgs.as_deref()) {
+                    Err(refusal) => Err(refusal),
+                    Ok(()) => Box::pin(self.apply(call)).await,
+                },
+            },
+        };
+        (route, outcome)
+    }
+
+    /// `Bearer` or `FlyV1` and at least one token that is good, of a comma-separated list.
+    fn authenticate(&self, header: &str) -> Result<Orgs, Refusal> {
+        let (scheme, tokens) = header.split_once(' ').ok_or(Refusal::Unauthenticated)?;
+        if !scheme.eq_ignore_ascii_case("bearer") && !scheme.eq_ignore_ascii_case("flyv1") {
+            return Err(Refusal::Unauthenticated);
+        }
+        let mut tokens = tokens.split(',').map(str::trim).filter(|it| !it.is_empty());
+        match &self.config.access {
+            Access::AnyToken => tokens.next().map(|_| None).ok_or(Refusal::Unauthenticated),
+            Access::Tokens(known) => {
+                let found: Vec<_> = tokens.filter_map(|it| known.get(it)).collect();
+                if found.is_empty() {
+                    return Err(Refusal::Unauthenticated);
+                }
+                Ok(Some(found.into_iter().flatten().cloned().collect()))
+            }
+        }
+    }
+
+    /// App names are global, so an app of a stranger is told from one that does not exist.
+    fn authorize(&self, call: &Call, orgs: Option<&[String]>) -> Result<(), Refusal> {
+        let Some(orgs) = orgs else { return Ok(()) };
+        let org = match call {
+            Call::ListApps { org }
+            | Call::OrgMachines { org, .. }
+            | Call::OrgVolumes { org, .. } => Some(org.clone()),
+            Call::CreateApp(input) => Some(input.org_slug.clone()),
+            Call::App { app, .. } | Call::Machine { app, .. } | Call::Volume { app, .. } => {
+                self.lock().apps.get(app).map(|it| it.org.clone())
+            }
+            Call::Regions | Call::Placements(_) => None,
+        };
+        match org {
+            Some(org) if !org.is_empty() && !orgs.contains(&org) => Err(Refusal::Forbidden),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn limit(
+        &self,
+        method: &'static str,
+        route: &'static str,
+        path: &[String],
+    ) -> Result<(), Refusal> {
+        let (rate, on) = match (method, route, path) {
+            ("DELETE", "/v1/apps/{app}", _) => (limits::DELETE_APP, ""),
+            ("GET", "/v1/apps/{app}/machines/{id}", [_, _, _, _, id]) => {
+                (limits::GET_MACHINE, id.as_str())
+            }
+            (_, _, [_, apps, _, kind, id, ..])
+                if apps == "apps" && (kind == "machines" || kind == "volumes") =>
+            {
+                (limits::ACTION, id.as_str())
+            }
+            (_, _, [_, apps, app, kind])
+                if apps == "apps" && (kind == "machines" || kind == "volumes") =>
+            {
+                (limits::ACTION, app.as_str())
+            }
+            _ => return Ok(()),
+        };
+        if !self.config.rate_limits || route == "unknown" {
+            return Ok(());
+        }
+        let on = format!("{method} {on}");
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        if limits.take(route, &on, rate, self.clock.monotonic()) {
+            Ok(())
+        } else {
+            Err(Refusal::RateLimited)
+        }
+    }
+
+    async fn apply(self: &Arc<Self>, call: Call) -> Result<Reply, Refusal> {
+        match call {
+            Call::ListApps { org } => self.list_apps(&org),
+            Call::CreateApp(input) => self.create_app(input).await,
+            Call::App { app, call } => self.app_call(&app, call).await,
+            Call::Machine { app, id, nonce, call } => {
+                self.machine_call(&app, &id, nonce.as_deref(), call).await
+            }
+            Call::Volume { app, id, call } => self.volume_call(&app, &id, call).await,
+            Call::OrgMachines { org, page } => self.list_org_machines(&org, &page),
+            Call::OrgVolumes { org, page } => self.list_org_volumes(&org, &page),
+            Call::Regions => self.regions(),
+            Call::Placements(input) => self.placements(&input),
+        }
+    }
+}
+
+/// A label must come from a closed set.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}

@@ -1,0 +1,475 @@
+//! What can be done about an environment: a closed list of calls, what each may come back with, and what of that is
+//! recorded. The executor makes no choices; what it would need to choose by is a field here.
+
+use std::fmt;
+
+use crate::api::{
+    Timestamp,
+    bay::{
+        BayStatus, Failure, FullRegion, Order, OrderKind, ReadySeen, SecretsStatus, VolumeStatus,
+    },
+    environment::SleepSignal,
+};
+use crate::plan::machine::MachineSpec;
+
+/// One call, with everything it needs. Its intent is recorded before it is made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Create the app on its own network.
+    CreateApp {
+        /// App.
+        app: String,
+        /// Network.
+        network: String,
+    },
+    /// Write the app's secrets: the bay's key and the values of the named secrets.
+    WriteSecrets {
+        /// App.
+        app: String,
+        /// Name, uid and generation of each secret that is written.
+        sources: Vec<String>,
+        /// Names of values that are no longer given.
+        unset: Vec<String>,
+        /// Names of values that are.
+        names: Vec<String>,
+    },
+    /// Create the volume where its machine will fit.
+    CreateVolume {
+        /// App.
+        app: String,
+        /// Volume's name; looked for before a create is repeated.
+        name: String,
+        /// Region.
+        region: String,
+        /// Size.
+        size_gib: u32,
+        /// Days that daily snapshots are kept.
+        retention_days: u32,
+        /// What will mount it.
+        spec: Box<MachineSpec>,
+    },
+    /// Grow the volume.
+    ExtendVolume {
+        /// App.
+        app: String,
+        /// Volume.
+        id: String,
+        /// New size.
+        size_gib: u32,
+    },
+    /// Create the machine, which starts it.
+    CreateMachine {
+        /// App.
+        app: String,
+        /// Name, from which a lost answer is found again.
+        name: String,
+        /// Region.
+        region: String,
+        /// Configuration.
+        spec: Box<MachineSpec>,
+        /// App secrets it must see at least.
+        secrets_version: u64,
+        /// Epoch.
+        epoch: u64,
+    },
+    /// Replace the machine's configuration.
+    UpdateMachine {
+        /// App.
+        app: String,
+        /// Machine.
+        id: String,
+        /// Configuration.
+        spec: Box<MachineSpec>,
+        /// Version that is replaced; another one refuses.
+        current_version: String,
+        /// App secrets it must see at least.
+        secrets_version: u64,
+        /// Leave it asleep.
+        skip_launch: bool,
+        /// Generation of the environment.
+        generation: u64,
+        /// Epoch.
+        epoch: u64,
+    },
+    /// Start the machine.
+    StartMachine {
+        /// App.
+        app: String,
+        /// Machine.
+        id: String,
+    },
+    /// Suspend the machine, or stop it.
+    SleepMachine {
+        /// App.
+        app: String,
+        /// Machine.
+        id: String,
+        /// Keep its memory.
+        suspend: bool,
+        /// Why.
+        signal: SleepSignal,
+    },
+    /// Destroy a machine by its id.
+    DestroyMachine {
+        /// App.
+        app: String,
+        /// Machine.
+        id: String,
+    },
+    /// Run the readiness command.
+    Probe {
+        /// App.
+        app: String,
+        /// Machine.
+        id: String,
+        /// Command line.
+        command: Vec<String>,
+        /// Version that is probed.
+        version: String,
+    },
+    /// Count open connections into the machine.
+    CountConnections {
+        /// App.
+        app: String,
+        /// Machine.
+        id: String,
+        /// Ports that the services listen on.
+        ports: Vec<u16>,
+    },
+    /// Delete the app with everything in it.
+    DeleteApp {
+        /// App.
+        app: String,
+    },
+}
+
+/// What a call came back with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Done; nothing to remember beyond that.
+    Done,
+    /// Secrets were written.
+    SecretsWritten {
+        /// Fly's version.
+        version: u64,
+    },
+    /// A volume.
+    Volume {
+        /// Fly's id.
+        id: String,
+        /// Region, as Fly answered it.
+        region: String,
+        /// Size.
+        size_gib: u32,
+    },
+    /// A machine was created or changed.
+    Machine {
+        /// Fly's id.
+        id: String,
+        /// Version.
+        version: String,
+        /// Region, as Fly answered it.
+        region: String,
+        /// State.
+        state: String,
+    },
+    /// A command ended with this code.
+    Exit(i32),
+    /// Connections counted.
+    Connections(u32),
+    /// It failed.
+    Failed(Refusal),
+}
+
+/// Why a call failed, as far as the plan cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What sort of failure.
+    pub kind: RefusalKind,
+    /// What Fly said, for people.
+    pub message: String,
+}
+
+/// What sort of failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The app's name is taken, perhaps by ourselves.
+    NameTaken,
+    /// The machine's name is taken by this machine.
+    MachineNameTaken(Option<String>),
+    /// No room in the region or for the volume.
+    NoCapacity,
+    /// What it was about is not there.
+    Gone,
+    /// The machine has another version than expected, or is being changed.
+    Changed,
+    /// Not possible in this state; in a moment it is.
+    TooEarly,
+    /// The outcome is unknown: it may have happened.
+    Ambiguous,
+    /// Anything else.
+    Other,
+}
+
+impl Action {
+    /// Its name, for logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateApp { .. } => "create-app",
+            Self::WriteSecrets { .. } => "write-secrets",
+            Self::CreateVolume { .. } => "create-volume",
+            Self::ExtendVolume { .. } => "extend-volume",
+            Self::CreateMachine { .. } => "create-machine",
+            Self::UpdateMachine { .. } => "update-machine",
+            Self::StartMachine { .. } => "start-machine",
+            Self::SleepMachine { suspend: true, .. } => "suspend-machine",
+            Self::SleepMachine { suspend: false, .. } => "stop-machine",
+            Self::DestroyMachine { .. } => "destroy-machine",
+            Self::Probe { .. } => "probe",
+            Self::CountConnections { .. } => "count-connections",
+            Self::DeleteApp { .. } => "delete-app",
+        }
+    }
+
+    /// Whether users notice: their program ends.
+    #[must_use]
+    pub fn restarts(&self) -> bool {
+        matches!(self, Self::UpdateMachine { skip_launch: false, .. })
+    }
+
+    /// What of the users' data it may destroy.
+    #[must_use]
+    pub fn risk(&self) -> Option<&'static str> {
+        match self {
+            Self::DeleteApp { .. } => Some("destroys the volume and everything on it"),
+            Self::DestroyMachine { .. } => Some("destroys what is not on the volume"),
+            Self::CreateApp { .. }
+            | Self::WriteSecrets { .. }
+            | Self::CreateVolume { .. }
+            | Self::ExtendVolume { .. }
+            | Self::CreateMachine { .. }
+            | Self::UpdateMachine { .. }
+            | Self::StartMachine { .. }
+            | Self::SleepMachine { .. }
+            | Self::Probe { .. }
+            | Self::CountConnections { .. } => None,
+        }
+    }
+
+    /// Whether it changes anything at Fly.
+    #[must_use]
+    pub fn mutates(&self) -> bool {
+        !matches!(self, Self::Probe { .. } | Self::CountConnections { .. })
+    }
+}
+
+/// One line of `hangar plan` and of the log.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateApp { app, network } => write!(f, "app {app} on network {network}"),
+            Self::WriteSecrets { app, names, .. } => {
+                write!(f, "{} secrets of app {app}", names.len())
+            }
+            Self::CreateVolume { name, region, size_gib, .. } => {
+                write!(f, "volume {name} of {size_gib} GiB in {region}")
+            }
+            Self::ExtendVolume { id, size_gib, .. } => write!(f, "volume {id} to {size_gib} GiB"),
+            Self::CreateMachine { name, region, spec, .. } => {
+                write!(f, "machine {name} of {} in {region}", spec.image)
+            }
+            Self::UpdateMachine { id, skip_launch, .. } => {
+                write!(f, "machine {id}{}", if *skip_launch { ", left asleep" } else { "" })
+            }
+            Self::StartMachine { id, .. }
+            | Self::SleepMachine { id, .. }
+            | Self::DestroyMachine { id, .. }
+            | Self::CountConnections { id, .. } => write!(f, "machine {id}"),
+            Self::Probe { id, command, .. } => {
+                write!(f, "machine {id}: {}", command.first().map_or("", String::as_str))
+            }
+            Self::DeleteApp { app } => write!(f, "app {app}"),
+        }
+    }
+}
+
+/// What is recorded before the call, so that a crash after it is understood.
+pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Timestamp) {
+    let order = |kind, signal| Some(Order { kind, signal, at: now });
+    match action {
+        Action::CreateVolume { region, .. } => {
+            status.volume_intended = true;
+            status.region = Some(region.clone());
+        }
+        Action::CreateMachine { name, region, epoch, spec, .. } => {
+            status.region = Some(region.clone());
+            status.epoch = *epoch;
+            status.machine = Some(crate::api::bay::MachineStatus {
+                name: name.clone(),
+                config: Some(spec.digest()),
+                generation,
+                intended_at: Some(now),
+                order: order(OrderKind::Start, None),
+                ..crate::api::bay::MachineStatus::default()
+            });
+        }
+        Action::DeleteApp { .. } => status.retired_at = Some(now),
+        Action::StartMachine { .. } => {
+            if let Some(machine) = &mut status.machine {
+                machine.order = order(OrderKind::Start, None);
+            }
+        }
+        Action::SleepMachine { signal, .. } => {
+            if let Some(machine) = &mut status.machine {
+                machine.order = order(OrderKind::Sleep, Some(*signal));
+            }
+        }
+        Action::UpdateMachine { skip_launch: false, .. } => {
+            if let Some(machine) = &mut status.machine {
+                machine.order = order(OrderKind::Start, None);
+            }
+        }
+        Action::DestroyMachine { id, .. } => {
+            if let Some(machine) = &mut status.machine
+                && machine.id.as_deref() == Some(id)
+            {
+                machine.destroying = true;
+            }
+        }
+        Action::UpdateMachine { skip_launch: true, .. }
+        | Action::CreateApp { .. }
+        | Action::WriteSecrets { .. }
+        | Action::ExtendVolume { .. }
+        | Action::Probe { .. }
+        | Action::CountConnections { .. } => {}
+    }
+}
+
+/// What is recorded after the call.
+pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: Timestamp) {
+    if let Outcome::Failed(refusal) = outcome {
+        record_refusal(status, action, refusal, now);
+        return;
+    }
+    if !matches!(action, Action::Probe { .. } | Action::CountConnections { .. }) {
+        status.failure = None;
+    }
+    match (action, outcome) {
+        (Action::CreateApp { .. }, _) => {
+            status.app_created = true;
+            status.app_contested = false;
+        }
+        (Action::WriteSecrets { sources, names, .. }, Outcome::SecretsWritten { version }) => {
+            status.secrets = Some(SecretsStatus {
+                sources: sources.clone(),
+                names: names.clone(),
+                version: *version,
+            });
+        }
+        (
+            Action::CreateVolume { .. } | Action::ExtendVolume { .. },
+            Outcome::Volume { id, region, size_gib },
+        ) => {
+            let region = if region.is_empty() {
+                status.region.clone().unwrap_or_default()
+            } else {
+                region.clone()
+            };
+            status.region = Some(region.clone());
+            status.volume = Some(VolumeStatus {
+                id: id.clone(),
+                region,
+                size_gib: *size_gib,
+                destroying: false,
+            });
+        }
+        (
+            Action::CreateMachine { .. } | Action::UpdateMachine { .. },
+            Outcome::Machine { id, version, region, state },
+        ) => {
+            if let (Some(machine), Action::UpdateMachine { spec, generation, .. }) =
+                (&mut status.machine, action)
+            {
+                machine.config = Some(spec.digest());
+                machine.generation = *generation;
+            }
+            if !region.is_empty() {
+                status.region = Some(region.clone());
+            }
+            saw_machine(status, id, version, state, now);
+        }
+        (Action::Probe { version, .. }, Outcome::Exit(0)) => {
+            if let Some(machine) = &mut status.machine {
+                machine.ready = Some(ReadySeen { version: version.clone(), at: now });
+            }
+        }
+        (Action::Probe { .. }, Outcome::Exit(_)) => {
+            if let Some(machine) = &mut status.machine {
+                machine.probed_at = Some(now);
+            }
+        }
+        // Whatever else there is to learn is seen by the next pass.
+        (_, _) => {}
+    }
+}
+
+/// Records what was seen of the bay's machine.
+pub fn saw_machine(status: &mut BayStatus, id: &str, version: &str, state: &str, now: Timestamp) {
+    let Some(machine) = &mut status.machine else { return };
+    machine.id = Some(id.to_owned());
+    machine.version = Some(version.to_owned());
+    if machine.state != state {
+        state.clone_into(&mut machine.state);
+        machine.state_since = Some(now);
+    }
+}
+
+fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, now: Timestamp) {
+    if let (Action::Probe { .. }, Some(machine)) = (action, &mut status.machine) {
+        machine.probed_at = Some(now);
+    }
+    match (action, &refusal.kind) {
+        (Action::CreateApp { .. }, RefusalKind::NameTaken) => status.app_contested = true,
+        (
+            Action::CreateVolume { region, .. } | Action::CreateMachine { region, .. },
+            RefusalKind::NoCapacity,
+        ) => {
+            // Full regions empty again within minutes to hours; asking sooner only costs calls.
+            let retry_at = now + jiff::SignedDuration::from_mins(10);
+            status.full_regions.retain(|it| it.region != *region && it.retry_at > now);
+            status.full_regions.push(FullRegion { region: region.clone(), retry_at });
+        }
+        (_, _) => {}
+    }
+    match (action, &refusal.kind) {
+        // A definite refusal: nothing was created.
+        (Action::CreateVolume { .. }, kind) if *kind != RefusalKind::Ambiguous => {
+            status.volume_intended = false;
+        }
+        (
+            Action::CreateMachine { .. },
+            RefusalKind::NoCapacity | RefusalKind::Other | RefusalKind::Gone,
+        ) => {
+            if let Some(machine) = &mut status.machine {
+                machine.intended_at = None;
+            }
+        }
+        (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(Some(id))) => {
+            if let Some(machine) = &mut status.machine {
+                machine.id = Some(id.clone());
+            }
+        }
+        (_, _) => {}
+    }
+    if matches!(refusal.kind, RefusalKind::TooEarly) {
+        return;
+    }
+    let (count, since) = status.failure.as_ref().map_or((0, now), |it| (it.count, it.since));
+    status.failure = Some(Failure {
+        count: count.saturating_add(1),
+        action: action.name().to_owned(),
+        message: refusal.message.clone(),
+        since,
+    });
+}

@@ -1,0 +1,545 @@
+//! What a bay's app, secrets, volume and machine need next, up to a machine that exists with the right configuration.
+//! It must never decide about sleep or about being ready.
+
+use jiff::SignedDuration;
+
+use crate::api::{
+    Timestamp,
+    bay::{Bay, BayPhase, BaySpec, BayStatus, EnvironmentRef, Missing, MissingWhat, ReadySeen},
+    environment::Reason,
+    kind::Kind,
+    meta::{Metadata, Resource as _},
+    template::Template,
+};
+use crate::plan::{
+    Health, Step,
+    action::{Action, saw_machine},
+    machine::{self, MachineSpec},
+    world::{CheckState, MachineState, SeenMachine, Sight, World},
+};
+
+/// What is missing is looked for a second time not before this: Fly's reads come from a gossip database.
+pub const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(2);
+/// How long a machine may be on its way between two states (Fly's own number for suspecting that it is stuck).
+pub const MOVING_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// How often something on its way is looked at.
+const LOOK: SignedDuration = SignedDuration::from_secs(1);
+
+/// The bay that the world's fresh name makes; its uid is set by whoever stores it.
+#[must_use]
+pub fn made(world: &World) -> Bay {
+    let info = Kind::Bay.info();
+    let environment = &world.environment;
+    let name = format!("bay-{}", world.fresh_name);
+    Bay {
+        api_version: info.api_version(),
+        kind: info.kind_name.to_owned(),
+        metadata: Metadata {
+            name,
+            namespace: environment.metadata.namespace.clone(),
+            owner_references: vec![environment.owner_reference()],
+            ..Metadata::default()
+        },
+        spec: BaySpec {
+            environment_ref: EnvironmentRef {
+                name: environment.metadata.name.clone(),
+                uid: environment.metadata.uid.clone(),
+            },
+            app: format!("hgr-{}", world.fresh_name),
+            network: format!("hgr-{}", world.fresh_name),
+            volume: world.template.as_ref().is_some_and(|it| it.spec.volume.is_some()),
+        },
+        status: BayStatus::default(),
+    }
+}
+
+/// Writes into the record what was seen. Facts only: no call follows from this alone.
+pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
+    let Some(bay) = &world.bay else { return };
+    match &world.seen.app {
+        Sight::Present(app) if app.ours && matches_network(app.network.as_deref(), bay) => {
+            status.app_created = true;
+            status.app_contested = false;
+            found(status, MissingWhat::App);
+        }
+        Sight::Absent => missing(status, MissingWhat::App, now),
+        Sight::Present(_) | Sight::Unasked | Sight::Unclear(_) => {}
+    }
+    match &world.seen.volume {
+        Sight::Present(volume) if !volume.going => {
+            found(status, MissingWhat::Volume);
+            let region = status.region.clone().unwrap_or_default();
+            let record = status.volume.get_or_insert_default();
+            if record.id.is_empty() {
+                record.id.clone_from(&volume.id);
+                record.region =
+                    if volume.region.is_empty() { region } else { volume.region.clone() };
+            }
+            if record.id == volume.id {
+                record.size_gib = volume.size_gib;
+            }
+        }
+        Sight::Present(_) | Sight::Absent if status.volume.is_some() => {
+            missing(status, MissingWhat::Volume, now);
+        }
+        Sight::Present(_) | Sight::Absent | Sight::Unasked | Sight::Unclear(_) => {}
+    }
+    let machine_known = status.machine.as_ref().is_some_and(|it| it.id.is_some());
+    match &world.seen.machine {
+        Sight::Present(machine) if machine.state != MachineState::Destroyed => {
+            found(status, MissingWhat::Machine);
+            observe_machine(status, bay, machine, now);
+        }
+        Sight::Present(_) | Sight::Absent if machine_known => {
+            missing(status, MissingWhat::Machine, now);
+        }
+        Sight::Present(_) | Sight::Absent | Sight::Unasked | Sight::Unclear(_) => {}
+    }
+    let complete = status.app_created
+        && (!bay.spec.volume || status.volume.is_some())
+        && status.machine.as_ref().is_some_and(|it| it.id.is_some());
+    status.phase = if complete { BayPhase::Provisioned } else { BayPhase::Provisioning };
+}
+
+fn matches_network(network: Option<&str>, bay: &Bay) -> bool {
+    // Fly has not always told an app's network; an app that tells another one is not the one that was asked for.
+    network.is_none_or(|it| it == bay.spec.network)
+}
+
+fn missing(status: &mut BayStatus, what: MissingWhat, now: Timestamp) {
+    let worse = |old: &Missing| old.what == what || old.what == MissingWhat::App;
+    if !status.missing.as_ref().is_some_and(worse) {
+        status.missing = Some(Missing { what, since: now });
+    }
+}
+
+fn found(status: &mut BayStatus, what: MissingWhat) {
+    if status.missing.as_ref().is_some_and(|it| it.what == what) {
+        status.missing = None;
+    }
+}
+
+/// Whether what is missing was looked for twice, apart in time, with a complete list in between.
+pub(crate) fn is_gone(
+    status: &BayStatus,
+    world: &World,
+    what: MissingWhat,
+    now: Timestamp,
+) -> bool {
+    status.missing.as_ref().is_some_and(|missing| {
+        missing.what == what
+            && now >= missing.since + SECOND_LOOK
+            && world.seen.complete_list_at.is_some_and(|at| at >= missing.since)
+    })
+}
+
+fn observe_machine(status: &mut BayStatus, bay: &Bay, seen: &SeenMachine, now: Timestamp) {
+    let epoch = status.epoch;
+    let Some(record) = &mut status.machine else { return };
+    let marked =
+        seen.mark.as_ref().is_none_or(|it| it.bay == bay.metadata.uid && it.epoch == epoch);
+    if !marked || record.id.as_ref().is_some_and(|id| *id != seen.id) {
+        return;
+    }
+    let is_new = record.version.is_none();
+    let config = seen.config.as_ref().map(MachineSpec::digest);
+    // A version that hangar did not write but that says the same (a lost answer, a migration) is as good as its own.
+    let same = config.is_some() && config == record.config;
+    let version = if is_new || same {
+        seen.version.clone()
+    } else {
+        record.version.clone().unwrap_or_default()
+    };
+    saw_machine(status, &seen.id, &version, seen.state.word(), now);
+    if let Some(record) = &mut status.machine
+        && seen.check == CheckState::Passing
+        && seen.state == MachineState::Started
+        && record.version.as_ref() == Some(&seen.version)
+        && record.ready.as_ref().is_none_or(|it| it.version != seen.version)
+    {
+        record.ready = Some(ReadySeen { version: seen.version.clone(), at: now });
+    }
+}
+
+fn act(action: Action, reason: Reason, why: &str) -> Step {
+    Step::Act { action, reason, why: why.to_owned(), fault: false }
+}
+
+fn repair(action: Action, reason: Reason, why: String) -> Step {
+    Step::Act { action, reason, why, fault: true }
+}
+
+fn wait(reason: Reason, why: impl Into<String>, until: Timestamp) -> Step {
+    Step::Wait { reason, why: why.into(), until: Some(until), health: Health::Fine }
+}
+
+fn stalled(reason: Reason, why: impl Into<String>, now: Timestamp) -> Step {
+    let until = Some(now + SignedDuration::from_mins(1));
+    Step::Wait { reason, why: why.into(), until, health: Health::Stalled }
+}
+
+/// What is needed before there is a machine to look at; `None` when there is one.
+pub(crate) fn provision(
+    world: &World,
+    bay: &Bay,
+    status: &mut BayStatus,
+    template: &Template,
+    now: Timestamp,
+) -> Option<Step> {
+    if let Some(step) = losses(world, bay, status, now) {
+        return Some(step);
+    }
+    if !status.app_created {
+        return Some(app(world, bay, status, now));
+    }
+    if let Some(step) = secrets(world, bay, status) {
+        return Some(step);
+    }
+    if let Some(step) = volume(world, bay, status, template, now) {
+        return Some(step);
+    }
+    new_machine(world, bay, status, template, now)
+}
+
+/// Things that were there and are not.
+fn losses(world: &World, bay: &Bay, status: &mut BayStatus, now: Timestamp) -> Option<Step> {
+    let missing = status.missing.clone()?;
+    let again = wait(
+        match missing.what {
+            MissingWhat::App => Reason::AppLost,
+            MissingWhat::Volume => Reason::VolumeMissing,
+            MissingWhat::Machine => Reason::MachineLost,
+        },
+        format!("the {} was not found; it is looked for again", word(missing.what)),
+        now.max(missing.since + SECOND_LOOK),
+    );
+    if missing.what == MissingWhat::App && !status.app_created {
+        return None;
+    }
+    if !is_gone(status, world, missing.what, now) {
+        return Some(if now >= missing.since + SECOND_LOOK {
+            wait(
+                Reason::ViewIncomplete,
+                format!("the {} was not found, but Fly's list is not complete", word(missing.what)),
+                now + LOOK,
+            )
+        } else {
+            again
+        });
+    }
+    match (missing.what, &status.volume) {
+        (MissingWhat::App, Some(volume)) => Some(stalled(
+            Reason::VolumeMissing,
+            format!(
+                "app {} is gone, and volume {} with it: an empty volume is never put in its place; restore a snapshot of it \
+                 by hand, or delete this environment and make it again",
+                bay.spec.app, volume.id
+            ),
+            now,
+        )),
+        (MissingWhat::Volume, volume) => Some(stalled(
+            Reason::VolumeMissing,
+            format!(
+                "volume {} is gone: an empty one is never put in its place; restore a snapshot of it by hand, or delete this \
+                 environment and make it again",
+                volume.as_ref().map_or("", |it| it.id.as_str())
+            ),
+            now,
+        )),
+        (MissingWhat::App, None) => {
+            // Nothing of the user's was kept in it: all of it can be made again.
+            status.app_created = false;
+            status.secrets = None;
+            status.machine = None;
+            status.missing = None;
+            Some(app_again(bay))
+        }
+        (MissingWhat::Machine, _) => {
+            status.machine = None;
+            status.missing = None;
+            None
+        }
+    }
+}
+
+fn word(what: MissingWhat) -> &'static str {
+    match what {
+        MissingWhat::App => "app",
+        MissingWhat::Volume => "volume",
+        MissingWhat::Machine => "machine",
+    }
+}
+
+fn create_app(bay: &Bay) -> Action {
+    Action::CreateApp { app: bay.spec.app.clone(), network: bay.spec.network.clone() }
+}
+
+fn app_again(bay: &Bay) -> Step {
+    let why = format!(
+        "app {} was deleted by something other than hangar and is made again",
+        bay.spec.app
+    );
+    repair(create_app(bay), Reason::AppLost, why)
+}
+
+fn app(world: &World, bay: &Bay, status: &BayStatus, now: Timestamp) -> Step {
+    if !status.app_contested {
+        return act(
+            create_app(bay),
+            Reason::CreatingApp,
+            "the environment needs an app of its own",
+        );
+    }
+    match &world.seen.app {
+        Sight::Absent => {
+            act(create_app(bay), Reason::CreatingApp, "the app's name is free after all")
+        }
+        Sight::Present(_) => stalled(
+            Reason::NameTaken,
+            format!("the app name {} is used on another network or by someone else", bay.spec.app),
+            now,
+        ),
+        Sight::Unasked | Sight::Unclear(_) => wait(
+            Reason::CreatingApp,
+            "the app's name is taken; it is looked whose it is",
+            now + LOOK,
+        ),
+    }
+}
+
+/// Name, uid and generation of each secret that the app should have.
+fn wanted_secrets(world: &World, bay: &Bay) -> (Vec<String>, Vec<String>) {
+    let mut sources = vec![format!("bay/{}", bay.metadata.uid)];
+    let mut names = vec![machine::BAY_KEY.to_owned()];
+    for (name, fact) in &world.secrets {
+        let Some(fact) = fact else { continue };
+        sources.push(format!("{name}/{}/{}", fact.uid, fact.generation));
+        names.extend(fact.keys.iter().cloned());
+    }
+    names.sort();
+    names.dedup();
+    (sources, names)
+}
+
+fn secrets(world: &World, bay: &Bay, status: &BayStatus) -> Option<Step> {
+    let (sources, names) = wanted_secrets(world, bay);
+    if status.secrets.as_ref().is_some_and(|it| it.sources == sources) {
+        return None;
+    }
+    let unset = status
+        .secrets
+        .iter()
+        .flat_map(|it| &it.names)
+        .filter(|it| !names.contains(it))
+        .cloned()
+        .collect();
+    let action = Action::WriteSecrets { app: bay.spec.app.clone(), sources, unset, names };
+    Some(act(action, Reason::WritingSecrets, "the app's secrets are not as declared"))
+}
+
+fn regions<'a>(world: &'a World, template: &'a Template) -> impl Iterator<Item = &'a str> {
+    world
+        .environment
+        .spec
+        .region
+        .as_deref()
+        .into_iter()
+        .chain(template.spec.regions.iter().map(String::as_str))
+}
+
+/// The first region that is not known to be full.
+fn region(
+    world: &World,
+    status: &BayStatus,
+    template: &Template,
+    now: Timestamp,
+) -> Result<String, Box<Step>> {
+    let full = |region: &str| {
+        status.full_regions.iter().find(|it| it.region == region && it.retry_at > now)
+    };
+    if let Some(region) = regions(world, template).find(|it| full(it).is_none()) {
+        return Ok(region.to_owned());
+    }
+    let retry_at = status.full_regions.iter().map(|it| it.retry_at).min().unwrap_or(now);
+    let tried: Vec<_> = regions(world, template).collect();
+    Err(Box::new(Step::Wait {
+        reason: Reason::NoCapacity,
+        why: format!("none of the regions has room: {}", tried.join(", ")),
+        until: Some(retry_at),
+        health: Health::Degraded,
+    }))
+}
+
+/// Volume names allow letters, digits and underscores only.
+#[must_use]
+pub fn volume_name(bay: &Bay) -> String {
+    bay.metadata.name.replace('-', "_")
+}
+
+fn volume(
+    world: &World,
+    bay: &Bay,
+    status: &BayStatus,
+    template: &Template,
+    now: Timestamp,
+) -> Option<Step> {
+    let wanted = template.spec.volume.as_ref().filter(|_| bay.spec.volume)?;
+    let size_gib = u32::try_from(wanted.size.gib()).unwrap_or(u32::MAX);
+    if let Some(volume) = &status.volume {
+        if volume.size_gib >= size_gib {
+            return None;
+        }
+        let (app, id) = (bay.spec.app.clone(), volume.id.clone());
+        let action = Action::ExtendVolume { app, id, size_gib };
+        return Some(act(action, Reason::CreatingVolume, "the volume is smaller than declared"));
+    }
+    if status.volume_intended && world.seen.volume != Sight::Absent {
+        let why = "a volume may have been made; it is looked for";
+        return Some(wait(Reason::CreatingVolume, why, now + LOOK));
+    }
+    let region = match region(world, status, template, now) {
+        Ok(region) => region,
+        Err(step) => return Some(*step),
+    };
+    let days = machine::millis(wanted.snapshot_retention.as_ref(), 5 * 86_400_000) / 86_400_000;
+    let mut bay = bay.clone();
+    bay.status = status.clone();
+    let spec =
+        machine::desired(&world.settings, &world.environment, template, &bay, status.epoch + 1);
+    let action = Action::CreateVolume {
+        app: bay.spec.app.clone(),
+        name: volume_name(&bay),
+        region,
+        size_gib,
+        retention_days: u32::try_from(days).unwrap_or(5),
+        spec: Box::new(spec),
+    };
+    Some(act(action, Reason::CreatingVolume, "the environment needs a volume"))
+}
+
+fn new_machine(
+    world: &World,
+    bay: &Bay,
+    status: &BayStatus,
+    template: &Template,
+    now: Timestamp,
+) -> Option<Step> {
+    let epoch = match &status.machine {
+        Some(machine) if machine.id.is_some() => return None,
+        Some(machine) => {
+            if let Some(intended_at) = machine.intended_at {
+                let looked =
+                    now >= intended_at + SECOND_LOOK && world.seen.machine == Sight::Absent;
+                if !looked {
+                    let why = "a machine may have been made; it is looked for";
+                    return Some(wait(Reason::CreatingMachine, why, now + LOOK));
+                }
+            }
+            status.epoch
+        }
+        None => status.epoch + 1,
+    };
+    let region = match &status.volume {
+        Some(volume) if !volume.region.is_empty() => volume.region.clone(),
+        Some(_) | None => match region(world, status, template, now) {
+            Ok(region) => region,
+            Err(step) => return Some(*step),
+        },
+    };
+    let mut described = bay.clone();
+    described.status = status.clone();
+    let spec = machine::desired(&world.settings, &world.environment, template, &described, epoch);
+    let action = Action::CreateMachine {
+        app: bay.spec.app.clone(),
+        name: format!("{}-{epoch}", bay.metadata.name),
+        region,
+        spec: Box::new(spec),
+        secrets_version: status.secrets.as_ref().map_or(0, |it| it.version),
+        epoch,
+    };
+    if status.machine.is_none() && epoch > 1 {
+        let why =
+            "the machine was destroyed by something other than hangar and is replaced".to_owned();
+        return Some(repair(action, Reason::MachineLost, why));
+    }
+    Some(act(action, Reason::CreatingMachine, "the environment needs a machine"))
+}
+
+/// Machines in the app that are not the one: superseded ones go, others are left alone.
+pub(crate) fn superseded(world: &World, bay: &Bay, status: &BayStatus) -> Option<Step> {
+    if world.no_destroying.is_some() {
+        return None;
+    }
+    let old = world.seen.others.iter().find(|other| {
+        !matches!(other.state, MachineState::Destroying | MachineState::Destroyed)
+            && other.mark.as_ref().is_some_and(|mark| {
+                mark.instance == world.settings.instance
+                    && mark.bay == bay.metadata.uid
+                    && mark.epoch < status.epoch
+            })
+    })?;
+    let action = Action::DestroyMachine { app: bay.spec.app.clone(), id: old.id.clone() };
+    let why = format!("machine {} is of an earlier epoch", old.id);
+    Some(repair(action, Reason::MachineLost, why))
+}
+
+/// A machine on its way between two states, or in one that nothing can be done with; `None` for the settled ones.
+pub(crate) fn transit(
+    world: &World,
+    bay: &Bay,
+    status: &BayStatus,
+    seen: &SeenMachine,
+    now: Timestamp,
+) -> Option<Step> {
+    let since = status.machine.as_ref().and_then(|it| it.state_since).unwrap_or(now);
+    let word = seen.state.word();
+    match &seen.state {
+        MachineState::Started
+        | MachineState::Stopped
+        | MachineState::Suspended
+        | MachineState::Failed
+            if !seen.host_answers =>
+        {
+            Some(Step::Wait {
+                reason: Reason::HostUnreachable,
+                why: "the machine's host does not answer; nothing is done until it does".to_owned(),
+                until: Some(now + SignedDuration::from_secs(30)),
+                health: Health::Degraded,
+            })
+        }
+        MachineState::Started
+        | MachineState::Stopped
+        | MachineState::Suspended
+        | MachineState::Failed => None,
+        MachineState::Created | MachineState::Moving(_) if now >= since + MOVING_MAX => {
+            if let Some(why) = &world.no_destroying {
+                return Some(stalled(
+                    Reason::DeadlineExceeded,
+                    format!("the machine is stuck in {word}, and {why}"),
+                    now,
+                ));
+            }
+            let action = Action::DestroyMachine { app: bay.spec.app.clone(), id: seen.id.clone() };
+            let why = format!("the machine was {word} for more than 5 minutes and is replaced");
+            Some(repair(action, Reason::DeadlineExceeded, why))
+        }
+        MachineState::Created | MachineState::Moving(_) | MachineState::Destroying => {
+            let reason = match word {
+                "updating" | "replacing" => Reason::Updating,
+                "stopping" | "suspending" => Reason::Idle,
+                "destroying" => Reason::MachineLost,
+                _ => Reason::Starting,
+            };
+            Some(wait(reason, format!("the machine is {word}"), now + LOOK))
+        }
+        MachineState::Destroyed => {
+            Some(wait(Reason::MachineLost, "the machine is destroyed", now + LOOK))
+        }
+        MachineState::Other(_) => Some(Step::Wait {
+            reason: Reason::Unknown,
+            why: format!("the machine is {word}, a state that hangar does not know"),
+            until: Some(now + SignedDuration::from_secs(30)),
+            health: Health::Degraded,
+        }),
+    }
+}

@@ -1,0 +1,402 @@
+//! What an environment needs next: binding, updates, starting, being ready, sleep, and its end. It must never decide how a
+//! bay's parts are made.
+
+use jiff::SignedDuration;
+
+use crate::api::{
+    Timestamp,
+    bay::{Bay, BayStatus, MachineStatus, MissingWhat, OrderKind, ReadySeen},
+    environment::{OperatingMode, Reason, SleepSignal},
+    template::{SleepDecider, SleepMode, Template, UpdateStrategy},
+};
+use crate::plan::{
+    Health, Step,
+    action::Action,
+    bay::{self, SECOND_LOOK},
+    machine::{self, MachineSpec},
+    sleep::{self, Verdict},
+    world::{MachineState, SeenMachine, Sight, World},
+};
+
+/// How often a machine that is not ready yet is looked at.
+const LOOK: SignedDuration = SignedDuration::from_secs(1);
+/// The same, once it is late.
+const LATE_LOOK: SignedDuration = SignedDuration::from_secs(10);
+/// How long a machine that ended before it was ever ready is left before it is started again.
+const START_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+/// How long an app's deletion may take before it is ordered again.
+const DELETE_AGAIN: SignedDuration = SignedDuration::from_mins(2);
+
+pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Step {
+    let Some(template) = &world.template else {
+        let name = &world.environment.spec.template_ref.name;
+        return waiting(Reason::TemplateMissing, format!("template {name} does not exist"), None);
+    };
+    if let Some((name, _)) = world.secrets.iter().find(|(_, fact)| fact.is_none()) {
+        return waiting(Reason::SecretMissing, format!("secret {name} does not exist"), None);
+    }
+    let Some(bay) = &world.bay else { return Step::Bind };
+    if let Some(step) = bay::provision(world, bay, status, template, now) {
+        return step;
+    }
+    let Some(record) = status.machine.clone() else {
+        return waiting(
+            Reason::CreatingMachine,
+            "the machine is made".to_owned(),
+            Some(now + LOOK),
+        );
+    };
+    let seen = match &world.seen.machine {
+        Sight::Present(seen) => seen,
+        Sight::Unclear(why) => {
+            return waiting(Reason::ViewIncomplete, why.clone(), Some(now + LATE_LOOK));
+        }
+        Sight::Absent | Sight::Unasked => {
+            let why = "Fly does not show the machine yet".to_owned();
+            return waiting(Reason::ViewIncomplete, why, Some(now + LOOK));
+        }
+    };
+    if let Some(step) = bay::transit(world, bay, status, seen, now) {
+        return step;
+    }
+    if let Some(step) = bay::superseded(world, bay, status) {
+        return step;
+    }
+    let mut described = bay.clone();
+    described.status = status.clone();
+    let desired =
+        machine::desired(&world.settings, &world.environment, template, &described, status.epoch);
+    let here = Here { world, bay, template, record: &record, seen, desired, now };
+    let pending = match here.update(status) {
+        Update::None => false,
+        Update::Pending => true,
+        Update::Step(step) => return step,
+    };
+    match here.world.environment.spec.operating_mode() {
+        OperatingMode::Asleep => here.asleep_by_order(),
+        OperatingMode::Running | OperatingMode::Auto => here.awake_or_asleep(status, pending),
+    }
+}
+
+fn waiting(reason: Reason, why: String, until: Option<Timestamp>) -> Step {
+    Step::Wait { reason, why, until, health: Health::Fine }
+}
+
+/// An environment whose machine is settled in some state.
+struct Here<'a> {
+    world: &'a World,
+    bay: &'a Bay,
+    template: &'a Template,
+    record: &'a MachineStatus,
+    seen: &'a SeenMachine,
+    desired: MachineSpec,
+    now: Timestamp,
+}
+
+enum Update {
+    None,
+    /// It waits for the next sleep.
+    Pending,
+    Step(Step),
+}
+
+impl Here<'_> {
+    /// Whether the configuration is as declared, and what to do when it is not.
+    fn update(&self, status: &mut BayStatus) -> Update {
+        let digest = self.desired.digest();
+        let foreign = self.record.version.as_ref() != Some(&self.seen.version);
+        if foreign {
+            let Some(config) = &self.seen.config else {
+                let why =
+                    "the machine has a version that hangar did not write; it is read".to_owned();
+                return Update::Step(waiting(Reason::MachineChanged, why, Some(self.now + LOOK)));
+            };
+            if *config != self.desired {
+                let what = self.difference(config);
+                let why = format!(
+                    "the machine was changed by something other than hangar ({what}) and is changed back"
+                );
+                return Update::Step(self.replace_config(Reason::MachineChanged, why, true));
+            }
+            if let Some(machine) = &mut status.machine {
+                machine.version = Some(self.seen.version.clone());
+                machine.config = Some(digest);
+                machine.generation = self.world.environment.metadata.generation;
+            }
+            return Update::None;
+        }
+        if self.record.config.as_ref() == Some(&digest) {
+            if let Some(machine) = &mut status.machine {
+                machine.generation = self.world.environment.metadata.generation;
+            }
+            return Update::None;
+        }
+        if self.must_wait() {
+            return Update::Pending;
+        }
+        let why = "the machine's configuration is not as declared".to_owned();
+        Update::Step(self.replace_config(Reason::Updating, why, false))
+    }
+
+    /// Whether a restart must wait for the next sleep: there will be one, and someone may be using it until then.
+    fn must_wait(&self) -> bool {
+        let strategy = self.template.spec.update.as_ref().map(|it| it.strategy);
+        let serves = self.seen.state == MachineState::Started && self.record.ready.is_some();
+        strategy != Some(UpdateStrategy::Rolling)
+            && serves
+            && self.world.environment.spec.operating_mode() == OperatingMode::Auto
+            && self.template.spec.sleep.is_some()
+    }
+
+    fn difference(&self, config: &MachineSpec) -> String {
+        let (is, should) = (serde_json::to_value(config), serde_json::to_value(&self.desired));
+        let (Ok(serde_json::Value::Object(is)), Ok(serde_json::Value::Object(should))) =
+            (is, should)
+        else {
+            return String::new();
+        };
+        let names: Vec<_> = should
+            .iter()
+            .filter(|(name, value)| is.get(*name) != Some(value))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        names.join(", ")
+    }
+
+    fn replace_config(&self, reason: Reason, why: String, fault: bool) -> Step {
+        let awake = self.seen.state == MachineState::Started
+            || self.seen.state == MachineState::Failed
+            || self.world.environment.spec.operating_mode() == OperatingMode::Running;
+        let action = Action::UpdateMachine {
+            app: self.bay.spec.app.clone(),
+            id: self.seen.id.clone(),
+            spec: Box::new(self.desired.clone()),
+            current_version: self.seen.version.clone(),
+            secrets_version: self.bay.status.secrets.as_ref().map_or(0, |it| it.version),
+            skip_launch: !awake,
+            generation: self.world.environment.metadata.generation,
+            epoch: self.bay.status.epoch,
+        };
+        Step::Act { action, reason, why, fault }
+    }
+
+    fn start(&self, reason: Reason, why: &str) -> Step {
+        let (app, id) = (self.bay.spec.app.clone(), self.seen.id.clone());
+        let action = Action::StartMachine { app, id };
+        Step::Act { action, reason, why: why.to_owned(), fault: reason == Reason::MachineStopped }
+    }
+
+    fn sleep(&self, signal: SleepSignal, reason: Reason, why: &str) -> Step {
+        let mode = self.template.spec.sleep.as_ref().and_then(|it| it.mode);
+        let small = self.desired.memory_mib <= 2048;
+        let action = Action::SleepMachine {
+            app: self.bay.spec.app.clone(),
+            id: self.seen.id.clone(),
+            suspend: small && mode.unwrap_or(SleepMode::Suspend) == SleepMode::Suspend,
+            signal,
+        };
+        Step::Act { action, reason, why: why.to_owned(), fault: false }
+    }
+
+    fn asleep(&self, signal: SleepSignal) -> Step {
+        Step::Asleep { signal, since: self.record.state_since }
+    }
+
+    fn asleep_by_order(&self) -> Step {
+        match self.seen.state {
+            MachineState::Started => {
+                let why = "the environment is to be asleep";
+                self.sleep(SleepSignal::Ordered, Reason::Ordered, why)
+            }
+            _ => self.asleep(SleepSignal::Ordered),
+        }
+    }
+
+    fn awake_or_asleep(&self, status: &mut BayStatus, pending: bool) -> Step {
+        match self.seen.state {
+            MachineState::Started => self.started(status, pending),
+            MachineState::Failed => Step::Wait {
+                reason: Reason::MachineFailed,
+                why: "the machine could not be launched: check the template's image and command"
+                    .to_owned(),
+                until: None,
+                health: Health::Degraded,
+            },
+            _ => self.stopped(),
+        }
+    }
+
+    fn stopped(&self) -> Step {
+        let running = self.world.environment.spec.operating_mode() == OperatingMode::Running;
+        let order = self.record.order.as_ref();
+        let slept = order.is_some_and(|it| it.kind == OrderKind::Sleep);
+        if running {
+            if slept {
+                return self.start(Reason::Starting, "the environment is to be running");
+            }
+            let why = "the machine was stopped by something other than hangar and is started";
+            return self.start(Reason::MachineStopped, why);
+        }
+        if slept {
+            let signal = order.and_then(|it| it.signal).unwrap_or(SleepSignal::Idle);
+            return self.asleep(match signal {
+                // The order does not stand any more; it sleeps on until a request comes.
+                SleepSignal::Ordered => SleepSignal::Idle,
+                other => other,
+            });
+        }
+        let served =
+            self.record.ready.as_ref().map(|it| &it.version) == self.record.version.as_ref();
+        if served {
+            return self.asleep(SleepSignal::External);
+        }
+        let again = self.record.state_since.unwrap_or(self.now) + START_AGAIN;
+        if self.now >= again {
+            return self.start(Reason::MachineFailed, "the machine ended before it was ever ready");
+        }
+        Step::Wait {
+            reason: Reason::MachineFailed,
+            why: "the machine ended before it was ever ready; it is started again".to_owned(),
+            until: Some(again),
+            health: Health::Degraded,
+        }
+    }
+
+    fn started(&self, status: &mut BayStatus, pending: bool) -> Step {
+        let version = &self.seen.version;
+        let ready = status.machine.as_ref().and_then(|it| it.ready.as_ref());
+        if ready.is_none_or(|it| it.version != *version) {
+            if self.template.spec.readiness.is_some() {
+                return self.not_ready();
+            }
+            if let Some(machine) = &mut status.machine {
+                machine.ready = Some(ReadySeen { version: version.clone(), at: self.now });
+            }
+        }
+        let awake = |signal| Step::Awake {
+            signal,
+            since: self.record.state_since,
+            sleeps_at: None,
+            pending,
+        };
+        if self.world.environment.spec.operating_mode() == OperatingMode::Running {
+            return awake(SleepSignal::AlwaysRunning);
+        }
+        let Some(rule) = &self.template.spec.sleep else {
+            return awake(SleepSignal::NoSleepRule);
+        };
+        if rule.decided_by == Some(SleepDecider::FlyProxy) {
+            return awake(SleepSignal::FlyProxy);
+        }
+        match sleep::decide(self.world, self.record, rule, self.now) {
+            Verdict::Held { signal, since, sleeps_at } => {
+                Step::Awake { signal, since: Some(since), sleeps_at: Some(sleeps_at), pending }
+            }
+            Verdict::Count => Step::Act {
+                action: Action::CountConnections {
+                    app: self.bay.spec.app.clone(),
+                    id: self.seen.id.clone(),
+                    ports: self.desired.services.iter().map(|it| it.internal_port).collect(),
+                },
+                reason: Reason::Idle,
+                why: "all else is quiet; open connections are counted".to_owned(),
+                fault: false,
+            },
+            Verdict::Sleep => {
+                let why = format!("nothing happened for {}", rule.after.as_str());
+                self.sleep(SleepSignal::Idle, Reason::Idle, &why)
+            }
+        }
+    }
+
+    fn not_ready(&self) -> Step {
+        let readiness = self.template.spec.readiness.as_ref();
+        let timeout = machine::millis(readiness.and_then(|it| it.timeout.as_ref()), 60_000);
+        let started = self.record.state_since.unwrap_or(self.now);
+        let deadline =
+            started + SignedDuration::from_millis(i64::try_from(timeout).unwrap_or(60_000));
+        let late = self.now >= deadline;
+        if let Some(exec) = readiness.and_then(|it| it.exec.as_ref())
+            && self
+                .record
+                .probed_at
+                .is_none_or(|at| self.now >= at + if late { LATE_LOOK } else { LOOK })
+        {
+            return Step::Act {
+                action: Action::Probe {
+                    app: self.bay.spec.app.clone(),
+                    id: self.seen.id.clone(),
+                    command: exec.command.clone(),
+                    version: self.seen.version.clone(),
+                },
+                reason: if late { Reason::ReadinessTimeout } else { Reason::NotReadyYet },
+                why: "the readiness command is run".to_owned(),
+                fault: late,
+            };
+        }
+        if late {
+            let why = format!(
+                "the machine runs, and its readiness check has not passed within {} s",
+                timeout / 1_000
+            );
+            return Step::Wait {
+                reason: Reason::ReadinessTimeout,
+                why,
+                until: Some(self.now + LATE_LOOK),
+                health: Health::Degraded,
+            };
+        }
+        let why = "the machine runs; its readiness check has not passed yet".to_owned();
+        waiting(Reason::NotReadyYet, why, Some(self.now + LOOK))
+    }
+}
+
+/// The end of an environment: its app goes, with everything in it, and is then looked for until it is gone.
+pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step {
+    let Some(bay) = &world.bay else { return Step::Release };
+    match &world.seen.app {
+        Sight::Absent => {
+            let twice = status
+                .missing
+                .as_ref()
+                .is_some_and(|it| it.what == MissingWhat::App && now >= it.since + SECOND_LOOK);
+            if twice {
+                return Step::Release;
+            }
+            let why = "the app is gone; it is looked for once more".to_owned();
+            waiting(Reason::Deleting, why, Some(now + SECOND_LOOK))
+        }
+        // Another's app under our name was never made by us, so nothing of ours is in it.
+        Sight::Present(app) if !app.ours => Step::Release,
+        Sight::Present(app) if app.network.as_ref().is_some_and(|it| *it != bay.spec.network) => {
+            Step::Release
+        }
+        Sight::Present(_) => {
+            let ordered = status.retired_at.is_some_and(|at| now < at + DELETE_AGAIN);
+            if ordered {
+                return waiting(
+                    Reason::Deleting,
+                    "the app is being deleted".to_owned(),
+                    Some(now + LOOK),
+                );
+            }
+            if let Some(why) = &world.no_destroying {
+                return Step::Wait {
+                    reason: Reason::Deleting,
+                    why: format!("nothing is destroyed: {why}"),
+                    until: Some(now + LATE_LOOK),
+                    health: Health::Stalled,
+                };
+            }
+            Step::Act {
+                action: Action::DeleteApp { app: bay.spec.app.clone() },
+                reason: Reason::Deleting,
+                why: "the environment was deleted".to_owned(),
+                fault: false,
+            }
+        }
+        Sight::Unasked | Sight::Unclear(_) => {
+            waiting(Reason::Deleting, "the app cannot be read".to_owned(), Some(now + LATE_LOOK))
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! PURE CORE. What to do about one environment, from what is wanted and what is seen. Values in, values out: no async, clock,
+//! randomness or IO, here or below.
+//!
+//! A pass plans at most one call. What is recorded before it, what it came back with and the next pass's plan are all
+//! functions here, so that the whole course of an environment can be computed without doing any of it ([`preview`]).
+
+pub mod action;
+pub mod bay;
+pub mod environment;
+pub mod machine;
+pub mod preview;
+pub mod sleep;
+pub mod status;
+pub mod world;
+
+use crate::api::{
+    Timestamp,
+    bay::{BayPhase, BayStatus},
+    environment::{EnvironmentStatus, Reason, SleepSignal},
+    meta::Resource as _,
+};
+use crate::plan::{action::Action, world::World};
+
+/// What one pass does about one environment.
+#[must_use]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What the environment's status becomes.
+    pub status: EnvironmentStatus,
+    /// What the bay's record becomes before the call, its intent included.
+    pub bay: Option<BayStatus>,
+    /// A bay with the world's fresh name is made and bound.
+    pub bind: bool,
+    /// The one call.
+    pub action: Option<Action>,
+    /// Nothing is left at Fly: the bay, its key and the finalizer go, the hostnames are freed.
+    pub release: bool,
+    /// Why this and not something else.
+    pub note: Note,
+    /// When to look again if nothing happens before; `None` is never.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Why a plan is what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// For programs.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// How much it is worth: what people should see in `describe`.
+    pub level: Level,
+}
+
+/// What a note is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing new.
+    Quiet,
+    /// As it should be.
+    Normal,
+    /// Not as it should be.
+    Warning,
+}
+
+/// What a pass comes down to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// Make a bay and bind it.
+    Bind,
+    /// Make one call.
+    Act {
+        /// The call.
+        action: Action,
+        /// Why.
+        reason: Reason,
+        /// Why, for people.
+        why: String,
+        /// Whether that reason is a fault.
+        fault: bool,
+    },
+    /// Wait.
+    Wait {
+        /// For what.
+        reason: Reason,
+        /// For what, for people.
+        why: String,
+        /// Look again then, at the latest.
+        until: Option<Timestamp>,
+        /// How bad it is.
+        health: Health,
+    },
+    /// It serves.
+    Awake {
+        /// What keeps it awake.
+        signal: SleepSignal,
+        /// Since when.
+        since: Option<Timestamp>,
+        /// When it will sleep.
+        sleeps_at: Option<Timestamp>,
+        /// A change waits for that.
+        pending: bool,
+    },
+    /// It sleeps.
+    Asleep {
+        /// What put it to sleep.
+        signal: SleepSignal,
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// Nothing is left of it.
+    Release,
+}
+
+/// How bad it is to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// On its way.
+    Fine,
+    /// It should serve and does not; hangar goes on trying.
+    Degraded,
+    /// A person is needed.
+    Stalled,
+}
+
+/// Plans one pass. Total: it never fails and never panics.
+pub fn plan(world: &World, now: Timestamp) -> Plan {
+    let mut bay = world.bay.as_ref().map(|bay| bay.status.clone()).unwrap_or_default();
+    if world.bay.is_some() {
+        bay::observe(&mut bay, world, now);
+    }
+    let step = if world.environment.is_deleting() {
+        bay.phase = BayPhase::Retiring;
+        environment::retire(world, &bay, now)
+    } else {
+        environment::step(world, &mut bay, now)
+    };
+    let mut status = status::of(world, &bay, &step, now);
+    let (action, note, wake_at) = match &step {
+        Step::Act { action, reason, why, fault } => {
+            let level = if *fault { Level::Warning } else { Level::Normal };
+            action::intend(&mut bay, action, world.environment.metadata.generation, now);
+            let note = Note { reason: *reason, message: why.clone(), level };
+            (Some(action.clone()), note, Some(now))
+        }
+        Step::Wait { reason, why, until, health } => {
+            let level = match health {
+                Health::Fine => Level::Quiet,
+                Health::Degraded | Health::Stalled => Level::Warning,
+            };
+            (None, Note { reason: *reason, message: why.clone(), level }, *until)
+        }
+        Step::Bind => (None, quiet(Reason::BayPending, "a bay is made"), Some(now)),
+        Step::Awake { sleeps_at, .. } => (None, quiet(Reason::Serving, "it serves"), *sleeps_at),
+        Step::Asleep { .. } => (None, quiet(Reason::Idle, "it sleeps"), None),
+        Step::Release => (None, quiet(Reason::Deleting, "nothing is left of it"), None),
+    };
+    status.observed_generation = world.environment.metadata.generation;
+    Plan {
+        status,
+        bay: world.bay.as_ref().map(|_| bay),
+        bind: matches!(step, Step::Bind),
+        action,
+        release: matches!(step, Step::Release),
+        note,
+        wake_at,
+    }
+}
+
+fn quiet(reason: Reason, message: &str) -> Note {
+    Note { reason, message: message.to_owned(), level: Level::Quiet }
+}

@@ -1,0 +1,279 @@
+//! An environment's status from what was planned: conditions with true reasons, the phase, the address. It must never claim
+//! more than was seen.
+
+use crate::api::{
+    Timestamp,
+    bay::BayStatus,
+    condition::{self, Truth},
+    environment::{
+        BayRef, Condition, ConditionType, EnvironmentStatus, OperatingMode, Phase, Reason,
+        SleepSignal, SleepStatus,
+    },
+    meta::Resource as _,
+};
+use crate::plan::{Health, Step, world::World};
+
+/// One claim: type, truth, reason, sentence.
+type Claim = (ConditionType, bool, Reason, String);
+
+pub(crate) fn of(world: &World, bay: &BayStatus, step: &Step, now: Timestamp) -> EnvironmentStatus {
+    let facts = Facts::new(world, bay, step);
+    let mut status = world.environment.status.clone();
+    for (kind, truth, reason, message) in facts.claims() {
+        let observed = if kind == ConditionType::Ready && truth {
+            facts.generation()
+        } else {
+            world.environment.metadata.generation
+        };
+        condition::set(
+            &mut status.conditions,
+            Condition {
+                kind,
+                status: if truth { Truth::True } else { Truth::False },
+                reason,
+                message,
+                last_transition_time: now,
+                observed_generation: observed,
+            },
+        );
+    }
+    status.phase = facts.phase();
+    status.url = facts.has_service().then(|| {
+        world.environment.hostnames().first().map(|it| world.settings.url(it)).unwrap_or_default()
+    });
+    status.bay = facts.bay_ref();
+    status.sleep = facts.sleep();
+    status
+}
+
+struct Facts<'a> {
+    world: &'a World,
+    bay: &'a BayStatus,
+    step: &'a Step,
+    /// Why it is not further, where it is not.
+    reason: Reason,
+    message: String,
+}
+
+impl<'a> Facts<'a> {
+    fn new(world: &'a World, bay: &'a BayStatus, step: &'a Step) -> Self {
+        let (reason, message) = match step {
+            Step::Act { reason, why, .. } | Step::Wait { reason, why, .. } => {
+                (*reason, why.clone())
+            }
+            Step::Bind => (Reason::BayPending, "a bay is made".to_owned()),
+            Step::Awake { .. } => (Reason::Serving, "it serves".to_owned()),
+            Step::Asleep { signal: SleepSignal::Ordered, .. } => {
+                (Reason::Ordered, "it sleeps by order; requests do not wake it".to_owned())
+            }
+            Step::Asleep { signal: SleepSignal::External, .. } => (
+                Reason::External,
+                "something other than hangar stopped it; a request wakes it".to_owned(),
+            ),
+            Step::Asleep { .. } => (Reason::Idle, "it sleeps; a request wakes it".to_owned()),
+            Step::Release => (Reason::Deleting, "nothing is left of it".to_owned()),
+        };
+        let message = match &bay.failure {
+            Some(failure) if matches!(step, Step::Act { .. }) => {
+                format!(
+                    "{message} (tried {} times; {}: {})",
+                    failure.count, failure.action, failure.message
+                )
+            }
+            Some(_) | None => message,
+        };
+        Self { world, bay, step, reason, message }
+    }
+
+    fn health(&self) -> Health {
+        match self.step {
+            Step::Wait { health, .. } => *health,
+            Step::Act { fault, .. } if *fault || self.keeps_failing() => Health::Degraded,
+            Step::Act { .. }
+            | Step::Bind
+            | Step::Awake { .. }
+            | Step::Asleep { .. }
+            | Step::Release => Health::Fine,
+        }
+    }
+
+    fn keeps_failing(&self) -> bool {
+        self.bay.failure.as_ref().is_some_and(|it| it.count >= 3)
+    }
+
+    fn deleting(&self) -> bool {
+        self.world.environment.is_deleting()
+    }
+
+    fn has_service(&self) -> bool {
+        self.world.template.as_ref().is_none_or(|it| !it.spec.services.is_empty())
+    }
+
+    /// Whether the version that runs (or sleeps) now was seen serving.
+    fn seen_serving(&self) -> bool {
+        self.bay.machine.as_ref().is_some_and(|it| {
+            it.ready.as_ref().is_some_and(|ready| Some(&ready.version) == it.version.as_ref())
+        })
+    }
+
+    /// The generation that is, or was last, seen serving.
+    fn generation(&self) -> u64 {
+        self.bay.machine.as_ref().map_or(0, |it| it.generation)
+    }
+
+    fn asleep(&self) -> bool {
+        matches!(self.step, Step::Asleep { .. })
+    }
+
+    /// Counting connections is no change in what the environment is.
+    fn awake(&self) -> bool {
+        use crate::plan::action::Action;
+        matches!(
+            self.step,
+            Step::Awake { .. }
+                | Step::Act {
+                    action: Action::CountConnections { .. } | Action::SleepMachine { .. },
+                    ..
+                }
+        )
+    }
+
+    fn pending(&self) -> bool {
+        matches!(self.step, Step::Awake { pending: true, .. })
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        use ConditionType as C;
+        let because = |kind, truth| (kind, truth, self.reason, self.message.clone());
+        let fine = |kind, message: &str| (kind, true, Reason::AsDeclared, message.to_owned());
+        let bound = self.world.bay.is_some();
+        let machine = self.bay.machine.as_ref().filter(|it| it.id.is_some());
+        let provisioned = bound
+            && machine.is_some()
+            && !matches!(self.bay.missing, Some(ref it) if it.what == crate::api::bay::MissingWhat::App);
+        let settled = self.awake() || self.asleep();
+        vec![
+            if bound { fine(C::Bound, "it has a bay") } else { because(C::Bound, false) },
+            if provisioned {
+                fine(C::Provisioned, "app, volume and machine exist")
+            } else {
+                because(C::Provisioned, false)
+            },
+            if self.pending() {
+                (
+                    C::Updated,
+                    false,
+                    Reason::WaitingForSleep,
+                    "a change waits until it sleeps; put it to sleep to make it now".to_owned(),
+                )
+            } else if settled || (provisioned && self.reason == Reason::NotReadyYet) {
+                fine(C::Updated, "the machine runs what is declared")
+            } else {
+                because(C::Updated, false)
+            },
+            self.routed(),
+            self.ready(settled),
+            if self.asleep() {
+                because(C::Asleep, true)
+            } else {
+                (C::Asleep, false, Reason::Awake, "it does not sleep".to_owned())
+            },
+            if self.health() == Health::Degraded && !self.deleting() {
+                because(C::Degraded, true)
+            } else {
+                (C::Degraded, false, Reason::AsDeclared, String::new())
+            },
+            if self.health() == Health::Stalled {
+                because(C::Stalled, true)
+            } else {
+                (C::Stalled, false, Reason::AsDeclared, String::new())
+            },
+        ]
+    }
+
+    fn routed(&self) -> Claim {
+        let kind = ConditionType::Routed;
+        if !self.has_service() {
+            return (
+                kind,
+                false,
+                Reason::NoService,
+                "the template has no service to route to".to_owned(),
+            );
+        }
+        match self.bay_ref().and_then(|it| it.machine) {
+            Some(machine) => {
+                (kind, true, Reason::AsDeclared, format!("requests go to machine {machine}"))
+            }
+            None => (kind, false, self.reason, self.message.clone()),
+        }
+    }
+
+    fn ready(&self, settled: bool) -> Claim {
+        let kind = ConditionType::Ready;
+        if self.deleting() || !settled {
+            return (kind, false, self.reason, self.message.clone());
+        }
+        if self.world.environment.spec.operating_mode() == OperatingMode::Asleep {
+            return (kind, false, Reason::Ordered, self.message.clone());
+        }
+        if !self.seen_serving() {
+            let message = "it was changed while it slept and was not seen serving since".to_owned();
+            return (kind, false, Reason::NotReadyYet, message);
+        }
+        (kind, true, self.reason_when_ready(), self.message.clone())
+    }
+
+    fn reason_when_ready(&self) -> Reason {
+        if self.awake() { Reason::Serving } else { self.reason }
+    }
+
+    fn phase(&self) -> Phase {
+        if self.deleting() {
+            return Phase::Deleting;
+        }
+        match self.health() {
+            Health::Stalled => Phase::Stalled,
+            Health::Degraded => Phase::Degraded,
+            Health::Fine if self.asleep() => Phase::Asleep,
+            Health::Fine if self.awake() => Phase::Ready,
+            Health::Fine if self.bay.machine.as_ref().is_some_and(|it| it.id.is_some()) => {
+                Phase::Starting
+            }
+            Health::Fine if self.world.bay.is_some() => Phase::Provisioning,
+            Health::Fine => Phase::Pending,
+        }
+    }
+
+    /// A machine is named, and so routed to, only once it was seen serving at this epoch, and while it is not missing.
+    fn bay_ref(&self) -> Option<BayRef> {
+        let bay = self.world.bay.as_ref()?;
+        let machine = self
+            .bay
+            .machine
+            .as_ref()
+            .filter(|it| it.ready.is_some() && !it.destroying)
+            .filter(|_| self.bay.missing.is_none() && self.health() != Health::Stalled)
+            .and_then(|it| it.id.clone());
+        Some(BayRef {
+            name: bay.metadata.name.clone(),
+            app: bay.spec.app.clone(),
+            region: self.bay.region.clone(),
+            machine,
+            epoch: self.bay.epoch,
+        })
+    }
+
+    fn sleep(&self) -> Option<SleepStatus> {
+        match self.step {
+            Step::Awake { signal, since, sleeps_at, .. } => {
+                Some(SleepStatus { signal: Some(*signal), since: *since, sleeps_at: *sleeps_at })
+            }
+            Step::Asleep { signal, since } => {
+                Some(SleepStatus { signal: Some(*signal), since: *since, sleeps_at: None })
+            }
+            Step::Act { .. } if self.awake() => self.world.environment.status.sleep.clone(),
+            Step::Act { .. } | Step::Wait { .. } | Step::Bind | Step::Release => None,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The planner's input: what is wanted, what is recorded and what Fly shows, in our own words. Values only; it must never
+//! hold a way to ask for more.
+
+use std::collections::BTreeMap;
+
+use crate::api::{Timestamp, bay::Bay, environment::Environment, template::Template};
+use crate::plan::machine::MachineSpec;
+
+/// Everything that one pass for one environment decides from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    /// What holds for all environments.
+    pub settings: Settings,
+    /// What is wanted.
+    pub environment: Environment,
+    /// What it is made from, if there is such a template.
+    pub template: Option<Template>,
+    /// The secrets it names, by name; `None` for one that does not exist.
+    pub secrets: BTreeMap<String, Option<SecretFact>>,
+    /// The bay it is bound to, as recorded.
+    pub bay: Option<Bay>,
+    /// What Fly shows of the bay.
+    pub seen: Seen,
+    /// The last request that a router told of.
+    pub last_request_at: Option<Timestamp>,
+    /// Open connections into the machine, and when they were counted, if they were.
+    pub connections: Option<(Timestamp, u32)>,
+    /// Name for a bay, if one has to be made now. Drawn by the caller.
+    pub fresh_name: String,
+    /// Why nothing may be destroyed now, if so.
+    pub no_destroying: Option<String>,
+}
+
+/// What holds for all environments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// This installation's id, which everything it makes at Fly carries.
+    pub instance: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// Domain under which environments answer.
+    pub domain: String,
+    /// Port, where it is not the scheme's own.
+    pub port: Option<u16>,
+}
+
+impl Settings {
+    /// Where a label answers.
+    #[must_use]
+    pub fn url(&self, label: &str) -> String {
+        match self.port {
+            Some(port) => format!("{}://{label}.{}:{port}/", self.scheme, self.domain),
+            None => format!("{}://{label}.{}/", self.scheme, self.domain),
+        }
+    }
+}
+
+/// What the plan needs to know of a secret: nothing of its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFact {
+    /// Uid.
+    pub uid: String,
+    /// Rises with every change of its values.
+    pub generation: u64,
+    /// Names of its values.
+    pub keys: Vec<String>,
+}
+
+/// What Fly shows of a bay.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Seen {
+    /// The app.
+    pub app: Sight<SeenApp>,
+    /// The volume: the recorded one, or one of the bay's name when a create's answer was lost.
+    pub volume: Sight<SeenVolume>,
+    /// The machine: the recorded one, or one of the intended name when a create's answer was lost.
+    pub machine: Sight<SeenMachine>,
+    /// Other machines in the app.
+    pub others: Vec<SeenMachine>,
+    /// When a complete list of the organisation's machines (no region missing) was last begun.
+    pub complete_list_at: Option<Timestamp>,
+}
+
+/// What was seen of one thing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Sight<T> {
+    /// Nobody looked, since nothing hangs on it now.
+    #[default]
+    Unasked,
+    /// It is there.
+    Present(T),
+    /// A read by its id said that it is not there.
+    Absent,
+    /// The read failed or cannot be trusted.
+    Unclear(String),
+}
+
+/// An app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenApp {
+    /// Its private network, where Fly tells.
+    pub network: Option<String>,
+    /// Whether it is in our organisation; another's cannot be read.
+    pub ours: bool,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenVolume {
+    /// Fly's id.
+    pub id: String,
+    /// Region; empty where Fly left it out.
+    pub region: String,
+    /// Size.
+    pub size_gib: u32,
+    /// Whether it is being, or has been, destroyed.
+    pub going: bool,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenMachine {
+    /// Fly's id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// State.
+    pub state: MachineState,
+    /// Version of its configuration.
+    pub version: String,
+    /// Region.
+    pub region: String,
+    /// Its configuration, where it was asked for and the host answers.
+    pub config: Option<MachineSpec>,
+    /// State of the readiness check, where it was asked for.
+    pub check: CheckState,
+    /// Whether its host answers.
+    pub host_answers: bool,
+    /// The bay and epoch in its metadata.
+    pub mark: Option<Mark>,
+}
+
+/// What hangar writes into each machine's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Installation.
+    pub instance: String,
+    /// Bay's uid.
+    pub bay: String,
+    /// Epoch.
+    pub epoch: u64,
+}
+
+/// State of the readiness check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CheckState {
+    /// Not asked for, or no result yet: never taken for passing.
+    #[default]
+    None,
+    /// Passing.
+    Passing,
+    /// Warning or critical.
+    Failing,
+}
+
+/// Fly's machine states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineState {
+    /// Not started yet.
+    Created,
+    /// Running.
+    Started,
+    /// Not running.
+    Stopped,
+    /// Not running, memory kept.
+    Suspended,
+    /// Could not be launched.
+    Failed,
+    /// On its way between two states; the word is Fly's.
+    Moving(&'static str),
+    /// Being destroyed.
+    Destroying,
+    /// Gone.
+    Destroyed,
+    /// A word that hangar does not know: nothing is done on account of it.
+    Other(String),
+}
+
+impl MachineState {
+    /// The state for Fly's word.
+    #[must_use]
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "created" => Self::Created,
+            "started" => Self::Started,
+            "stopped" => Self::Stopped,
+            "suspended" => Self::Suspended,
+            "failed" => Self::Failed,
+            "creating" => Self::Moving("creating"),
+            "starting" => Self::Moving("starting"),
+            "stopping" => Self::Moving("stopping"),
+            "restarting" => Self::Moving("restarting"),
+            "suspending" => Self::Moving("suspending"),
+            "launch_failed" => Self::Moving("launch_failed"),
+            "updating" => Self::Moving("updating"),
+            "replacing" => Self::Moving("replacing"),
+            "destroying" => Self::Destroying,
+            "destroyed" | "migrated" | "replaced" => Self::Destroyed,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// Fly's word.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Created => "created",
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
+            Self::Failed => "failed",
+            Self::Moving(word) => word,
+            Self::Destroying => "destroying",
+            Self::Destroyed => "destroyed",
+            Self::Other(word) => word,
+        }
+    }
+}

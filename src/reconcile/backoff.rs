@@ -1,0 +1,53 @@
+//! How long to leave an object alone after a failure: the `backoff` crate's delays, one series per object, reset by success.
+//! It must never wait itself.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, backoff::Backoff as _};
+
+use crate::retry::Retry;
+
+/// A series of growing delays. Its start time, which the crate reads, is never used: there is no last try.
+#[derive(Debug)]
+pub(crate) struct Series(ExponentialBackoff);
+
+impl Series {
+    pub(crate) fn new() -> Self {
+        Self(ExponentialBackoff {
+            initial_interval: Duration::from_secs(1),
+            current_interval: Duration::from_secs(1),
+            randomization_factor: 0.2,
+            multiplier: 2.0,
+            max_interval: Duration::from_secs(60),
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        })
+    }
+
+    /// How long to wait after one more failure. What cannot help by itself is left alone for the longest time, since what
+    /// it hangs on may change without a word.
+    pub(crate) fn after(&mut self, retry: Retry) -> Duration {
+        let grown = self.0.next_backoff().unwrap_or(self.0.max_interval);
+        match retry {
+            Retry::Never => grown.max(Duration::from_secs(5)),
+            Retry::Backoff => grown,
+            Retry::After(least) => least.max(Duration::from_millis(250)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_a_limit_and_an_answer_with_a_time_is_kept_to() {
+        let mut series = Series::new();
+        let delays: Vec<_> = (0..12).map(|_| series.after(Retry::Backoff)).collect();
+        assert!(
+            delays[0] >= Duration::from_millis(800) && delays[0] <= Duration::from_millis(1_200)
+        );
+        assert!(delays[11] >= Duration::from_secs(48) && delays[11] <= Duration::from_secs(72));
+        assert_eq!(series.after(Retry::After(Duration::from_secs(7))), Duration::from_secs(7));
+    }
+}

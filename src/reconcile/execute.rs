@@ -1,0 +1,206 @@
+//! An action into a call, a call's answer into an outcome: one `match`. It makes no choices; whatever it would have to
+//! choose by is in the action.
+
+use std::collections::BTreeMap;
+
+use crate::fly::{self, Machines, wire};
+use crate::plan::{
+    action::{Action, Outcome},
+    machine::BAY_KEY,
+};
+use crate::reconcile::{objects::Objects, translate};
+
+/// Values of app secrets; never printed.
+pub(crate) struct SecretValues(BTreeMap<String, Option<String>>);
+
+impl SecretValues {
+    /// The bay's key and the values of the environment's secrets, with those that are no longer given unset.
+    pub(crate) fn gather(objects: &Objects, bay_key: &[u8], unset: &[String]) -> Self {
+        let mut values: BTreeMap<_, _> = unset.iter().map(|it| (it.clone(), None)).collect();
+        for secret in objects.secrets.values().flatten() {
+            for key in secret.data.keys() {
+                let value = secret.value(key).and_then(|it| String::from_utf8(it).ok());
+                values.insert(key.clone(), value);
+            }
+        }
+        let hex: String = bay_key.iter().map(|byte| format!("{byte:02x}")).collect();
+        values.insert(BAY_KEY.to_owned(), Some(hex));
+        Self(values)
+    }
+}
+
+/// Makes the call. The values are needed for `WriteSecrets` only.
+///
+/// # Errors
+/// Fly's.
+pub(crate) async fn execute(
+    fly: &dyn Machines,
+    org: &str,
+    action: &Action,
+    secrets: Option<SecretValues>,
+) -> Result<Outcome, fly::Error> {
+    match action {
+        Action::CreateApp { .. } | Action::DeleteApp { .. } | Action::WriteSecrets { .. } => {
+            on_app(fly, org, action, secrets).await
+        }
+        Action::CreateVolume { .. } | Action::ExtendVolume { .. } => on_volume(fly, action).await,
+        Action::CreateMachine { app, name, region, spec, secrets_version, .. } => {
+            let input = wire::MachineInput {
+                name: Some(name.clone()),
+                region: Some(region.clone()),
+                config: translate::config(spec),
+                min_secrets_version: (*secrets_version > 0).then_some(*secrets_version),
+                ..wire::MachineInput::default()
+            };
+            fly.create_machine(app, &input).await.map(machine)
+        }
+        Action::UpdateMachine {
+            app,
+            id,
+            spec,
+            current_version,
+            secrets_version,
+            skip_launch,
+            ..
+        } => {
+            let input = wire::MachineInput {
+                config: translate::config(spec),
+                min_secrets_version: (*secrets_version > 0).then_some(*secrets_version),
+                current_version: Some(current_version.clone()),
+                skip_launch: *skip_launch,
+                ..wire::MachineInput::default()
+            };
+            fly.update_machine(app, id, &input).await.map(machine)
+        }
+        Action::StartMachine { app, id } => fly.start_machine(app, id).await.map(|_| Outcome::Done),
+        Action::SleepMachine { app, id, suspend: true, .. } => {
+            fly.suspend_machine(app, id).await.map(|()| Outcome::Done)
+        }
+        Action::SleepMachine { app, id, suspend: false, .. } => {
+            fly.stop_machine(app, id, &wire::Stop::default()).await.map(|()| Outcome::Done)
+        }
+        Action::DestroyMachine { app, id } => {
+            fly.destroy_machine(app, id, true).await.map(|()| Outcome::Done)
+        }
+        Action::Probe { app, id, command, .. } => {
+            let command = exec(command.iter().map(String::as_str));
+            fly.exec(app, id, &command).await.map(|it| Outcome::Exit(exit_code(&it)))
+        }
+        Action::CountConnections { app, id, ports } => {
+            let command = exec(COUNT);
+            let done = fly.exec(app, id, &command).await?;
+            Ok(Outcome::Connections(open_connections(&done.stdout, ports)))
+        }
+    }
+}
+
+async fn on_app(
+    fly: &dyn Machines,
+    org: &str,
+    action: &Action,
+    secrets: Option<SecretValues>,
+) -> Result<Outcome, fly::Error> {
+    match action {
+        Action::CreateApp { app, network } => {
+            let input = wire::CreateApp {
+                name: app.clone(),
+                org_slug: org.to_owned(),
+                network: Some(network.clone()),
+            };
+            fly.create_app(&input).await.map(|()| Outcome::Done)
+        }
+        Action::WriteSecrets { app, .. } => {
+            let values = secrets.map(|it| it.0).unwrap_or_default();
+            let written = fly.set_secrets(app, &wire::SecretsUpdate { values }).await?;
+            Ok(Outcome::SecretsWritten { version: written.version })
+        }
+        Action::DeleteApp { app } => fly.delete_app(app).await.map(|()| Outcome::Done),
+        _ => Ok(Outcome::Done),
+    }
+}
+
+async fn on_volume(fly: &dyn Machines, action: &Action) -> Result<Outcome, fly::Error> {
+    match action {
+        Action::CreateVolume { app, name, region, size_gib, retention_days, spec } => {
+            let input = wire::CreateVolume {
+                name: name.clone(),
+                region: region.clone(),
+                size_gb: Some(*size_gib),
+                snapshot_retention: Some(*retention_days),
+                // Each app has one volume, so there is no other host to avoid.
+                require_unique_zone: Some(false),
+                compute: Some(translate::guest(spec)),
+                compute_image: Some(spec.image.clone()),
+                ..wire::CreateVolume::default()
+            };
+            fly.create_volume(app, &input).await.map(volume)
+        }
+        Action::ExtendVolume { app, id, size_gib } => {
+            fly.extend_volume(app, id, *size_gib).await.map(|it| volume(it.volume))
+        }
+        _ => Ok(Outcome::Done),
+    }
+}
+
+fn volume(volume: wire::Volume) -> Outcome {
+    Outcome::Volume { id: volume.id, region: volume.region, size_gib: volume.size_gb }
+}
+
+fn machine(machine: wire::Machine) -> Outcome {
+    Outcome::Machine {
+        id: machine.id,
+        version: machine.instance_id,
+        region: machine.region,
+        state: machine.state,
+    }
+}
+
+fn exec<'a>(command: impl IntoIterator<Item = &'a str>) -> wire::Exec {
+    wire::Exec {
+        command: command.into_iter().map(str::to_owned).collect(),
+        timeout: Some(10),
+        ..wire::Exec::default()
+    }
+}
+
+fn exit_code(done: &wire::Executed) -> i32 {
+    if done.exit_signal == 0 { done.exit_code } else { 128 + done.exit_signal }
+}
+
+/// Prints the port that the program was told to use and the kernel's tables of TCP sockets.
+const COUNT: [&str; 3] = ["sh", "-c", "echo \"PORT=$PORT\"; cat /proc/net/tcp /proc/net/tcp6"];
+
+/// Established connections to the services' ports. An image without a shell answers nothing and counts as quiet.
+fn open_connections(tables: &str, ports: &[u16]) -> u32 {
+    let told: Option<u16> =
+        tables.lines().find_map(|it| it.strip_prefix("PORT=")).and_then(|it| it.parse().ok());
+    // The first service's port is the program's own, which a local driver may have moved.
+    let mut wanted: Vec<u16> = ports.iter().copied().skip(usize::from(told.is_some())).collect();
+    wanted.extend(told);
+    let established = |line: &str| -> Option<u16> {
+        let mut fields = line.split_whitespace();
+        let local = fields.nth(1)?;
+        let state = fields.nth(1)?;
+        let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
+        (state == "01").then_some(port)
+    };
+    let open = tables.lines().filter_map(established).filter(|port| wanted.contains(port)).count();
+    u32::try_from(open).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_established_connections_to_the_services_are_counted() {
+        let tables = "PORT=8080\n  sl  local_address rem_address   st tx_queue\n   \
+            0: 00000000:1F90 00000000:0000 0A 00000000:00000000\n   \
+            1: 0100007F:1F90 0100007F:D431 01 00000000:00000000\n   \
+            2: 0100007F:1F91 0100007F:D432 01 00000000:00000000\n   \
+            3: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:D433 01 0\n";
+        assert_eq!(open_connections(tables, &[8080]), 2);
+        assert_eq!(open_connections(tables, &[9999, 8081]), 3);
+        assert_eq!(open_connections("", &[8080]), 0);
+    }
+}

@@ -1,0 +1,128 @@
+//! Which environments hang on what: templates, secrets and apps by name, so that a change reaches those it concerns. Kept
+//! from the store's feed; it must never hold an object.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::api::{
+    environment::{Environment, Phase},
+    meta::Resource as _,
+};
+use crate::reconcile::objects::EnvKey;
+
+/// What is known of one environment.
+#[derive(Debug, Clone, PartialEq)]
+struct Known {
+    uid: String,
+    generation: u64,
+    deleting: bool,
+    template: String,
+    secrets: Vec<String>,
+    app: Option<String>,
+    phase: Phase,
+}
+
+/// The index.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    known: HashMap<EnvKey, Known>,
+    by_app: HashMap<String, EnvKey>,
+    /// `template/<namespace>/<name>` and `secret/<namespace>/<name>`.
+    by_use: HashMap<String, BTreeSet<EnvKey>>,
+    phases: HashMap<Phase, usize>,
+}
+
+impl Index {
+    /// Takes an environment in; true when there is something to decide about it, and not only a new status.
+    pub(crate) fn put(&mut self, environment: &Environment) -> bool {
+        let key = EnvKey::of(environment);
+        let known = Known {
+            uid: environment.metadata.uid.clone(),
+            generation: environment.metadata.generation,
+            deleting: environment.is_deleting(),
+            template: environment.spec.template_ref.name.clone(),
+            secrets: environment.spec.secrets.iter().map(|it| it.name.clone()).collect(),
+            app: environment.status.bay.as_ref().map(|it| it.app.clone()),
+            phase: environment.status.phase,
+        };
+        let news = self.known.get(&key).is_none_or(|old| {
+            (&old.uid, old.generation, old.deleting)
+                != (&known.uid, known.generation, known.deleting)
+        });
+        self.remove(&key);
+        for used in uses(&key, &known) {
+            self.by_use.entry(used).or_default().insert(key.clone());
+        }
+        if let Some(app) = &known.app {
+            self.by_app.insert(app.clone(), key.clone());
+        }
+        *self.phases.entry(known.phase).or_default() += 1;
+        self.known.insert(key, known);
+        news
+    }
+
+    /// Takes an environment out.
+    pub(crate) fn remove(&mut self, key: &EnvKey) {
+        let Some(known) = self.known.remove(key) else { return };
+        for used in uses(key, &known) {
+            if let Some(users) = self.by_use.get_mut(&used) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.by_use.remove(&used);
+                }
+            }
+        }
+        if let Some(app) = &known.app {
+            self.by_app.remove(app);
+        }
+        if let Some(count) = self.phases.get_mut(&known.phase) {
+            *count -= 1;
+        }
+    }
+
+    /// Whether there is such an environment.
+    pub(crate) fn knows(&self, key: &EnvKey) -> bool {
+        self.known.contains_key(key)
+    }
+
+    /// Keys that were known and are not in this list.
+    pub(crate) fn missing_from(&self, listed: &HashSet<EnvKey>) -> Vec<EnvKey> {
+        self.known.keys().filter(|it| !listed.contains(it)).cloned().collect()
+    }
+
+    /// Environments that use a template or a secret (`kind` is `template` or `secret`).
+    pub(crate) fn users(&self, kind: &str, namespace: &str, name: &str) -> Vec<EnvKey> {
+        let used = format!("{kind}/{namespace}/{name}");
+        self.by_use.get(&used).into_iter().flatten().cloned().collect()
+    }
+
+    /// The environment that an app belongs to.
+    pub(crate) fn of_app(&self, app: &str) -> Option<EnvKey> {
+        self.by_app.get(app).cloned()
+    }
+
+    /// How many environments are in each phase.
+    pub(crate) fn phases(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.phases.iter().map(|(phase, count)| (word(*phase), *count))
+    }
+}
+
+fn uses(key: &EnvKey, known: &Known) -> Vec<String> {
+    let namespace = &key.namespace;
+    let mut uses = vec![format!("template/{namespace}/{}", known.template)];
+    uses.extend(known.secrets.iter().map(|it| format!("secret/{namespace}/{it}")));
+    uses
+}
+
+/// The phase as a metric's label.
+pub(crate) fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending => "Pending",
+        Phase::Provisioning => "Provisioning",
+        Phase::Starting => "Starting",
+        Phase::Ready => "Ready",
+        Phase::Asleep => "Asleep",
+        Phase::Degraded => "Degraded",
+        Phase::Stalled => "Stalled",
+        Phase::Deleting => "Deleting",
+    }
+}

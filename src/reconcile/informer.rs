@@ -1,0 +1,292 @@
+//! What Fly has of the whole organisation, kept by one list that is asked for changes only: its cost follows what changed.
+//! It tells which apps changed and must never decide what that means.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use jiff::SignedDuration;
+use tokio::sync::{Notify, mpsc};
+
+use crate::clock::{Clock, Timestamp};
+use crate::fly::{
+    Error, Machines, OrgQuery,
+    wire::{OrgMachine, Volume},
+};
+use crate::retry;
+use crate::tasks::Shutdown;
+
+/// Time between two asks for changes; Fly allows one such call a second.
+const TICK: Duration = Duration::from_secs(1);
+/// Time between two complete lists when nobody asks for one.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Time between two complete lists at least.
+const SWEEP_LEAST: Duration = Duration::from_secs(2);
+/// How far a question for changes reaches back: they arrive late.
+const OVERLAP: SignedDuration = SignedDuration::from_secs(15);
+/// Fly's page limit.
+const PAGE: u32 = 1_000;
+
+/// A machine, as the list tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MachineRow {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) version: String,
+    pub(crate) region: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    updated_at: String,
+}
+
+/// A volume, as the list tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VolumeRow {
+    pub(crate) app: String,
+    pub(crate) region: String,
+    pub(crate) size_gib: u32,
+    pub(crate) going: bool,
+}
+
+#[derive(Debug, Default)]
+struct View {
+    /// By app, then by id.
+    machines: HashMap<String, BTreeMap<String, MachineRow>>,
+    volumes: HashMap<String, VolumeRow>,
+    /// When the last list that was complete began.
+    machines_complete_at: Option<Timestamp>,
+    volumes_complete_at: Option<Timestamp>,
+    /// The newest change told so far.
+    last_updated_at: Option<Timestamp>,
+}
+
+/// The view of the organisation.
+#[derive(Debug)]
+pub(crate) struct Informer {
+    fly: Arc<dyn Machines>,
+    clock: Arc<dyn Clock>,
+    org: String,
+    view: RwLock<View>,
+    wanted: Notify,
+}
+
+impl Informer {
+    pub(crate) fn new(fly: Arc<dyn Machines>, clock: Arc<dyn Clock>, org: String) -> Self {
+        Self { fly, clock, org, view: RwLock::default(), wanted: Notify::new() }
+    }
+
+    /// Machines of an app.
+    pub(crate) fn machines(&self, app: &str) -> BTreeMap<String, MachineRow> {
+        self.read(|view| view.machines.get(app).cloned().unwrap_or_default())
+    }
+
+    /// A volume, or that a complete list did not have it (`Err(true)`), or that nothing is known (`Err(false)`).
+    pub(crate) fn volume(&self, id: &str) -> Result<VolumeRow, bool> {
+        self.read(|view| {
+            view.volumes.get(id).cloned().ok_or_else(|| view.volumes_complete_at.is_some())
+        })
+    }
+
+    /// When the last complete lists began.
+    pub(crate) fn complete_at(&self) -> Option<Timestamp> {
+        self.read(|view| view.machines_complete_at.min(view.volumes_complete_at))
+    }
+
+    /// Asks for complete lists soon.
+    pub(crate) fn want_sweep(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Takes over what a read of one machine told, which is newer than the list.
+    pub(crate) fn learn(&self, app: &str, id: &str, row: Option<MachineRow>) {
+        self.write(|view| match row {
+            Some(row) => {
+                view.machines.entry(app.to_owned()).or_default().insert(id.to_owned(), row);
+            }
+            None => {
+                if let Some(machines) = view.machines.get_mut(app) {
+                    machines.remove(id);
+                }
+            }
+        });
+    }
+
+    /// Keeps the view until shutdown; names of apps that changed go to `changed`.
+    pub(crate) async fn run(
+        &self,
+        changed: mpsc::UnboundedSender<HashSet<String>>,
+        mut shutdown: Shutdown,
+    ) {
+        let mut swept_at: Option<Duration> = None;
+        let mut wanted = true;
+        loop {
+            let now = self.clock.monotonic();
+            let since = swept_at.map(|at| now.saturating_sub(at));
+            let due = since.is_none_or(|it| it >= SWEEP || (wanted && it >= SWEEP_LEAST));
+            let told = if due {
+                swept_at = Some(now);
+                wanted = false;
+                self.sweep().await
+            } else {
+                self.changes().await
+            };
+            match told {
+                Ok(apps) if apps.is_empty() && !due => {}
+                // A sweep is told even when it changed nothing: someone may wait for its being complete.
+                Ok(apps) => {
+                    if changed.send(apps).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = retry::chain(&error), "Fly's list could not be read");
+                    // What was missed meanwhile may be more than the overlap covers.
+                    wanted = true;
+                }
+            }
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(TICK) => {}
+                () = self.wanted.notified() => {
+                    wanted = true;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<HashSet<String>, Error> {
+        let began_at = self.clock.now();
+        let (machines, error_regions) = self.machine_pages(None, false).await?;
+        let volumes = self.volume_pages().await?;
+        Ok(self.write(|view| {
+            let mut apps = HashSet::new();
+            let complete = error_regions.is_empty();
+            if complete {
+                let listed: HashSet<_> =
+                    machines.iter().map(|it| (it.app_name.as_str(), it.id.as_str())).collect();
+                for (app, rows) in &mut view.machines {
+                    let before = rows.len();
+                    rows.retain(|id, _| listed.contains(&(app.as_str(), id.as_str())));
+                    if rows.len() != before {
+                        apps.insert(app.clone());
+                    }
+                }
+                view.machines.retain(|_, rows| !rows.is_empty());
+                view.machines_complete_at = Some(began_at);
+            }
+            view.take_machines(machines, &mut apps);
+            view.replace_volumes(volumes, &mut apps);
+            view.volumes_complete_at = Some(began_at);
+            apps
+        }))
+    }
+
+    async fn changes(&self) -> Result<HashSet<String>, Error> {
+        let after = self.read(|view| view.last_updated_at).map(|at| at - OVERLAP);
+        let (machines, _) = self.machine_pages(after, true).await?;
+        Ok(self.write(|view| {
+            let mut apps = HashSet::new();
+            view.take_machines(machines, &mut apps);
+            apps
+        }))
+    }
+
+    async fn machine_pages(
+        &self,
+        updated_after: Option<Timestamp>,
+        include_deleted: bool,
+    ) -> Result<(Vec<OrgMachine>, Vec<String>), Error> {
+        let mut query =
+            OrgQuery { updated_after, include_deleted, limit: Some(PAGE), ..OrgQuery::default() };
+        let (mut machines, mut error_regions) = (Vec::new(), Vec::new());
+        loop {
+            let page = self.fly.org_machines(&self.org, &query).await?;
+            machines.extend(page.machines);
+            error_regions.extend(page.error_regions);
+            if page.next_cursor.is_empty() {
+                return Ok((machines, error_regions));
+            }
+            query.cursor = Some(page.next_cursor);
+        }
+    }
+
+    async fn volume_pages(&self) -> Result<Vec<Volume>, Error> {
+        let mut query = OrgQuery { limit: Some(PAGE), ..OrgQuery::default() };
+        let mut volumes = Vec::new();
+        loop {
+            let page = self.fly.org_volumes(&self.org, &query).await?;
+            volumes.extend(page.volumes);
+            if page.next_cursor.is_empty() {
+                return Ok(volumes);
+            }
+            query.cursor = Some(page.next_cursor);
+        }
+    }
+
+    fn read<T>(&self, with: impl FnOnce(&View) -> T) -> T {
+        with(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, with: impl FnOnce(&mut View) -> T) -> T {
+        with(&mut self.view.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl View {
+    fn take_machines(&mut self, machines: Vec<OrgMachine>, apps: &mut HashSet<String>) {
+        for machine in machines {
+            if let Ok(at) = machine.updated_at.parse::<Timestamp>() {
+                self.last_updated_at = self.last_updated_at.max(Some(at));
+            }
+            let OrgMachine {
+                id, app_name, name, state, region, version, config, updated_at, ..
+            } = machine;
+            let mut metadata = config.map(|it| it.metadata).unwrap_or_default();
+            metadata.retain(|key, _| key.starts_with("hangar_"));
+            let rows = self.machines.entry(app_name.clone()).or_default();
+            if rows.get(&id).is_some_and(|old| old.updated_at > updated_at) {
+                continue;
+            }
+            let row = MachineRow { name, state, version, region, metadata, updated_at };
+            if rows.get(&id) != Some(&row) {
+                apps.insert(app_name);
+                rows.insert(id, row);
+            }
+        }
+    }
+
+    fn replace_volumes(&mut self, volumes: Vec<Volume>, apps: &mut HashSet<String>) {
+        let mut rows = HashMap::with_capacity(volumes.len());
+        for volume in volumes {
+            let going = volume.is_going();
+            let Volume { id, app_name, region, size_gb, .. } = volume;
+            let row =
+                VolumeRow { app: app_name.unwrap_or_default(), region, size_gib: size_gb, going };
+            if self.volumes.remove(&id).as_ref() != Some(&row) {
+                apps.insert(row.app.clone());
+            }
+            rows.insert(id, row);
+        }
+        apps.extend(self.volumes.drain().map(|(_, row)| row.app));
+        self.volumes = rows;
+    }
+}
+
+impl MachineRow {
+    /// The row that a full read of a machine makes.
+    pub(crate) fn of(machine: &crate::fly::wire::Machine) -> Self {
+        let config = machine.config.as_ref().or(machine.incomplete_config.as_ref());
+        let mut metadata = config.map(|it| it.metadata.clone()).unwrap_or_default();
+        metadata.retain(|key, _| key.starts_with("hangar_"));
+        Self {
+            name: machine.name.clone(),
+            state: machine.state.clone(),
+            version: machine.instance_id.clone(),
+            region: machine.region.clone(),
+            metadata,
+            updated_at: machine.updated_at.clone(),
+        }
+    }
+}

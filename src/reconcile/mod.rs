@@ -1,0 +1,272 @@
+//! The shell around the plan: what changed goes into a queue, each key due gets a pass, what a pass learned is written. The
+//! store is its only way to the rest of hangar; it must never be named by the router or the server.
+
+mod backoff;
+pub mod calls;
+mod events;
+mod execute;
+mod feed;
+mod index;
+mod informer;
+mod objects;
+mod observe;
+mod pass;
+mod queue;
+mod translate;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::clock::Clock;
+use crate::fly::Machines;
+use crate::plan::world::Settings;
+use crate::reconcile::{
+    backoff::Series,
+    calls::Calls,
+    feed::News,
+    index::Index,
+    informer::Informer,
+    objects::EnvKey,
+    pass::{Next, Remembered, Shared},
+    queue::Queue,
+};
+use crate::store::handle::Store;
+use crate::tasks::Shutdown;
+use crate::telemetry::{journal::Journal, metrics::Metrics};
+
+/// Passes at once. Each mostly waits for Fly, whose limits are per app; this bounds memory and sockets.
+const PASSES_MAX: usize = 128;
+/// How long passes under way may take to end at shutdown: an answer that is not waited for costs a look-up next time.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Where environments answer.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// Domain.
+    pub domain: String,
+    /// Port, where it is not the scheme's own.
+    pub port: Option<u16>,
+}
+
+/// What the controller works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The store.
+    pub store: Store,
+    /// Fly.
+    pub fly: Arc<dyn Machines>,
+    /// Organisation at Fly.
+    pub org: String,
+    /// Where environments answer.
+    pub address: Address,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The reconciliation log.
+    pub journal: Journal,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// What the client of Fly was given to write its calls down.
+    pub calls: Calls,
+}
+
+/// This installation's id, which everything it makes at Fly carries; made at the first start.
+///
+/// # Errors
+/// The store's.
+pub async fn instance(store: &Store) -> Result<String, crate::store::Error> {
+    objects::instance(store).await
+}
+
+/// Reconciles until shutdown. `synced` is called once the store and Fly were read completely for the first time.
+///
+/// # Errors
+/// When the store fails; nothing can be decided without it.
+pub async fn run(
+    parts: Parts,
+    synced: impl FnOnce() + Send,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let Parts { store, fly, org, address, clock, journal, metrics, calls } = parts;
+    let instance = objects::instance(&store).await?;
+    let informer = Arc::new(Informer::new(Arc::clone(&fly), Arc::clone(&clock), org.clone()));
+    let settings =
+        Settings { instance, scheme: address.scheme, domain: address.domain, port: address.port };
+    let shared = Shared {
+        store,
+        fly,
+        org,
+        settings,
+        informer: Arc::clone(&informer),
+        clock,
+        journal,
+        metrics,
+    };
+    let (news, heard) = mpsc::unbounded_channel();
+    let (changed, apps) = mpsc::unbounded_channel();
+    let feed = feed::run(shared.store.clone(), news, shutdown.clone());
+    let list = informer.run(changed, shutdown.clone());
+    let looped = Loop {
+        shared: Arc::new(shared),
+        index: calls.index,
+        queue: Queue::new(),
+        remembered: HashMap::new(),
+        failures: HashMap::new(),
+        running: JoinSet::new(),
+        synced: false,
+    };
+    let ((), fed, ()) = tokio::join!(looped.run(heard, apps, synced, shutdown), feed, list);
+    fed
+}
+
+struct Loop {
+    shared: Arc<Shared>,
+    index: Arc<RwLock<Index>>,
+    queue: Queue<EnvKey>,
+    remembered: HashMap<EnvKey, Remembered>,
+    failures: HashMap<EnvKey, Series>,
+    running: JoinSet<(EnvKey, Next, Remembered)>,
+    synced: bool,
+}
+
+impl Loop {
+    async fn run(
+        mut self,
+        mut heard: mpsc::UnboundedReceiver<News>,
+        mut apps: mpsc::UnboundedReceiver<HashSet<String>>,
+        synced: impl FnOnce() + Send,
+        mut shutdown: Shutdown,
+    ) {
+        let mut synced = Some(synced);
+        let mut store_synced = false;
+        loop {
+            if !self.synced && store_synced && self.shared.informer.complete_at().is_some() {
+                self.synced = true;
+                if let Some(synced) = synced.take() {
+                    synced();
+                }
+            }
+            self.start_due();
+            let due = self.next_due();
+            tokio::select! {
+                () = shutdown.wait() => break,
+                Some(news) = heard.recv() => store_synced |= self.hear(news),
+                Some(changed) = apps.recv() => self.apps_changed(&changed),
+                Some(Ok((key, next, remembered))) = self.running.join_next() => {
+                    self.ended(&key, next, remembered);
+                }
+                () = tokio::time::sleep(due) => {}
+            }
+        }
+        let drained = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!(
+                "passes were cut at shutdown; what they did is found again at the next start"
+            );
+        }
+    }
+
+    /// Starts passes for keys that are due. None before both the store and Fly were read completely.
+    fn start_due(&mut self) {
+        let now = self.shared.clock.monotonic();
+        while self.synced && self.running.len() < PASSES_MAX {
+            let Some(key) = self.queue.take(now) else { break };
+            let remembered = self.remembered.remove(&key).unwrap_or_default();
+            let shared = Arc::clone(&self.shared);
+            self.running.spawn(async move {
+                let (next, remembered) = shared.pass(&key, remembered).await;
+                (key, next, remembered)
+            });
+        }
+        self.shared.metrics.queue_depth(self.queue.len());
+    }
+
+    fn next_due(&mut self) -> Duration {
+        let idle = Duration::from_secs(60);
+        if !self.synced || self.running.len() >= PASSES_MAX {
+            return idle;
+        }
+        let now = self.shared.clock.monotonic();
+        self.queue.next_due().map_or(idle, |due| due.saturating_sub(now))
+    }
+
+    fn ended(&mut self, key: &EnvKey, next: Next, mut remembered: Remembered) {
+        let now = self.shared.clock.monotonic();
+        // Doubts that came while it ran are still doubts.
+        remembered.memo.doubted |= self.remembered.remove(key).is_some_and(|it| it.memo.doubted);
+        if self.index.read().unwrap_or_else(PoisonError::into_inner).knows(key) {
+            self.remembered.insert(key.clone(), remembered);
+        }
+        let again = match next {
+            Next::Idle => None,
+            Next::In(delay) => Some(delay),
+            Next::Failed(retry) => {
+                Some(self.failures.entry(key.clone()).or_insert_with(Series::new).after(retry))
+            }
+        };
+        if !matches!(next, Next::Failed(_)) {
+            self.failures.remove(key);
+        }
+        self.queue.done(key, again.map(|delay| now + delay));
+    }
+
+    fn forget(&mut self, key: &EnvKey) {
+        self.remembered.remove(key);
+        self.failures.remove(key);
+    }
+
+    /// Takes news in; true once the store was read completely.
+    fn hear(&mut self, news: News) -> bool {
+        let now = self.shared.clock.monotonic();
+        let index = Arc::clone(&self.index);
+        let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
+        let keys = match news {
+            News::Environment(environment) => {
+                let fresh = index.put(&environment);
+                if fresh { vec![EnvKey::of(&environment)] } else { Vec::new() }
+            }
+            News::EnvironmentGone(key) => {
+                index.remove(&key);
+                self.forget(&key);
+                Vec::new()
+            }
+            News::Listed(listed) => {
+                for key in index.missing_from(&listed) {
+                    index.remove(&key);
+                    self.forget(&key);
+                }
+                for (phase, count) in index.phases() {
+                    self.shared.metrics.environments(phase, count);
+                }
+                return true;
+            }
+            News::Used { kind, namespace, name } => index.users(kind, &namespace, &name),
+            News::Doubt(key) => {
+                self.remembered.entry(key.clone()).or_default().memo.doubted = true;
+                vec![key]
+            }
+        };
+        for (phase, count) in index.phases() {
+            self.shared.metrics.environments(phase, count);
+        }
+        drop(index);
+        for key in keys {
+            self.queue.add(key, now);
+        }
+        false
+    }
+
+    fn apps_changed(&mut self, apps: &HashSet<String>) {
+        let now = self.shared.clock.monotonic();
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        for key in apps.iter().filter_map(|app| index.of_app(app)) {
+            self.queue.add(key, now);
+        }
+    }
+}

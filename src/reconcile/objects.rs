@@ -1,0 +1,282 @@
+//! The objects of one environment in the store: reading them for a pass, writing what the pass learned. It must never decide
+//! what is written.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{
+    FINALIZER, Timestamp,
+    bay::{Bay, BayStatus},
+    core::{BAY_KEY_TYPE, Secret},
+    environment::{BayRef, Environment, EnvironmentStatus},
+    hostname::Hostname,
+    kind::Kind,
+    meta::{Metadata, ObjectRef, Resource},
+    template::Template,
+};
+use crate::store::{
+    Error, Key, Precondition, Revision,
+    handle::{Store, Stored},
+};
+
+/// What a router told of an environment.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Activity {
+    pub(crate) uid: String,
+    pub(crate) last_request_at_ms: i64,
+}
+
+/// An environment and what hangs on it, as stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Objects {
+    pub(crate) environment: Stored<Environment>,
+    pub(crate) template: Option<Template>,
+    pub(crate) secrets: BTreeMap<String, Option<Secret>>,
+    pub(crate) bay: Option<Stored<Bay>>,
+    pub(crate) last_request_at: Option<Timestamp>,
+}
+
+/// Which environment; also the queue's key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EnvKey {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl EnvKey {
+    pub(crate) fn of(environment: &Environment) -> Self {
+        Self {
+            namespace: environment.metadata.namespace.clone().unwrap_or_default(),
+            name: environment.metadata.name.clone(),
+        }
+    }
+
+    pub(crate) fn object(&self) -> ObjectRef {
+        ObjectRef::new(Kind::Environment, &self.namespace, &self.name)
+    }
+}
+
+pub(crate) fn key(kind: Kind, namespace: &str, name: &str) -> Key {
+    Key::new(&ObjectRef::new(kind, namespace, name).store_key())
+}
+
+async fn read<T: Resource>(
+    store: &Store,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Stored<T>>, Error> {
+    store.get::<T>(&key(T::KIND, namespace, name)).await
+}
+
+impl Objects {
+    /// Reads the environment and what hangs on it; `None` when there is no such environment.
+    pub(crate) async fn read(store: &Store, of: &EnvKey) -> Result<Option<Self>, Error> {
+        let namespace = of.namespace.as_str();
+        let Some(environment) = read::<Environment>(store, namespace, &of.name).await? else {
+            return Ok(None);
+        };
+        let spec = &environment.value.spec;
+        let template = read::<Template>(store, namespace, &spec.template_ref.name).await?;
+        let mut secrets = BTreeMap::new();
+        for secret in &spec.secrets {
+            let found = read::<Secret>(store, namespace, &secret.name).await?;
+            secrets.insert(secret.name.clone(), found.map(|it| it.value));
+        }
+        let bay = match &environment.value.status.bay {
+            Some(bay) => read::<Bay>(store, namespace, &bay.name).await?,
+            None => None,
+        };
+        let activity = store.get::<Activity>(&activity_key(of)).await?;
+        let last_request_at = activity
+            .filter(|it| it.value.uid == environment.value.metadata.uid)
+            .and_then(|it| Timestamp::from_millisecond(it.value.last_request_at_ms).ok());
+        let template = template.map(|it| it.value);
+        Ok(Some(Self { environment, template, secrets, bay, last_request_at }))
+    }
+
+    /// Writes the status of the environment and of its bay, where they differ from what was read.
+    pub(crate) async fn publish(
+        &mut self,
+        store: &Store,
+        status: EnvironmentStatus,
+        bay_status: Option<BayStatus>,
+    ) -> Result<(), Error> {
+        let mut txn = store.txn();
+        let mut changed = false;
+        if self.environment.value.status != status {
+            self.environment.value.status = status;
+            let at = Precondition::At(self.environment.revision);
+            txn = txn.put(&self.environment.key, at, &self.environment.value);
+            changed = true;
+        }
+        let mut bay_changed = false;
+        if let (Some(bay), Some(bay_status)) = (&mut self.bay, bay_status)
+            && bay.value.status != bay_status
+        {
+            bay.value.status = bay_status;
+            txn = txn.put(&bay.key, Precondition::At(bay.revision), &bay.value);
+            bay_changed = true;
+        }
+        if !changed && !bay_changed {
+            return Ok(());
+        }
+        let revision = txn.commit().await?;
+        if changed {
+            self.environment.revision = revision;
+        }
+        if let Some(bay) = self.bay.as_mut().filter(|_| bay_changed) {
+            bay.revision = revision;
+        }
+        Ok(())
+    }
+
+    /// Writes what a call came back with into the bay, on top of whatever it is by now: an id must not get lost.
+    pub(crate) async fn record(
+        &self,
+        store: &Store,
+        change: impl Fn(&mut BayStatus),
+    ) -> Result<(), Error> {
+        let Some(bay) = &self.bay else { return Ok(()) };
+        let mut current = bay.clone();
+        for _ in 0..8 {
+            let before = current.value.status.clone();
+            change(&mut current.value.status);
+            if current.value.status == before {
+                return Ok(());
+            }
+            let at = Precondition::At(current.revision);
+            match store.txn().put(&current.key, at, &current.value).commit().await {
+                Ok(_) => return Ok(()),
+                Err(Error::Conflict { .. }) => match store.get::<Bay>(&current.key).await? {
+                    Some(now) => current = now,
+                    None => return Ok(()),
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Conflict { key: current.key, current: Some(current.revision) })
+    }
+
+    /// Makes a bay with a key of its own and binds it, all in one commit.
+    pub(crate) async fn bind(
+        &mut self,
+        store: &Store,
+        mut bay: Bay,
+        bay_key: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        bay.metadata.uid = uuid::Uuid::new_v4().to_string();
+        bay.metadata.creation_timestamp = Some(now);
+        bay.metadata.generation = 1;
+        let namespace = bay.metadata.namespace.clone().unwrap_or_default();
+        let secret = Secret {
+            api_version: Kind::Secret.info().api_version(),
+            kind: Kind::Secret.info().kind_name.to_owned(),
+            metadata: Metadata {
+                name: bay.metadata.name.clone(),
+                namespace: bay.metadata.namespace.clone(),
+                uid: uuid::Uuid::new_v4().to_string(),
+                creation_timestamp: Some(now),
+                generation: 1,
+                owner_references: vec![bay.owner_reference()],
+                ..Metadata::default()
+            },
+            data: BTreeMap::from([(
+                "key".to_owned(),
+                base64::engine::general_purpose::STANDARD.encode(bay_key),
+            )]),
+            string_data: BTreeMap::new(),
+            type_: Some(BAY_KEY_TYPE.to_owned()),
+            immutable: Some(true),
+        };
+        self.environment.value.status.bay = Some(BayRef {
+            name: bay.metadata.name.clone(),
+            app: bay.spec.app.clone(),
+            ..BayRef::default()
+        });
+        let name = &bay.metadata.name;
+        store
+            .txn()
+            .put(&key(Kind::Bay, &namespace, name), Precondition::Absent, &bay)
+            .put(&key(Kind::Secret, &namespace, name), Precondition::Absent, &secret)
+            .put(
+                &self.environment.key,
+                Precondition::At(self.environment.revision),
+                &self.environment.value,
+            )
+            .commit()
+            .await?;
+        Ok(())
+    }
+
+    /// The end: bay and key go, hostnames are freed, the finalizer goes, and with the last one the environment.
+    pub(crate) async fn release(self, store: &Store, now: Timestamp) -> Result<(), Error> {
+        let mut environment = self.environment.value;
+        let of = EnvKey::of(&environment);
+        let mut txn = store.txn();
+        if let Some(bay) = &self.bay {
+            txn = txn.delete(&bay.key, Precondition::At(bay.revision)).delete(
+                &key(Kind::Secret, &of.namespace, &bay.value.metadata.name),
+                Precondition::Any,
+            );
+        }
+        environment.metadata.finalizers.retain(|it| it != FINALIZER);
+        let at = Precondition::At(self.environment.revision);
+        if environment.metadata.finalizers.is_empty() {
+            for label in environment.hostnames() {
+                let key = key(Kind::Hostname, "", label);
+                let Some(mut record) = store.get::<Hostname>(&key).await? else { continue };
+                if record.value.spec.uid != environment.metadata.uid {
+                    continue;
+                }
+                record.value.status.released_at.get_or_insert(now);
+                txn = txn.put(&key, Precondition::At(record.revision), &record.value);
+            }
+            txn = txn
+                .delete(&self.environment.key, at)
+                .delete(&activity_key(&of), Precondition::Any)
+                .delete(&nudge_key(&of), Precondition::Any);
+        } else {
+            txn = txn.put(&self.environment.key, at, &environment);
+        }
+        txn.commit().await?;
+        Ok(())
+    }
+
+    /// The key of the bay, from its secret.
+    pub(crate) async fn bay_key(&self, store: &Store) -> Result<Option<Vec<u8>>, Error> {
+        let Some(bay) = &self.bay else { return Ok(None) };
+        let namespace = bay.value.metadata.namespace.clone().unwrap_or_default();
+        let secret = read::<Secret>(store, &namespace, &bay.value.metadata.name).await?;
+        Ok(secret.and_then(|it| it.value.value("key")))
+    }
+}
+
+/// Where a router's word about an environment is kept.
+pub(crate) fn activity_key(of: &EnvKey) -> Key {
+    Key::new(&format!("activity/{}/{}", of.namespace, of.name))
+}
+
+/// Where a router's doubt about an environment is kept.
+pub(crate) fn nudge_key(of: &EnvKey) -> Key {
+    Key::new(&format!("nudges/{}/{}", of.namespace, of.name))
+}
+
+/// This installation's id, made once.
+pub(crate) async fn instance(store: &Store) -> Result<String, Error> {
+    let key = Key::new("meta/instance");
+    loop {
+        if let Some(id) = store.get::<String>(&key).await? {
+            return Ok(id.value);
+        }
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        match store.txn().put(&key, Precondition::Absent, &id).commit().await {
+            Ok(Revision(_)) => return Ok(id),
+            Err(Error::Conflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! One pass for one environment: observe, plan, publish, execute, record. It takes a key and nothing else; why it runs is
+//! nobody's business here. It must never decide anything.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::SignedDuration;
+use tracing::Instrument as _;
+
+use crate::api::environment::Reason;
+use crate::clock::{Clock, Timestamp};
+use crate::fly::Machines;
+use crate::plan::{
+    self, Level, Note, Plan,
+    action::{self, Action, Outcome, RefusalKind},
+    bay,
+    world::{Settings, World},
+};
+use crate::reconcile::{
+    events,
+    execute::{SecretValues, execute},
+    informer::Informer,
+    objects::{EnvKey, Objects},
+    observe::{Memo, Sources, observe},
+    translate,
+};
+use crate::retry::{self, Retry};
+use crate::store::{self, handle::Store};
+use crate::telemetry::{
+    journal::{self, Journal, Line},
+    metrics::Metrics,
+};
+
+/// Everything that passes share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) fly: Arc<dyn Machines>,
+    pub(crate) org: String,
+    pub(crate) settings: Settings,
+    pub(crate) informer: Arc<Informer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) journal: Journal,
+    pub(crate) metrics: Metrics,
+}
+
+/// When to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// When something happens.
+    Idle,
+    /// Then, at the latest.
+    In(Duration),
+    /// After a failure.
+    Failed(Retry),
+}
+
+/// What is remembered between passes of a key, and lost at a restart without harm.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    pub(crate) memo: Memo,
+    /// What was last said of the environment, so that it is said once.
+    pub(crate) said: Option<Note>,
+}
+
+/// A pass under way.
+struct Pass<'a> {
+    shared: &'a Shared,
+    of: &'a EnvKey,
+    remembered: Remembered,
+}
+
+impl Shared {
+    /// Runs one pass.
+    pub(crate) async fn pass(&self, of: &EnvKey, remembered: Remembered) -> (Next, Remembered) {
+        let span = tracing::info_span!("pass", object = %of.object());
+        let began = self.clock.monotonic();
+        let mut pass = Pass { shared: self, of, remembered };
+        let (next, outcome) = match Box::pin(pass.run()).instrument(span).await {
+            Ok(Next::Failed(retry)) => (Next::Failed(retry), "failed"),
+            Ok(next) => (next, "ok"),
+            // Someone wrote meanwhile; what they wrote is read next time.
+            Err(store::Error::Conflict { .. }) => (Next::In(Duration::from_millis(10)), "conflict"),
+            Err(error) => {
+                tracing::error!(object = %of.object(), error = retry::chain(&error), "pass failed");
+                (Next::Failed(error.retry()), "store")
+            }
+        };
+        self.metrics.pass(outcome, self.clock.monotonic().saturating_sub(began));
+        (next, pass.remembered)
+    }
+}
+
+impl Pass<'_> {
+    async fn run(&mut self) -> Result<Next, store::Error> {
+        let shared = self.shared;
+        let Some(mut objects) = Objects::read(&shared.store, self.of).await? else {
+            return Ok(Next::Idle);
+        };
+        let now = shared.clock.now();
+        let sources =
+            Sources { fly: &*shared.fly, informer: &shared.informer, settings: &shared.settings };
+        let memo = &mut self.remembered.memo;
+        let world = observe(sources, &objects, memo, fresh_name(), now).await;
+        memo.doubted = false;
+        let plan = plan::plan(&world, now);
+        self.say(&objects, &plan, now).await?;
+        if plan.bind {
+            return self.bind(objects, &world, now).await;
+        }
+        if plan.release {
+            objects.release(&shared.store, now).await?;
+            self.log("release", journal::Outcome::Ok, "nothing is left of it");
+            return Ok(Next::Idle);
+        }
+        objects.publish(&shared.store, plan.status.clone(), plan.bay.clone()).await?;
+        match &plan.action {
+            Some(action) => self.act(&objects, action, &plan.note).await,
+            None => Ok(plan.wake_at.map_or(Next::Idle, |at| in_time(at, now))),
+        }
+    }
+
+    async fn bind(
+        &self,
+        mut objects: Objects,
+        world: &World,
+        now: Timestamp,
+    ) -> Result<Next, store::Error> {
+        let bay = bay::made(world);
+        let name = bay.metadata.name.clone();
+        let mut bay_key = [0_u8; 16];
+        if let Err(error) = getrandom::fill(&mut bay_key) {
+            tracing::error!(%error, "no random bytes for a bay's key");
+            return Ok(Next::Failed(Retry::Backoff));
+        }
+        objects.bind(&self.shared.store, bay, &bay_key, now).await?;
+        self.log("bind", journal::Outcome::Ok, &format!("bound to {name}"));
+        Ok(Next::In(Duration::ZERO))
+    }
+
+    async fn act(
+        &mut self,
+        objects: &Objects,
+        action: &Action,
+        note: &Note,
+    ) -> Result<Next, store::Error> {
+        let shared = self.shared;
+        let secrets = match action {
+            Action::WriteSecrets { unset, .. } => {
+                let Some(key) = objects.bay_key(&shared.store).await? else {
+                    let message = "the bay's key is missing from the store";
+                    self.log(action.name(), journal::Outcome::Refused, message);
+                    return Ok(Next::Failed(Retry::Never));
+                };
+                Some(SecretValues::gather(objects, &key, unset))
+            }
+            _ => None,
+        };
+        let began = shared.clock.monotonic();
+        let result = execute(&*shared.fly, &shared.org, action, secrets).await;
+        let took = shared.clock.monotonic().saturating_sub(began);
+        let now = shared.clock.now();
+        let memo = &mut self.remembered.memo;
+        if action.mutates() {
+            memo.acted_at = Some(now);
+        }
+        let (outcome, next) = match &result {
+            Ok(outcome) => (outcome.clone(), Next::In(Duration::ZERO)),
+            Err(error) => {
+                let refusal = translate::refusal(error);
+                let next = after(&refusal.kind, error.retry());
+                (Outcome::Failed(refusal), next)
+            }
+        };
+        if let Outcome::Connections(open) = outcome {
+            memo.connections = Some((now, open));
+        }
+        shared.metrics.action(action.name(), result.as_ref().map_or_else(|it| it.kind(), |_| "ok"));
+        objects
+            .record(&shared.store, |status| action::record(status, action, &outcome, now))
+            .await?;
+        let line = match &result {
+            Ok(_) => self.line(
+                action.name(),
+                journal::Outcome::Ok,
+                format!("{action}: {}", note.message),
+            ),
+            Err(error) => Line {
+                request_id: error.request_id().map(str::to_owned),
+                ..self.line(
+                    action.name(),
+                    journal::Outcome::Failed,
+                    format!("{action}: {}", retry::chain(error)),
+                )
+            },
+        };
+        let duration_ms = Some(took.as_secs_f64() * 1_000.0);
+        shared.journal.record(Line { duration_ms, ..line });
+        Ok(next)
+    }
+
+    /// Says what was decided where it was not said before: as a line of the log, and as an event where people should see it.
+    async fn say(
+        &mut self,
+        objects: &Objects,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        let note = &plan.note;
+        if self.remembered.said.as_ref() == Some(note) {
+            return Ok(());
+        }
+        self.remembered.said = Some(note.clone());
+        let serves = note.reason == Reason::Serving;
+        if plan.action.is_none() && !plan.bind {
+            let outcome = match note.level {
+                Level::Warning => journal::Outcome::Refused,
+                Level::Quiet | Level::Normal if serves || plan.wake_at.is_none() => {
+                    journal::Outcome::Ok
+                }
+                Level::Quiet | Level::Normal => journal::Outcome::Waiting,
+            };
+            self.log("plan", outcome, &note.message);
+        }
+        let acts = plan.action.as_ref().is_some_and(Action::mutates);
+        if acts || serves || note.level == Level::Warning {
+            let environment = &objects.environment.value;
+            events::emit(&self.shared.store, environment, note, now).await?;
+        }
+        Ok(())
+    }
+
+    fn line(&self, action: &str, outcome: journal::Outcome, message: String) -> Line {
+        Line {
+            at: self.shared.clock.now(),
+            object: self.of.object().to_string(),
+            action: action.to_owned(),
+            outcome,
+            duration_ms: None,
+            message,
+            request_id: None,
+        }
+    }
+
+    fn log(&self, action: &str, outcome: journal::Outcome, message: &str) {
+        self.shared.journal.record(self.line(action, outcome, message.to_owned()));
+    }
+}
+
+/// When to go on after a failed call.
+fn after(kind: &RefusalKind, retry: Retry) -> Next {
+    match kind {
+        RefusalKind::TooEarly | RefusalKind::Changed => {
+            Next::Failed(Retry::After(Duration::from_millis(500)))
+        }
+        // Something else is planned at once: another region, a look at who has the name.
+        RefusalKind::NoCapacity | RefusalKind::NameTaken | RefusalKind::MachineNameTaken(_) => {
+            Next::In(Duration::ZERO)
+        }
+        RefusalKind::Gone | RefusalKind::Ambiguous | RefusalKind::Other => Next::Failed(retry),
+    }
+}
+
+fn in_time(at: Timestamp, now: Timestamp) -> Next {
+    let until = at.duration_since(now).max(SignedDuration::ZERO);
+    Next::In(Duration::try_from(until).unwrap_or_default())
+}
+
+/// Ten letters and digits: a name for a bay, in case one has to be made.
+fn fresh_name() -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let bytes = uuid::Uuid::new_v4().into_bytes();
+    bytes
+        .iter()
+        .take(10)
+        .map(|byte| char::from(ALPHABET.get(usize::from(byte % 32)).copied().unwrap_or(b'a')))
+        .collect()
+}

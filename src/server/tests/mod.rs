@@ -1,0 +1,223 @@
+//! The API over real HTTP on a memory store, through one helper. Each file is one subject.
+
+mod collect;
+mod crud;
+mod guard;
+mod hostname;
+mod list;
+mod secret;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Config, Parts, Readiness, Server, Token, bootstrap, collect as collector};
+use crate::clock::{Clock, Manual};
+use crate::store::{crypt::Cipher, handle::Store, memory::Memory};
+use crate::tasks::{self, Trigger};
+use crate::telemetry::{Journal, Metrics};
+
+/// Where environments of the default namespace are.
+const ENVS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+/// Where namespaces are.
+const NAMESPACES: &str = "/api/v1/namespaces";
+/// Where secrets of the default namespace are.
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+/// How long a test waits for what must happen.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A running server and its caller.
+struct Api {
+    url: String,
+    http: reqwest::Client,
+    store: Store,
+    clock: Arc<Manual>,
+    parts: Parts,
+    trigger: Trigger,
+    shutdown: tasks::Shutdown,
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Reply {
+    code: u16,
+    body: Value,
+    headers: reqwest::header::HeaderMap,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.trigger.shut_down();
+    }
+}
+
+impl Api {
+    async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(token: Option<&str>) -> Self {
+        let store =
+            Store::new(Arc::new(Memory::new()), Cipher::ephemeral().unwrap(), &["secrets/"]);
+        let clock = Arc::new(Manual::at("2026-09-01T12:00:00.5Z".parse().unwrap()));
+        bootstrap(&store, &*clock).await.unwrap();
+        let parts = Parts {
+            store: store.clone(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            journal: Journal::in_memory(),
+            metrics: Metrics::new(),
+            readiness: Readiness::default(),
+        };
+        let config =
+            Config { listen: "127.0.0.1:0".parse().unwrap(), token: token.map(Token::new) };
+        let server = Server::bind(config, parts.clone()).await.unwrap();
+        let url = format!("http://{}", server.address());
+        let (trigger, shutdown) = tasks::shutdown();
+        let until = shutdown.clone();
+        tasks::detached(async move { server.serve(until).await.unwrap() });
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { url, http, store, clock, parts, trigger, shutdown }
+    }
+
+    /// Starts the collector beside the server.
+    fn collect(&self) {
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.parts.clock));
+        let shutdown = self.shutdown.clone();
+        tasks::detached(async move { collector::run(store, clock, shutdown).await.unwrap() });
+    }
+
+    fn request(&self, request: &str) -> reqwest::RequestBuilder {
+        let (method, path) = request.split_once(' ').unwrap();
+        let method: Method = method.parse().unwrap();
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    /// One call: `GET /path`, and a body where there is one.
+    async fn call(&self, request: &str, body: Option<&Value>) -> Reply {
+        let (media, body) = match request.split_once(' ').unwrap().0 {
+            "PATCH" if body.is_some_and(Value::is_array) => ("application/json-patch+json", body),
+            "PATCH" => ("application/merge-patch+json", body),
+            _ => ("application/json", body),
+        };
+        let mut builder = self.request(request);
+        if let Some(body) = body {
+            builder = builder.header("content-type", media).body(body.to_string());
+        }
+        self.send(builder).await
+    }
+
+    async fn send(&self, builder: reqwest::RequestBuilder) -> Reply {
+        let response = builder.send().await.unwrap();
+        let (code, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Reply { code, body, headers }
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.call(&format!("GET {path}"), None).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.call(&format!("POST {path}"), Some(body)).await
+    }
+
+    async fn patch(&self, path: &str, body: &Value) -> Reply {
+        self.call(&format!("PATCH {path}"), Some(body)).await
+    }
+
+    async fn delete(&self, path: &str) -> Reply {
+        self.call(&format!("DELETE {path}"), None).await
+    }
+
+    /// Makes an environment and returns it.
+    async fn env(&self, name: &str) -> Value {
+        let reply = self.post(ENVS, &env(name)).await;
+        assert_eq!(reply.code, 201, "{}", reply.body);
+        reply.body
+    }
+
+    /// Takes the finalizers off, as the reconciler does when nothing is left at Fly.
+    async fn finish(&self, path: &str) -> Reply {
+        self.patch(path, &json!({"metadata": {"finalizers": null}})).await
+    }
+
+    /// Opens a watch.
+    async fn watch(&self, path_and_query: &str) -> Lines {
+        let response = self.request(&format!("GET {path_and_query}")).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        Lines { response, rest: Vec::new() }
+    }
+}
+
+/// JSON lines of an endless answer.
+struct Lines {
+    response: reqwest::Response,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line; `None` at the end.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|&c| c == b'\n') {
+                let line: Vec<_> = self.rest.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let chunk = tokio::time::timeout(SOON, self.response.chunk()).await.unwrap();
+            self.rest.extend_from_slice(&chunk.ok()??);
+        }
+    }
+
+    /// The next event in short: `ADDED alice`.
+    async fn event(&mut self) -> Option<String> {
+        let event = self.next().await?;
+        let name = event.pointer("/object/metadata/name").and_then(Value::as_str);
+        Some(format!("{} {}", text(&event, "/type"), name.unwrap_or_default()).trim().to_owned())
+    }
+}
+
+/// An environment's manifest.
+fn env(name: &str) -> Value {
+    json!({
+        "apiVersion": "hangar.dev/v1alpha1",
+        "kind": "Environment",
+        "metadata": {"name": name},
+        "spec": {"templateRef": {"name": "node"}, "owner": "alice@example.com"},
+    })
+}
+
+/// An opaque secret's manifest.
+fn secret(name: &str, value: &str) -> Value {
+    use base64::Engine as _;
+    let value = base64::engine::general_purpose::STANDARD.encode(value);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": "Opaque",
+        "data": {"KEY": value},
+    })
+}
+
+/// Text at a JSON pointer, or nothing.
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn revision(object: &Value) -> u64 {
+    text(object, "/metadata/resourceVersion").parse().unwrap()
+}
+
+/// Waits until something is true.
+async fn eventually<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
+    let wait = async {
+        while !is_true().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, wait).await.is_ok(), "it never happened that {what}");
+}

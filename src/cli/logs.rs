@@ -2,8 +2,6 @@
 
 use serde_json::Value;
 
-use crate::telemetry::journal::Line;
-
 use crate::{
     cli::{
         Exit,
@@ -11,7 +9,7 @@ use crate::{
         printer::{Printer, one_line},
         targets,
     },
-    client::Error,
+    telemetry::Line,
 };
 
 /// Which lines.
@@ -45,10 +43,6 @@ pub(super) async fn run(
             Ok(Some(line)) if args.json => printer.line(&line)?,
             Ok(Some(line)) => printer.line(readable(&line))?,
             Ok(None) => return Ok(Exit::Success),
-            Err(error @ Error::Stream { .. }) if args.follow => {
-                printer.flush()?;
-                return Err(error.into());
-            }
             Err(error) => return Err(error.into()),
         }
         if args.follow {
@@ -57,8 +51,10 @@ pub(super) async fn run(
     }
 }
 
-/// The line as the log's own text form has it.
+/// A line for people; one of a newer server, which may not fit our type, as it is.
 fn readable(line: &Value) -> String {
-    serde_json::from_value::<Line>(line.clone())
-        .map_or_else(|_| line.to_string(), |line| one_line(&line.to_string()))
+    match serde_json::from_value::<Line>(line.clone()) {
+        Ok(line) => one_line(&line.to_string()),
+        Err(_) => line.to_string(),
+    }
 }

@@ -11,7 +11,7 @@ use crate::{
     },
     fly::{http::PUBLIC_URL, token::Token},
     reconcile::Address,
-    router::follow::FromStore,
+    router::follow::Local,
     tasks::Set,
 };
 
@@ -68,7 +68,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     core.controller(&mut set, &store, fly, address)?;
     let api = core.api(&mut set, &store, args.listen).await?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
-    let follows = Follows { source: Box::new(FromStore(store)), shelf: None, sink };
+    let follows = Follows { source: Box::new(Local::new(store)), shelf: None, sink };
     let router = core.router(&mut set, follows, args.router_listen, &args.domain).await?;
     let addresses = Addresses { api: Some(api), router: Some(router), ..Addresses::default() };
     addresses.write(args.ready_file.as_deref())?;

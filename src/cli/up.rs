@@ -22,7 +22,7 @@ use crate::{
     local::Backend,
     net,
     reconcile::Address,
-    router::follow::FromStore,
+    router::follow::Local,
     tasks::{Set, Shutdown},
     telemetry::journal::{Filter, Journal},
 };
@@ -113,7 +113,7 @@ async fn start(
     let front_listener = net::bind(args.front_listen).await?;
     let front = front_listener.local_addr()?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
-    let source = Box::new(FromStore(store.clone()));
+    let source = Box::new(Local::new(store.clone()));
     let follows = Follows { source, shelf: None, sink };
     let router = core.router(set, follows, args.router_listen, &args.domain).await?;
     let fly = local.fly;

@@ -9,7 +9,7 @@ use crate::{
     api::kind::Kind,
     retry,
     router::feed::{Fed, Part, Source},
-    store::{follow::Follow, handle::Store},
+    store::{Follow, handle::Store},
 };
 
 /// The store of this process.
@@ -37,7 +37,11 @@ impl Source for Local {
                 future::ready(match item {
                     Ok(follow) => fed(part, follow),
                     Err(error) => {
-                        tracing::warn!(?part, error = retry::chain(&error), "an object was passed over");
+                        tracing::warn!(
+                            ?part,
+                            error = retry::chain(&error),
+                            "an object was passed over"
+                        );
                         None
                     }
                 })

@@ -69,9 +69,10 @@ impl Hangar {
         let open =
             |name| fs::File::options().create(true).append(true).open(home.path().join(name));
         let mut command = Command::new(env!("CARGO_BIN_EXE_hangar"));
-        command.env_clear().stdin(Stdio::null());
+        command.env_clear().current_dir(home.path()).stdin(Stdio::null());
         command.stdout(open("out").unwrap()).stderr(open("err").unwrap());
-        command.arg("up").arg("--data-dir").arg(home.path().join("data"));
+        // Relative, as the default is.
+        command.args(["up", "--data-dir", "data"]);
         for option in ["--listen", "--fly-listen", "--front-listen", "--router-listen"] {
             command.args([option, "127.0.0.1:0"]);
         }
@@ -150,17 +151,25 @@ impl Hangar {
         found
     }
 
-    /// Runs the command line against it.
-    pub(crate) async fn cli(&self, arguments: &[&str]) -> Output {
+    /// Starts the command line against it.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> tokio::process::Child {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"));
-        let running = command
+        command
             .args(arguments)
             .env_clear()
             .env("HANGAR_SERVER", format!("http://{}", self.api))
             .current_dir(self.home.path())
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .output();
+            .spawn()
+            .unwrap()
+    }
+
+    /// Runs the command line against it.
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> Output {
+        let running = self.spawn(arguments).wait_with_output();
         let Ok(output) = tokio::time::timeout(PATIENCE, running).await else {
             panic!("hangar {} did not end within {PATIENCE:?}", arguments.join(" "));
         };

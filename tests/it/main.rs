@@ -3,5 +3,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
+mod change;
+mod end;
+mod failing;
 mod first_start;
 mod harness;
+mod manifest;
+mod removal;
+mod sleep;
+mod view;

@@ -181,8 +181,6 @@ async fn single(clock: &System, store: &dyn Backend, floor: &mut Floor) -> Row {
             let start = clock.monotonic();
             floor.commit(vec![(at, bytes)]);
             theirs.push(since(clock, start));
-        }
-        for n in 0..TIMES {
             let txn = txn(scattered(n), pair);
             let start = clock.monotonic();
             store.commit(txn).await.unwrap();
@@ -247,12 +245,10 @@ async fn grouped(clock: &System, store: &dyn Backend, floor: &mut Floor) -> Row 
         };
         let (mut theirs, mut ours) = (0.0, 0.0);
         for n in 0..TIMES {
-            let objects = objects(n).collect();
+            let for_floor = objects(n).collect();
             let start = clock.monotonic();
-            floor.commit(objects);
+            floor.commit(for_floor);
             theirs += since(clock, start);
-        }
-        for n in 0..TIMES {
             let txn = objects(n).fold(Txn::default(), |txn, (key, object)| {
                 txn.and(key, Precondition::Any, Op::Put(object))
             });

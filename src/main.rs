@@ -8,15 +8,6 @@ use hangar::cli::{self, Cli, Printer};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut printer = Printer::standard();
-    let mut builder = if cli.command.is_server() {
-        tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
-    };
-    let result = builder
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::new)
-        .and_then(|runtime| runtime.block_on(cli::run(cli, &mut printer)));
+    let result = cli::start(cli, &mut printer);
     cli::finish(result, &mut printer)
 }

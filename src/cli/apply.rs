@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::{
-    api::kind::Kind,
+    api::{kind::Kind, meta::ObjectRef},
     cli::{
         Exit,
         connection::Connection,
@@ -58,27 +58,54 @@ pub(super) async fn run(
     connection: &Connection,
     printer: &mut Printer,
 ) -> anyhow::Result<Exit> {
-    let bundle = files::FileArgs::read(&args.files, connection, Purpose::Declare)?;
-    files::report(&bundle, printer);
-    let mut exit = if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed };
     if args.dry_run == DryRun::Client {
+        let bundle = args.files.read(connection, Purpose::Declare)?;
+        files::report(&bundle, printer);
         for item in &bundle.items {
             printer.line(format_args!("{} valid{}", label(&item.object), args.dry_run.suffix()))?;
         }
-        return Ok(exit);
+        return Ok(if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed });
     }
+    let (mut exit, applied) = send(&args.files, args.dry_run, connection, printer).await?;
+    if args.wait && args.dry_run == DryRun::None {
+        let client = connection.client()?;
+        for object in applied.iter().filter(|it| it.kind == Kind::Environment) {
+            printer.flush()?;
+            let outcome = wait::until(&client, object, &Goal::Settled, args.timeout).await?;
+            if !outcome.report(object, printer)? {
+                exit = Exit::Failed;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// Applies what files say; which objects were applied.
+pub(super) async fn files(
+    files: &FileArgs,
+    connection: &Connection,
+    printer: &mut Printer,
+) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
+    send(files, DryRun::None, connection, printer).await
+}
+
+async fn send(
+    files: &FileArgs,
+    dry_run: DryRun,
+    connection: &Connection,
+    printer: &mut Printer,
+) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
+    let bundle = files.read(connection, Purpose::Declare)?;
+    files::report(&bundle, printer);
+    let mut exit = if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed };
     let client = connection.client()?;
     let mut applied = Vec::new();
     for item in &bundle.items {
-        match apply(&client, item, args.dry_run == DryRun::Server).await {
+        match apply(&client, item, dry_run == DryRun::Server).await {
             Ok((did, written)) => {
                 remark(item, &written, printer);
-                printer.line(format_args!(
-                    "{} {did}{}",
-                    label(&item.object),
-                    args.dry_run.suffix()
-                ))?;
-                applied.push(item);
+                printer.line(format_args!("{} {did}{}", label(&item.object), dry_run.suffix()))?;
+                applied.push(item.object.clone());
             }
             Err(error @ client::Error::Status(_)) => {
                 exit = Exit::Failed;
@@ -93,17 +120,7 @@ pub(super) async fn run(
             Err(error) => return Err(error.into()),
         }
     }
-    if args.wait && args.dry_run == DryRun::None {
-        let environments = applied.iter().filter(|it| it.object.kind == Kind::Environment);
-        for item in environments {
-            printer.flush()?;
-            let outcome = wait::until(&client, &item.object, &Goal::Settled, args.timeout).await?;
-            if !outcome.report(&item.object, printer)? {
-                exit = Exit::Failed;
-            }
-        }
-    }
-    Ok(exit)
+    Ok((exit, applied))
 }
 
 /// The server's remarks, except those that were made here before.

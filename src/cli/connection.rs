@@ -14,6 +14,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// To the server of this process.
+    pub(super) fn to(address: std::net::SocketAddr) -> Self {
+        Self { server: format!("http://{address}"), namespace: None }
+    }
+
     /// A client of the server.
     ///
     /// # Errors

@@ -102,6 +102,11 @@ impl Item {
 }
 
 impl FileArgs {
+    /// These paths, as if they had been typed.
+    pub(super) fn of(files: &[PathBuf]) -> Self {
+        Self { files: files.to_vec(), recursive: false }
+    }
+
     /// Whether any file was named.
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()

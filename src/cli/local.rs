@@ -1,8 +1,16 @@
-//! `hangar local`: the stand-in for Fly alone. PLACEHOLDER: the arguments are final, the body is not.
+//! `hangar local`: the stand-in for Fly alone. It must never know of a store, a controller or a manifest.
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::cli::{Exit, failure::Failure, printer::Printer};
+use crate::{
+    cli::{
+        Exit,
+        assembly::{self, Addresses, LocalFly},
+        printer::Printer,
+    },
+    clock, net,
+    tasks::Set,
+};
 
 /// Where it listens and keeps its machines.
 #[derive(Debug, clap::Args)]
@@ -47,6 +55,27 @@ pub struct Args {
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
-    let _unused = (args, printer);
-    Err(Failure::new("`hangar local` is not wired up yet").into())
+    let clock = clock::System::shared();
+    let mut set = Set::new();
+    assembly::end_on_signals(set.trigger())?;
+    let data_dir = args.data_dir.join("fly");
+    let fly = LocalFly::open(&clock, data_dir, args.fly_listen, args.no_run).await?;
+    let front_listener = net::bind(args.front_listen).await?;
+    let addresses = Addresses {
+        fly: Some(fly.fly),
+        front: Some(front_listener.local_addr()?),
+        ..Addresses::default()
+    };
+    let backend = fly.start(&mut set, front_listener, args.front_upstream, clock);
+    addresses.write(args.ready_file.as_deref())?;
+    for (what, address) in [("Machines API", addresses.fly), ("proxy front", addresses.front)] {
+        if let Some(address) = address {
+            printer.note(format_args!("{what}: http://{address}"));
+        }
+    }
+    printer.note(format_args!("note: {}", assembly::ISOLATION));
+    let ended = set.run(assembly::DRAIN).await;
+    backend.stop_all().await;
+    backend.close();
+    ended.map(|()| Exit::Success)
 }

@@ -7,10 +7,9 @@ use crate::{
         Exit,
         connection::Connection,
         printer::{Printer, one_line},
-        table::plain,
         targets,
     },
-    client::Error,
+    telemetry::Line,
 };
 
 /// Which lines.
@@ -44,10 +43,6 @@ pub(super) async fn run(
             Ok(Some(line)) if args.json => printer.line(&line)?,
             Ok(Some(line)) => printer.line(readable(&line))?,
             Ok(None) => return Ok(Exit::Success),
-            Err(error @ Error::Stream { .. }) if args.follow => {
-                printer.flush()?;
-                return Err(error.into());
-            }
             Err(error) => return Err(error.into()),
         }
         if args.follow {
@@ -56,44 +51,10 @@ pub(super) async fn run(
     }
 }
 
-/// `TIME LEVEL OBJECT message key=value …`; fields may stand at the top or under `fields`.
+/// A line for people; one of a newer server, which may not fit our type, as it is.
 fn readable(line: &Value) -> String {
-    let mut time = String::new();
-    let mut level = String::new();
-    let mut object = String::new();
-    let mut message = String::new();
-    let mut rest = Vec::new();
-    let nested = line.get("fields").and_then(Value::as_object);
-    let span = line.get("span").and_then(Value::as_object);
-    let top = line.as_object().into_iter().flatten();
-    for (key, value) in top.chain(span.into_iter().flatten()).chain(nested.into_iter().flatten()) {
-        match key.as_str() {
-            "timestamp" => time = plain(value),
-            "level" => level = plain(value),
-            "object" => object = plain(value),
-            "message" => message = plain(value),
-            "fields" | "span" | "spans" | "target" | "name" => {}
-            _ => rest.push(format!("{key}={}", plain(value))),
-        }
-    }
-    let words = [time, format!("{level:5}"), object, message].into_iter().chain(rest);
-    one_line(&words.filter(|it| !it.trim().is_empty()).collect::<Vec<_>>().join(" "))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_line_reads_from_time_to_message() {
-        let flat = json!({"timestamp": "T", "level": "INFO", "object": "env/a", "message": "created", "ms": 3});
-        assert_eq!(readable(&flat), "T INFO  env/a created ms=3");
-        let nested = json!({
-            "timestamp": "T", "level": "WARN", "target": "x", "fields": {"message": "no\nroom", "region": "ams"},
-            "span": {"object": "env/a", "name": "pass"}, "spans": [],
-        });
-        assert_eq!(readable(&nested), "T WARN  env/a no room region=ams");
+    match serde_json::from_value::<Line>(line.clone()) {
+        Ok(line) => one_line(&line.to_string()),
+        Err(_) => line.to_string(),
     }
 }

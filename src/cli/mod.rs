@@ -4,6 +4,7 @@
 use std::{io, process::ExitCode};
 
 mod apply;
+mod assembly;
 mod completions;
 mod connection;
 mod delete;
@@ -109,11 +110,28 @@ pub enum Exit {
     Changes,
 }
 
-/// Runs a command.
+/// Runs a command on a runtime that suits it: servers want threads, the rest does not, and two bring their own.
 ///
 /// # Errors
 /// Whatever keeps it from being done; [`finish`] prints it.
-pub async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
+pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let mut builder = match &cli.command {
+        Command::MachineShim(args) => return shim::run(args),
+        Command::SampleApp(_) => return sample_app::run(),
+        command if command.is_server() => {
+            let level = std::env::var("HANGAR_LOG").unwrap_or_else(|_| LOG_LEVEL.to_owned());
+            crate::telemetry::init(&level, std::env::var("HANGAR_LOG_JSON").is_ok())?;
+            tokio::runtime::Builder::new_multi_thread()
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()?.block_on(run(cli, printer))
+}
+
+/// What a server says on standard error beside the reconciliation log, which has a stream of its own.
+const LOG_LEVEL: &str = "warn";
+
+async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
     let connection = &cli.connection;
     match &cli.command {
         Command::Up(args) => up::run(args, printer).await,
@@ -131,8 +149,8 @@ pub async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Schema(args) => schema::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Version => version::run(connection, printer).await,
-        Command::MachineShim(args) => shim::run(args).await,
-        Command::SampleApp(args) => sample_app::run(args).await,
+        // `start` runs these without a runtime around them.
+        Command::MachineShim(_) | Command::SampleApp(_) => Ok(Exit::Success),
     }
 }
 

@@ -1,16 +1,13 @@
-//! `hangar sample-app`: the program of the image `hangar.dev/sample-app`. PLACEHOLDER: the body is not final.
+//! `hangar sample-app`: the program of the image `hangar.dev/sample-app`. It makes a runtime of its own, so it must never be
+//! run inside one.
 
-use crate::cli::{Exit, failure::Failure};
+use crate::{cli::Exit, sample};
 
 /// Nothing: it is configured by its environment variables, as any program in a machine.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Runs until it is told to end.
-///
-/// # Errors
-/// Whatever keeps it from starting.
-pub async fn run(args: &Args) -> anyhow::Result<Exit> {
-    let _unused = args;
-    Err(Failure::new("`hangar sample-app` is not wired up yet").into())
+pub(super) fn run() -> anyhow::Result<Exit> {
+    sample::run(sample::Options::from_env()?)?;
+    Ok(Exit::Success)
 }

@@ -1,8 +1,19 @@
-//! `hangar serve`: API, controller and router against Fly. PLACEHOLDER: the arguments are final, the body is not.
+//! `hangar serve`: API, controller and router against Fly. It must never print the token.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use crate::cli::{Exit, failure::Failure, printer::Printer};
+use crate::{
+    cli::{
+        Exit,
+        assembly::{self, Addresses, Core, Fly, Follows, IntoStore},
+        failure::Failure,
+        printer::Printer,
+    },
+    fly::{http::PUBLIC_URL, token::Token},
+    reconcile::Address,
+    router::follow::Local,
+    tasks::Set,
+};
 
 /// Which organisation, and where everything listens and is kept.
 #[derive(Debug, clap::Args)]
@@ -27,6 +38,9 @@ pub struct Args {
     /// Domain under which environments have their hostnames
     #[arg(long, env = "HANGAR_DOMAIN", default_value = "dev.localhost", value_name = "DOMAIN")]
     pub domain: String,
+    /// Where environments answer, where it is not https under the domain: http://dev.localhost:8080
+    #[arg(long, env = "HANGAR_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
     /// File that is written, with the addresses as JSON, once everything listens
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
@@ -37,6 +51,42 @@ pub struct Args {
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
-    let _unused = (args, printer);
-    Err(Failure::new("`hangar serve` is not wired up yet").into())
+    let token =
+        std::env::var("FLY_API_TOKEN").ok().filter(|it| !it.is_empty()).ok_or_else(|| {
+            Failure::hinted("FLY_API_TOKEN is not set", "fly tokens create org prints one")
+        })?;
+    let fly = Fly {
+        base_url: std::env::var("FLY_FLAPS_BASE_URL").unwrap_or_else(|_| PUBLIC_URL.to_owned()),
+        token: Token::new(&token),
+        org: args.org.clone(),
+    };
+    let address = address(args)?;
+    let mut set = Set::new();
+    assembly::end_on_signals(set.trigger())?;
+    let core = Core::new(&args.data_dir)?;
+    let store = core.store(&args.data_dir).await?;
+    core.controller(&mut set, &store, fly, address)?;
+    let api = core.api(&mut set, &store, args.listen).await?;
+    let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
+    let follows = Follows { source: Box::new(Local::new(store)), shelf: None, sink };
+    let router = core.router(&mut set, follows, args.router_listen, &args.domain).await?;
+    let addresses = Addresses { api: Some(api), router: Some(router), ..Addresses::default() };
+    addresses.write(args.ready_file.as_deref())?;
+    printer.note(format_args!("API: http://{api}"));
+    printer.note(format_args!("router: http://{router}"));
+    set.run(assembly::DRAIN).await.map(|()| Exit::Success)
+}
+
+fn address(args: &Args) -> anyhow::Result<Address> {
+    let Some(url) = &args.public_url else {
+        return Ok(Address { scheme: "https".to_owned(), domain: args.domain.clone(), port: None });
+    };
+    let url: http::Uri = url
+        .parse()
+        .map_err(|error| Failure::new(format!("--public-url {url} is not a URL: {error}")))?;
+    Ok(Address {
+        scheme: url.scheme_str().unwrap_or("https").to_owned(),
+        domain: url.host().unwrap_or(&args.domain).to_owned(),
+        port: url.port_u16(),
+    })
 }

@@ -1,9 +1,9 @@
-//! `hangar machine-shim`: the process that owns one machine of the local backend. PLACEHOLDER: the arguments are final, the
-//! body is not.
+//! `hangar machine-shim`: the process that owns one machine of the local backend. It makes a runtime of its own, so it must
+//! never be run inside one.
 
 use std::path::PathBuf;
 
-use crate::cli::{Exit, failure::Failure};
+use crate::cli::Exit;
 
 /// Which machine.
 #[derive(Debug, clap::Args)]
@@ -12,11 +12,7 @@ pub struct Args {
     pub dir: PathBuf,
 }
 
-/// Runs as long as the machine lives.
-///
-/// # Errors
-/// Whatever keeps it from starting.
-pub async fn run(args: &Args) -> anyhow::Result<Exit> {
-    let _unused = args;
-    Err(Failure::new("`hangar machine-shim` is not wired up yet").into())
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    crate::local::process::machine_shim(&args.dir)?;
+    Ok(Exit::Success)
 }

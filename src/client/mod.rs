@@ -194,8 +194,9 @@ impl Client {
     ) -> Result<Written<T>, Error> {
         let request = self
             .request(Method::PATCH, &path_of(target), &write_query(dry_run))
-            .json(patch)
-            .header(CONTENT_TYPE, MERGE_PATCH);
+            // Before the body: `json` sets a type of its own where there is none.
+            .header(CONTENT_TYPE, MERGE_PATCH)
+            .json(patch);
         self.written(request).await
     }
 
@@ -237,23 +238,23 @@ impl Client {
         Ok(Lines::watch(self.stream(request).await?))
     }
 
-    /// hangar's own log lines, each a JSON object: the last `tail`, then, with `follow`, the coming ones. `object` (`env/alice`)
-    /// keeps those about one object.
+    /// hangar's own log lines, each a JSON object: the last `limit`, then, with `follow`, the coming ones. `object` keeps
+    /// those about one object.
     ///
     /// # Errors
     /// As every call.
     pub async fn logs(
         &self,
         object: Option<&ObjectRef>,
-        tail: Option<usize>,
+        limit: Option<usize>,
         follow: bool,
     ) -> Result<Lines<Value>, Error> {
         let mut query = Vec::new();
         if let Some(object) = object {
             query.push(("object", object.to_string()));
         }
-        if let Some(tail) = tail {
-            query.push(("tail", tail.to_string()));
+        if let Some(limit) = limit {
+            query.push(("limit", limit.to_string()));
         }
         if follow {
             query.push(("follow", "true".to_owned()));

@@ -13,6 +13,43 @@ pub(super) fn read<T: DeserializeOwned>(
     name: &'static str,
     optional: bool,
 ) -> Result<T, Refusal> {
+    decode(bytes, name, optional, Nulls::AreMissing)
+}
+
+/// The same for bodies in which null is a value.
+pub(super) fn read_with_nulls<T: DeserializeOwned>(
+    bytes: &[u8],
+    name: &'static str,
+) -> Result<T, Refusal> {
+    decode(bytes, name, false, Nulls::AreValues)
+}
+
+/// Go reads null as a zero value, as it does what is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nulls {
+    AreMissing,
+    AreValues,
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .filter(|(_, it)| !it.is_null())
+                .map(|(key, it)| (key, without_nulls(it)))
+                .collect(),
+        ),
+        Value::Array(list) => Value::Array(list.into_iter().map(without_nulls).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+    }
+}
+
+fn decode<T: DeserializeOwned>(
+    bytes: &[u8],
+    name: &'static str,
+    optional: bool,
+    nulls: Nulls,
+) -> Result<T, Refusal> {
     let value = if bytes.iter().all(u8::is_ascii_whitespace) {
         if !optional {
             return Err(Refusal::Invalid("EOF".to_owned()));
@@ -34,6 +71,7 @@ pub(super) fn read<T: DeserializeOwned>(
             )));
         }
     };
+    let value = if nulls == Nulls::AreMissing { without_nulls(value) } else { value };
     let at = value.clone();
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();

@@ -184,3 +184,50 @@ fn request(check: &wire::Check) -> Result<Request<Empty<bytes::Bytes>>, http::Er
     }
     request.body(Empty::new())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What a check says of a program that answers with this text, and what the program was sent.
+    async fn check(answer: &'static str) -> (&'static str, String, String) {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let served = async move {
+            let mut asked = vec![0; 4096];
+            let length = far.read(&mut asked).await.unwrap();
+            asked.truncate(length);
+            far.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(asked).unwrap()
+        };
+        let headers = serde_json::json!([{"name": "x-why", "values": ["a", "b"]}]);
+        let check = wire::Check {
+            kind: "http".to_owned(),
+            path: Some("/healthz".to_owned()),
+            port: Some(80),
+            other: [("headers".to_owned(), headers)].into_iter().collect(),
+            ..wire::Check::default()
+        };
+        let (found, asked) = tokio::join!(get(Box::new(near), &check), served);
+        (found.status, found.output, asked)
+    }
+
+    #[tokio::test]
+    async fn an_http_check_passes_on_a_good_answer_and_tells_its_body() {
+        let (status, output, asked) =
+            check("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nready").await;
+        assert_eq!((status, output.as_str()), ("passing", "HTTP 200 OK: ready"));
+        assert!(asked.starts_with("GET /healthz HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("x-why: a\r\nx-why: b\r\n"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn an_http_check_warns_on_429_and_is_critical_on_anything_else() {
+        let status = async |answer| check(answer).await.0;
+        let empty = "HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(status(empty).await, "warning");
+        assert_eq!(status("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await, "critical");
+        assert_eq!(status("not http at all").await, "critical");
+    }
+}

@@ -22,18 +22,18 @@ const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(5 * 60);
 const SUSPEND_MEMORY_MAX_MB: u32 = 2_048;
 
 /// Who wishes something, as events name them.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Who<'a> {
+#[derive(Debug, Clone)]
+pub(super) enum Who {
     /// A caller of the API, perhaps with a lease's nonce.
-    User(Option<&'a str>),
+    User(Option<String>),
     /// Fly Proxy's part; it holds no lease.
     Proxy,
     /// The host itself, which asks no lease.
     Host,
 }
 
-impl Who<'_> {
-    pub(super) fn source(self) -> &'static str {
+impl Who {
+    pub(super) fn source(&self) -> &'static str {
         match self {
             Self::User(_) => "user",
             Self::Proxy => "proxy",
@@ -41,9 +41,9 @@ impl Who<'_> {
         }
     }
 
-    fn check(self, machine: &Machine, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn check(&self, machine: &Machine, now: Timestamp) -> Result<(), Refusal> {
         match self {
-            Self::User(nonce) => machine.check_lease(nonce, now),
+            Self::User(nonce) => machine.check_lease(nonce.as_deref(), now),
             Self::Proxy => machine.check_lease(None, now),
             Self::Host => Ok(()),
         }
@@ -60,7 +60,7 @@ impl Backend {
     ) -> Result<Reply, Refusal> {
         // Everything below may then take the id for the app's.
         self.seen(app, id)?;
-        let who = Who::User(nonce);
+        let who = Who::User(nonce.map(str::to_owned));
         match call {
             MachineCall::Get { leases } => self.get_machine(id, leases),
             MachineCall::Update(input) => self.update_machine(id, who, *input).await,
@@ -113,7 +113,18 @@ impl Backend {
         self: &Arc<Self>,
         id: &str,
         wish: Event,
-        who: Who<'_>,
+        who: Who,
+        how: wire::Stop,
+    ) -> Result<State, Refusal> {
+        let (backend, id) = (Arc::clone(self), id.to_owned());
+        self.whole(async move { backend.begin_now(&id, wish, &who, how).await }).await
+    }
+
+    async fn begin_now(
+        self: &Arc<Self>,
+        id: &str,
+        wish: Event,
+        who: &Who,
         how: wire::Stop,
     ) -> Result<State, Refusal> {
         let (before, epoch) = self
@@ -161,7 +172,7 @@ impl Backend {
         Ok(before)
     }
 
-    pub(super) async fn start(self: &Arc<Self>, id: &str, who: Who<'_>) -> Result<Reply, Refusal> {
+    pub(super) async fn start(self: &Arc<Self>, id: &str, who: Who) -> Result<Reply, Refusal> {
         let before = self.begin(id, Event::Start, who, wire::Stop::default()).await?;
         Reply::json(&wire::Started {
             previous_state: before.word().to_owned(),
@@ -200,11 +211,11 @@ impl Backend {
         nonce: Option<&str>,
         how: wire::Stop,
     ) -> Result<State, Refusal> {
+        let who = Who::User(nonce.map(str::to_owned));
         loop {
-            let rung = self.bell(id).notified();
-            let mut rung = std::pin::pin!(rung);
+            let mut rung = std::pin::pin!(self.bell(id).notified());
             rung.as_mut().enable();
-            match self.begin(id, wish, Who::User(nonce), how.clone()).await {
+            match self.begin(id, wish, who.clone(), how.clone()).await {
                 Err(Refusal::Leased { .. }) => {}
                 settled => return settled,
             }
@@ -221,7 +232,7 @@ impl Backend {
         }
     }
 
-    async fn suspend(self: &Arc<Self>, id: &str, who: Who<'_>) -> Result<Reply, Refusal> {
+    async fn suspend(self: &Arc<Self>, id: &str, who: Who) -> Result<Reply, Refusal> {
         {
             let world = self.lock();
             let machine = world.machines.get(id).ok_or(Refusal::NotFound("machine"))?;
@@ -231,7 +242,7 @@ impl Backend {
         Reply::ok()
     }
 
-    async fn cordon(&self, id: &str, who: Who<'_>, cordoned: bool) -> Result<Reply, Refusal> {
+    async fn cordon(&self, id: &str, who: Who, cordoned: bool) -> Result<Reply, Refusal> {
         self.edit(|world, now| {
             let machine = world.machines.get(id).ok_or(Refusal::NotFound("machine"))?;
             who.check(machine, now)?;

@@ -127,15 +127,14 @@ impl Backend {
     pub(super) async fn update_machine(
         self: &Arc<Self>,
         id: &str,
-        who: Who<'_>,
+        who: Who,
         mut input: wire::MachineInput,
     ) -> Result<Reply, Refusal> {
         check_config(&mut input.config)?;
-        let Who::User(nonce) = who else { return Err(Refusal::NotFound("machine")) };
         let (epoch, shown) = self
             .edit(|world, now| {
                 let machine = world.machines.get(id).ok_or(Refusal::NotFound("machine"))?;
-                machine.check_lease(nonce, now)?;
+                who.check(machine, now)?;
                 check_secrets(world.app(&machine.app)?, input.min_secrets_version)?;
                 check_update(machine, &mut input)?;
                 let state = step(machine.state_at(now), Event::Update)?;

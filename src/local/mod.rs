@@ -1,6 +1,6 @@
 //! A Fly-compatible backend that really runs machines on this computer. It must never know that hangar exists.
 //!
-//! An HTTP request becomes a closed `Call` (`call`), is applied to the `World` (`state`) under one short lock, is written to
+//! An HTTP request becomes a closed `Call` (`route`, `call`), is applied to the `World` (`state`) under one short lock, is written to
 //! disk (`disk`), and only then answered (`respond`). What takes time (starting, stopping, copying) goes on behind the
 //! answer (`operate`) and reports back as events of the machine's state machine (`machine`).
 
@@ -31,6 +31,7 @@ pub mod process;
 mod proxied;
 mod refusal;
 mod respond;
+mod route;
 mod secrets;
 mod serve;
 mod snapshots;
@@ -211,6 +212,20 @@ impl Backend {
 
     fn slot(&self, key: impl std::hash::Hash, of: usize) -> usize {
         usize::try_from(self.hasher.hash_one(key) % of as u64).unwrap_or(0)
+    }
+
+    /// Runs work to its end even if nobody waits for it any more: a caller who hangs up must not leave a change without what
+    /// follows from it.
+    async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (done, result) = tokio::sync::oneshot::channel();
+        tasks::detached(async move {
+            // Sending fails if nobody waits, which is the point.
+            let _unheard = done.send(work.await);
+        });
+        result.await.unwrap_or_else(|_| Err(Refusal::Internal("the call died".to_owned())))
     }
 
     /// Starts work that ends when the backend closes.

@@ -13,6 +13,7 @@ use crate::local::{
     limits,
     refusal::Refusal,
     respond::{self, Reply},
+    route,
 };
 use crate::net::{self, Body};
 use crate::tasks::Shutdown;
@@ -74,7 +75,7 @@ impl Backend {
         let nonce = request.headers().get("fly-machine-lease-nonce");
         let nonce = nonce.and_then(|it| it.to_str().ok()).map(str::to_owned);
         let uri = request.uri().clone();
-        let path = uri.path().trim_matches('/').split('/').map(|it| call::decode(it, false));
+        let path = uri.path().trim_matches('/').split('/').map(|it| route::decode(it, false));
         let path: Vec<String> = path.collect();
         let body = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
@@ -83,21 +84,25 @@ impl Backend {
             }
             Err(error) => return ("cut short", Err(Refusal::Invalid(error.to_string()))),
         };
-        let query = call::Query::parse(uri.query().unwrap_or_default());
-        let request = call::Request { method, path, query, nonce, body };
-        let (route, call) = call::parse(&request);
-        let outcome = match self.limit(method, route, &request.path) {
+        let query = route::Query::parse(uri.query().unwrap_or_default());
+        let request = route::Request { method, path, query, nonce, body };
+        let (template, call) = route::parse(&request);
+        let outcome = match self.limit(method, template, &request.path) {
             Err(refusal) => Err(refusal),
             Ok(()) => match call {
                 Err(refusal) => Err(refusal),
                 // Boxed, since the largest of all calls would be in every connection otherwise.
                 Ok(call) => match self.authorize(&call, orgs.as_deref()) {
                     Err(refusal) => Err(refusal),
-                    Ok(()) => Box::pin(self.apply(call)).await,
+                    Ok(()) if may_be_cut(&call) => Box::pin(self.apply(call)).await,
+                    Ok(()) => {
+                        let backend = Arc::clone(self);
+                        self.whole(async move { Box::pin(backend.apply(call)).await }).await
+                    }
                 },
             },
         };
-        (route, outcome)
+        (template, outcome)
     }
 
     /// `Bearer` or `FlyV1` and at least one token that is good, of a comma-separated list.
@@ -188,6 +193,12 @@ impl Backend {
             Call::Placements(input) => self.placements(&input),
         }
     }
+}
+
+/// Whether a call ends with its caller: those that wait, and change nothing themselves while they do.
+fn may_be_cut(call: &Call) -> bool {
+    use call::MachineCall::{Destroy, Exec, Stop, Wait};
+    matches!(call, Call::Machine { call: Wait(_) | Exec(_) | Stop(_) | Destroy { .. }, .. })
 }
 
 /// A label must come from a closed set.

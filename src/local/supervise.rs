@@ -106,6 +106,9 @@ impl Backend {
                 self.report(id, epoch, Event::Exited, Some(entry)).await;
                 self.destroy_if_auto(id).await;
             }
+            Status::Frozen { .. } if self.driver.resume(id).await.is_ok() => {
+                self.watch_over(id, epoch);
+            }
             Status::Frozen { .. } | Status::Exited(_) | Status::Absent => {
                 // `restarting` ends in `started` by the same way as a start.
                 let begun = self.begin(id, Event::Restart, Who::Host, wire::Stop::default()).await;

@@ -62,7 +62,7 @@ impl Backend {
         let path = self.disk.volume(&id);
         std::fs::create_dir_all(&path)
             .map_err(|error| Refusal::Internal(format!("cannot create the volume: {error}")))?;
-        let (filling, shown) = self
+        let made = self
             .edit(|world, now| {
                 world.app(app)?;
                 let (origin, least_gb) = origin(world, app, &input)?;
@@ -94,7 +94,15 @@ impl Backend {
                 world.insert_volume(volume);
                 Ok((filling, shown))
             })
-            .await?;
+            .await;
+        let (filling, shown) = match made {
+            Ok(made) => made,
+            Err(refusal) => {
+                // It was made a moment ago and nothing is in it.
+                let _leftover = std::fs::remove_dir(&path);
+                return Err(refusal);
+            }
+        };
         if filling {
             self.fill(id);
         }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use serde::{Deserialize, Serialize};
 
 use crate::api::{
     FINALIZER, Timestamp,
+    activity::{self, Activity},
     bay::{Bay, BayStatus},
     core::{BAY_KEY_TYPE, Secret},
     environment::{BayRef, Environment, EnvironmentStatus},
@@ -20,14 +20,6 @@ use crate::store::{
     Error, Key, Precondition, Revision,
     handle::{Store, Stored},
 };
-
-/// What a router told of an environment.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Activity {
-    pub(crate) uid: String,
-    pub(crate) last_request_at_ms: i64,
-}
 
 /// An environment and what hangs on it, as stored.
 #[derive(Debug, Clone)]
@@ -255,14 +247,12 @@ impl Objects {
     }
 }
 
-/// Where a router's word about an environment is kept.
-pub(crate) fn activity_key(of: &EnvKey) -> Key {
-    Key::new(&format!("activity/{}/{}", of.namespace, of.name))
+fn activity_key(of: &EnvKey) -> Key {
+    Key::new(&activity::activity_key(&of.namespace, &of.name))
 }
 
-/// Where a router's doubt about an environment is kept.
-pub(crate) fn nudge_key(of: &EnvKey) -> Key {
-    Key::new(&format!("nudges/{}/{}", of.namespace, of.name))
+fn nudge_key(of: &EnvKey) -> Key {
+    Key::new(&activity::nudge_key(&of.namespace, &of.name))
 }
 
 /// This installation's id, made once.

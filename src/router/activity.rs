@@ -99,6 +99,12 @@ impl Seen {
         self.nudged.notify_one();
     }
 
+    /// Numbers marked since the last call.
+    #[cfg(test)]
+    pub(super) fn marked(&self) -> Vec<u32> {
+        self.take(|chunk| &chunk.moved).into_iter().map(|(slot, _)| slot).collect()
+    }
+
     fn at(&self, slot: u32) -> Option<(&Chunk, usize)> {
         let chunk = self.chunks.get(slot as usize / CHUNK)?.get()?;
         Some((chunk, slot as usize % CHUNK))
@@ -251,4 +257,117 @@ impl Flusher {
 fn unix_ms(tick: u32, now: Timestamp, monotonic: Duration) -> i64 {
     let age = monotonic.as_millis().saturating_sub(u128::from(tick) * TICK_MS);
     now.as_millisecond().saturating_sub(i64::try_from(age).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Manual,
+        router::{fact, packed::Label, table::Table},
+    };
+
+    #[derive(Default)]
+    struct Sink {
+        told: Mutex<Vec<Activity>>,
+        nudged: Mutex<Vec<Owner>>,
+        refuse: std::sync::atomic::AtomicBool,
+    }
+
+    impl ActivitySink for Sink {
+        fn record(&self, batch: Vec<Activity>) -> BoxFuture<'_, Result<(), SinkError>> {
+            Box::pin(async move {
+                if self.refuse.load(Ordering::SeqCst) {
+                    return Err("no".into());
+                }
+                self.told.lock().unwrap().extend(batch);
+                Ok(())
+            })
+        }
+
+        fn nudge(&self, owners: Vec<Owner>) -> BoxFuture<'_, Result<(), SinkError>> {
+            Box::pin(async move {
+                self.nudged.lock().unwrap().extend(owners);
+                Ok(())
+            })
+        }
+    }
+
+    struct Harness {
+        clock: Arc<Manual>,
+        seen: Arc<Seen>,
+        sink: Arc<Sink>,
+        flusher: Flusher,
+        slots: Vec<u32>,
+    }
+
+    fn harness(environments: u128) -> Harness {
+        let clock = Arc::new(Manual::at(Timestamp::from_second(1_000).unwrap()));
+        let seen = Arc::new(Seen::new(Arc::clone(&clock) as Arc<dyn Clock>));
+        let mut index = Index::new(Arc::new(Table::new()), Arc::clone(&seen));
+        let slots = (0..environments)
+            .map(|number| {
+                index.apply_environment(&fact::Environment {
+                    uid: uuid::Uuid::from_u128(number + 1),
+                    namespace: "default".to_owned(),
+                    name: format!("env-{number}"),
+                    labels: vec![Label::of_name("a").unwrap()],
+                    public: true,
+                    asleep: false,
+                    broken: false,
+                    deleted: false,
+                    bay: None,
+                    place: None,
+                    epoch: 0,
+                })
+            })
+            .collect();
+        let sink = Arc::new(Sink::default());
+        let flusher = Flusher::new(
+            Arc::clone(&seen),
+            Arc::new(Mutex::new(index)),
+            Arc::clone(&sink) as Arc<dyn ActivitySink>,
+        );
+        Harness { clock, seen, sink, flusher, slots }
+    }
+
+    #[tokio::test]
+    async fn many_requests_are_told_once_with_the_last_time() {
+        let mut it = harness(3);
+        for _ in 0..100 {
+            it.seen.touch(it.slots[1]);
+            it.clock.advance(Duration::from_millis(100));
+        }
+        it.flusher.flush().await;
+        it.flusher.flush().await;
+        let told = it.sink.told.lock().unwrap();
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].owner.name.as_str(), told[0].at_unix_ms), ("env-1", 1_009_900));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_was_not_taken_is_told_again() {
+        let mut it = harness(3);
+        it.sink.refuse.store(true, Ordering::SeqCst);
+        it.seen.touch(it.slots[2]);
+        it.flusher.flush().await;
+        it.sink.refuse.store(false, Ordering::SeqCst);
+        it.flusher.flush().await;
+        assert_eq!(it.sink.told.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nudges_about_one_environment_keep_their_distance() {
+        let mut it = harness(2);
+        for _ in 0..2 {
+            it.seen.fail(it.slots[0]);
+            it.flusher.flush_nudges().await;
+        }
+        assert_eq!(it.sink.nudged.lock().unwrap().len(), 1);
+        it.clock.advance(NUDGE_GAP);
+        it.seen.fail(it.slots[0]);
+        it.seen.fail(it.slots[1]);
+        it.flusher.flush_nudges().await;
+        assert_eq!(it.sink.nudged.lock().unwrap().len(), 3);
+    }
 }

@@ -297,6 +297,12 @@ impl Index {
         self.changed.get_or_insert_default();
     }
 
+    /// The same, and takes every label there is for changed.
+    pub fn changed_from_the_start(&mut self) {
+        let labels = self.table.labels();
+        self.changed.get_or_insert_default().extend(labels);
+    }
+
     /// Takes up to `max` labels that changed, each with what is to be saved of it.
     pub fn take_changes(&mut self, max: usize) -> Vec<(Label, Option<Saved>)> {
         let Some(changed) = &mut self.changed else { return Vec::new() };
@@ -543,7 +549,7 @@ impl Index {
             return *route;
         }
         let shown = |label: &Label| self.table.get(label).filter(|route| route.slot() == slot);
-        let route = self.labels(slot).iter().find_map(shown).unwrap_or(Route::new(slot));
+        let route = self.labels(slot).iter().find_map(shown).unwrap_or_else(|| Route::new(slot));
         route.with(Flag::RELEASED, false)
     }
 

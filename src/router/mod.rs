@@ -10,6 +10,7 @@ pub mod activity;
 pub mod decide;
 pub mod fact;
 pub mod feed;
+pub mod follow;
 pub mod head;
 pub mod index;
 pub mod packed;

@@ -163,3 +163,43 @@ fn read(key: &[u8], value: &[u8]) -> Option<(Label, Saved)> {
     let Row { uid, namespace, name, epoch, present, .. } = row;
     Some((label, Saved { uid, namespace, name, bay, epoch, present, route }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_read_back_as_it_was_written() {
+        let mut saved = Saved {
+            uid: Uuid::from_u128(7),
+            namespace: "default".to_owned(),
+            name: "alice".to_owned(),
+            bay: [3; 16],
+            epoch: 9,
+            present: true,
+            route: Route::new(0),
+        };
+        for flag in FLAGS {
+            saved.route = saved.route.with(flag, true);
+            let bytes = serde_json::to_vec(&row(&saved)).unwrap();
+            assert_eq!(
+                read(b"alice", &bytes),
+                Some((Label::of_name("alice").unwrap(), saved.clone()))
+            );
+        }
+        let machine = Machine::parse(b"3d8d9930c4e1b8").unwrap();
+        saved.route = saved.route.to(App::exact("hgr-1").unwrap(), machine).keyed(Some([5; 16]));
+        let bytes = serde_json::to_vec(&row(&saved)).unwrap();
+        assert_eq!(read(b"alice", &bytes), Some((Label::of_name("alice").unwrap(), saved)));
+        assert_eq!(read(b"Not a label", &bytes), None);
+    }
+
+    #[test]
+    fn nobody_else_may_read_the_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("routes");
+        let _shelf = Shelf::open(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&path.join("db"))), (0o700, 0o600));
+    }
+}

@@ -48,7 +48,7 @@ impl Memory {
             let mut state = self.shared.write();
             let mut draft = Draft::on(&state);
             let revision = draft.add(&state, txn)?;
-            state.publish(draft);
+            drop(state.publish(draft));
             revision
         };
         self.shared.wake();

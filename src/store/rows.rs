@@ -9,7 +9,7 @@
 //! A value longer than [`CHUNK_BYTES`] goes on in rows `<row>\0<u16>`. sled 0.34 keeps up to 17 rows in one page, and
 //! moves a page over 128 KiB into a file of its own that it never syncs; with short rows no page gets there.
 
-use std::{collections::BTreeMap, mem};
+use std::{collections::HashMap, mem};
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -253,7 +253,7 @@ impl Decoder {
             }
             return Err(Damage::new(HEAD, "it is missing, but there are other rows"));
         };
-        let entries: BTreeMap<_, _> = self.objects.into_iter().collect();
+        let entries: HashMap<_, _> = self.objects.into_iter().collect();
         if let Some((key, _)) = entries.iter().find(|(_, held)| held.revision > revision) {
             return Err(Damage::new(key.as_str().as_bytes(), "it is newer than the store"));
         }
@@ -272,7 +272,7 @@ impl Decoder {
 /// Adds the commits of a log row that can still be told. `None` when the row is cut short.
 fn decode_group(
     mut group: &[u8],
-    entries: &BTreeMap<Key, Held>,
+    entries: &HashMap<Key, Held>,
     floor: Revision,
     commits: &mut Vec<Commit>,
 ) -> Option<()> {

@@ -212,10 +212,12 @@ impl Writer {
             answers.push((reply, answer));
         }
         let mut result = Ok(());
+        // Freed when everybody was answered.
+        let mut _fallen = Vec::new();
         if !draft.commits().is_empty() {
             result = self.persist(&draft);
             match &result {
-                Ok(()) => self.shared.publish(draft),
+                Ok(()) => _fallen = self.shared.publish(draft),
                 Err(_) => self.shared.close(),
             }
         }

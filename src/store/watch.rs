@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::store::{
     Entry, Error, Event, Events, Key, Revision, WatchError,
-    state::{Draft, State},
+    state::{Commit, Draft, State},
 };
 
 /// A state that many read, one writes and some watch.
@@ -37,10 +37,11 @@ impl Shared {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a durable draft visible.
-    pub(super) fn publish(&self, draft: Draft) {
-        self.write().publish(draft);
+    /// Makes a durable draft visible, and returns what fell out of the history.
+    pub(super) fn publish(&self, draft: Draft) -> Vec<Commit> {
+        let fallen = self.write().publish(draft);
         self.wake();
+        fallen
     }
 
     /// Tells watches to look again.

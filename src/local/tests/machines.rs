@@ -179,3 +179,57 @@ async fn checks_appear_after_the_start_and_not_before() {
     assert_eq!((&checks[0]["name"], &checks[0]["status"]), (&json!("up"), &json!("passing")));
     assert_eq!(checks[1]["name"], "servicecheck-00-tcp-80");
 }
+
+#[tokio::test]
+async fn of_many_creates_of_one_name_exactly_one_succeeds() {
+    let (fly, _dir) = fly().await;
+    let input = json!({"name": "main", "config": {"image": "app"}});
+    let answers = futures::future::join_all((0..20).map(|_| fly.create(input.clone()))).await;
+    let mut statuses: Vec<_> = answers.iter().map(|it| it.status).collect();
+    statuses.sort_unstable();
+    assert_eq!((statuses[0], &statuses[1..]), (200, &[409; 19][..]));
+}
+
+#[tokio::test]
+async fn null_is_what_go_takes_it_for() {
+    let (fly, _dir) = fly().await;
+    let config = json!({"image": "app", "env": null, "mounts": null, "init": {"cmd": null}});
+    fly.machine("started", json!({"config": config, "lease_ttl": null})).await;
+}
+
+#[tokio::test]
+async fn a_check_that_cannot_connect_is_critical_after_its_grace_period() {
+    let dir = tempfile::tempdir().unwrap();
+    let fly = Fly::open(Config { no_run: false, ..config(dir.path()) }, Arc::default()).await;
+    fly.app("a").await;
+    let check = json!({"type": "tcp", "port": 80, "interval": "200ms", "grace_period": "300ms"});
+    let config = json!({"image": "app", "checks": {"up": check}});
+    let id = fly.machine("started", json!({"config": config})).await;
+    let path = format!("/apps/a/machines/{id}");
+    let started = fly.backend.clock.monotonic();
+    let check = loop {
+        let shown = fly.get(&path).await.good();
+        if let Some(check) = shown["checks"].get(0) {
+            break check.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(fly.backend.clock.monotonic() - started > Duration::from_millis(200));
+    assert_eq!(check["status"], "critical");
+    assert!(check["output"].as_str().unwrap().contains("nothing listens"), "{check}");
+    fly.on(&id, "suspend").await.good();
+    fly.reach(&id, "suspended").await;
+    assert_eq!(fly.get(&path).await.good()["checks"], json!([]));
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_leaves_nothing_half_done() {
+    let (fly, _dir) = fly().await;
+    let id = fly.machine("started", small()).await;
+    let path = format!("POST /apps/a/machines/{id}/restart");
+    for _ in 0..20 {
+        let hung_up = Duration::from_micros(300);
+        let _cut = tokio::time::timeout(hung_up, fly.call(&path, Value::Null)).await;
+        fly.reach(&id, "started").await;
+    }
+}

@@ -4,7 +4,7 @@ use super::*;
 
 /// Opens the same directory again, with the driver of before (shims survived) or a new one (they did not).
 async fn again(dir: &tempfile::TempDir, driver: Arc<NoRun>) -> Fly {
-    Fly::open(config(dir.path()), driver).await
+    Fly::open(Config { durable: true, ..config(dir.path()) }, driver).await
 }
 
 #[tokio::test]

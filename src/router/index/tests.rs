@@ -236,7 +236,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn whatever_the_order_of_events_the_table_says_what_the_objects_say(events in proptest::collection::vec(event(), 0..40)) {
         let (mut model, mut index) = (Model::default(), index());

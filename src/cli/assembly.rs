@@ -1,0 +1,348 @@
+//! The parts that the server commands are put together from: each function starts one part in a task set and says where it
+//! listens. It must never hold a rule of its own.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use futures::{FutureExt as _, future::BoxFuture};
+use serde::Serialize;
+
+use crate::{
+    api::activity::{Report, SeenRequest, WantedLook},
+    clock::{self, Clock},
+    fly::{
+        http::{Config as FlyConfig, Http},
+        token::Token,
+    },
+    local::{self, Backend, driver::Driver, front, norun::NoRun, process::Process},
+    net,
+    reconcile::{self, Address, calls::Calls},
+    router::{
+        activity::{Activity, ActivitySink, Flusher, Seen, SinkError},
+        feed::{Feed, Source},
+        head::Place,
+        index::Owner,
+        saved::Shelf,
+        serve::{Observer, Router},
+    },
+    server::{self, Readiness, Server, record_activity},
+    store::{crypt::Cipher, handle::Store, sled::Sled},
+    tasks::{Set, Trigger},
+    telemetry::{journal::Journal, metrics::Metrics},
+};
+
+/// How long everything may take to end.
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
+/// Prefixes of keys whose values are encrypted where they are stored.
+const SEALED: &[&str] = &["secrets/"];
+
+/// Where the parts of a process listen; what `--ready-file` gets.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Addresses {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) api: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fly: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) front: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) router: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// Writes the file in one step, so that whoever waits for it never reads half of it.
+    pub(super) fn write(&self, path: Option<&Path>) -> anyhow::Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let partial = path.with_extension("partial");
+        let cannot = || format!("cannot write the ready file {}", path.display());
+        std::fs::write(&partial, serde_json::to_vec(self)?).with_context(cannot)?;
+        std::fs::rename(&partial, path).with_context(cannot)
+    }
+}
+
+/// What every part needs.
+#[derive(Debug, Clone)]
+pub(super) struct Core {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) journal: Journal,
+    pub(super) metrics: Metrics,
+    pub(super) readiness: Readiness,
+}
+
+impl Core {
+    pub(super) fn new(data_dir: &Path) -> anyhow::Result<Self> {
+        let logs = data_dir.join("log");
+        std::fs::create_dir_all(&logs)
+            .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
+        let journal = Journal::in_dir(&logs)
+            .with_context(|| format!("cannot open the log in {}", data_dir.display()))?;
+        Ok(Self {
+            clock: clock::System::shared(),
+            journal,
+            metrics: Metrics::new(),
+            readiness: Readiness::default(),
+        })
+    }
+
+    /// Opens the store of the data directory.
+    pub(super) async fn store(&self, data_dir: &Path) -> anyhow::Result<Store> {
+        let sled = Sled::open(data_dir.join("store")).await?;
+        let cipher = match std::env::var("HANGAR_SECRET_KEY") {
+            Ok(text) if !text.is_empty() => {
+                Cipher::from_text(&text).context("HANGAR_SECRET_KEY cannot be used")?
+            }
+            Ok(_) | Err(_) => Cipher::from_file(&data_dir.join("secret.key"))?,
+        };
+        let metrics = self.metrics.clone();
+        let observer = Arc::new(move |took| metrics.store_commit(took));
+        let store =
+            Store::new(Arc::new(sled), cipher, SEALED).observed(Arc::clone(&self.clock), observer);
+        store.verify().await.context("the secrets cannot be read with this key")?;
+        server::bootstrap(&store, &*self.clock).await?;
+        Ok(store)
+    }
+
+    /// The API server and its cleaning up.
+    pub(super) async fn api(
+        &self,
+        set: &mut Set,
+        store: &Store,
+        listen: SocketAddr,
+    ) -> anyhow::Result<SocketAddr> {
+        let token = std::env::var("HANGAR_TOKEN").ok().filter(|it| !it.is_empty());
+        let config = server::Config { listen, token: token.as_deref().map(server::Token::new) };
+        let parts = server::Parts {
+            store: store.clone(),
+            clock: Arc::clone(&self.clock),
+            journal: self.journal.clone(),
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+        };
+        let server = Server::bind(config, parts).await?;
+        let address = server.address();
+        set.spawn("the API server", server.serve(set.shutdown()));
+        let collect = server::collect::run(store.clone(), Arc::clone(&self.clock), set.shutdown());
+        set.spawn("the collector", collect);
+        Ok(address)
+    }
+
+    /// The controller, against the Machines API at this address.
+    pub(super) fn controller(
+        &self,
+        set: &mut Set,
+        store: &Store,
+        fly: Fly,
+        address: Address,
+    ) -> anyhow::Result<()> {
+        let calls = Calls::new(Arc::clone(&self.clock), self.journal.clone(), self.metrics.clone());
+        let config = FlyConfig::new(&fly.base_url, fly.token);
+        let http = Http::new(config, Arc::clone(&self.clock), Arc::new(calls.clone()))?;
+        let parts = reconcile::Parts {
+            store: store.clone(),
+            fly: Arc::new(http),
+            org: fly.org,
+            address,
+            clock: Arc::clone(&self.clock),
+            journal: self.journal.clone(),
+            metrics: self.metrics.clone(),
+            calls,
+        };
+        let gate = self.readiness.gate("controller");
+        let shutdown = set.shutdown();
+        set.spawn("the controller", reconcile::run(parts, move || gate.open(), shutdown));
+        Ok(())
+    }
+
+    /// A router that follows a source.
+    pub(super) async fn router(
+        &self,
+        set: &mut Set,
+        follows: Follows,
+        listen: SocketAddr,
+        domain: &str,
+    ) -> anyhow::Result<SocketAddr> {
+        let machine = std::env::var("FLY_MACHINE_ID").ok();
+        let place = Arc::new(Place::new(domain, machine.as_deref())?);
+        let seen = Arc::new(Seen::new(Arc::clone(&self.clock)));
+        let feed = Feed::new(Arc::clone(&seen));
+        let (table, index) = (feed.table(), feed.index());
+        let flusher = Flusher::new(Arc::clone(&seen), index, follows.sink);
+        let listener = net::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let router =
+            Router { table, seen, place, observer: Arc::new(Replies(self.metrics.clone())) };
+        set.spawn("the router's feed", feed.run(follows.source, follows.shelf, set.shutdown()));
+        set.spawn("the router's activity", flusher.run(set.shutdown()));
+        let serving = crate::router::serve::serve(
+            listener,
+            net::Limits::default(),
+            DRAIN / 2,
+            set.shutdown(),
+            router,
+        );
+        set.spawn("the router", serving);
+        Ok(address)
+    }
+}
+
+/// Which Fly.
+#[derive(Debug)]
+pub(super) struct Fly {
+    pub(super) base_url: String,
+    pub(super) token: Token,
+    pub(super) org: String,
+}
+
+/// Whom a router follows, where it keeps its table, and whom it tells.
+pub(super) struct Follows {
+    pub(super) source: Box<dyn Source>,
+    pub(super) shelf: Option<Shelf>,
+    pub(super) sink: Arc<dyn ActivitySink>,
+}
+
+/// Counts a router's replies.
+#[derive(Debug)]
+struct Replies(Metrics);
+
+impl Observer for Replies {
+    fn on_reply(&self, decision: &'static str) {
+        self.0.router_reply(decision);
+    }
+}
+
+/// Takes a router's word straight into the store of this process.
+pub(super) struct IntoStore {
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl IntoStore {
+    async fn take(&self, report: Report) -> Result<(), SinkError> {
+        record_activity(&self.store, report, self.clock.now()).await.map_err(SinkError::from)
+    }
+}
+
+impl ActivitySink for IntoStore {
+    fn record(&self, batch: Vec<Activity>) -> BoxFuture<'_, Result<(), SinkError>> {
+        self.take(requests(batch)).boxed()
+    }
+
+    fn nudge(&self, environments: Vec<Owner>) -> BoxFuture<'_, Result<(), SinkError>> {
+        self.take(nudges(environments)).boxed()
+    }
+}
+
+/// A batch as the API takes it.
+pub(super) fn requests(batch: Vec<Activity>) -> Report {
+    let requests = batch
+        .into_iter()
+        .map(|it| SeenRequest {
+            namespace: it.owner.namespace.to_string(),
+            name: it.owner.name.to_string(),
+            uid: it.owner.uid.to_string(),
+            at_ms: it.at_unix_ms,
+        })
+        .collect();
+    Report { requests, nudges: Vec::new() }
+}
+
+/// Nudges as the API takes them.
+pub(super) fn nudges(environments: Vec<Owner>) -> Report {
+    let nudges = environments
+        .into_iter()
+        .map(|it| WantedLook {
+            namespace: it.namespace.to_string(),
+            name: it.name.to_string(),
+            uid: it.uid.to_string(),
+        })
+        .collect();
+    Report { requests: Vec::new(), nudges }
+}
+
+/// The stand-in for Fly.
+pub(super) struct LocalFly {
+    pub(super) backend: Arc<Backend>,
+    pub(super) fly: SocketAddr,
+    listener: tokio::net::TcpListener,
+}
+
+/// The organisation of the stand-in.
+pub(super) const LOCAL_ORG: &str = "personal";
+/// The token that `up` shows the stand-in, which believes any.
+pub(super) const LOCAL_TOKEN: &str = "local";
+
+impl LocalFly {
+    /// Opens the backend and takes its address.
+    pub(super) async fn open(
+        clock: &Arc<dyn Clock>,
+        data_dir: PathBuf,
+        listen: SocketAddr,
+        no_run: bool,
+    ) -> anyhow::Result<Self> {
+        let driver: Arc<dyn Driver> = if no_run {
+            Arc::new(NoRun::new())
+        } else {
+            Arc::new(Process::with_this_program(&data_dir.join("machines"))?)
+        };
+        let mut config = local::Config::new(data_dir);
+        config.regions = crate::api::name::REGIONS.iter().map(|it| (*it).to_owned()).collect();
+        config.no_run = no_run;
+        let backend = Backend::open(config, driver, Arc::clone(clock))?;
+        let listener = net::bind(listen).await?;
+        let fly = listener.local_addr()?;
+        Ok(Self { backend, fly, listener })
+    }
+
+    /// Starts the Machines API, the machines' supervision and the proxy front.
+    pub(super) fn start(
+        self,
+        set: &mut Set,
+        front_listener: tokio::net::TcpListener,
+        upstream: SocketAddr,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Backend> {
+        let Self { backend, listener, .. } = self;
+        set.spawn("the machines", Arc::clone(&backend).run(set.shutdown()));
+        let api = local::serve(Arc::clone(&backend), listener, set.shutdown());
+        set.spawn("the local Machines API", api);
+        let config = front::Config::new(upstream);
+        let fleet = Arc::clone(&backend);
+        let served = front::serve(front_listener, config, fleet, clock, set.shutdown());
+        set.spawn("the local proxy front", served);
+        backend
+    }
+}
+
+/// Asks for shutdown at SIGINT or SIGTERM; a second one ends the process at once.
+pub(super) fn end_on_signals(trigger: Trigger) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    crate::tasks::detached(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            trigger.shut_down();
+            if !first {
+                end_now();
+            }
+        }
+    });
+    Ok(())
+}
+
+#[expect(clippy::exit, reason = "somebody asked twice")]
+fn end_now() {
+    std::process::exit(130);
+}
+
+/// What must be said wherever machines run without walls between them.
+pub(super) const ISOLATION: &str = "machines run as plain processes of this user: no isolation at all between environments, \
+or between them and this computer. For trying things out and for tests, never for other people's code";

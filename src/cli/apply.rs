@@ -1,12 +1,12 @@
 //! `hangar apply`: make objects be as manifests say, by client-side apply as kubectl does it. It must never send anything of
 //! a file that has something wrong.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Map, Value};
 
 use crate::{
-    api::kind::Kind,
+    api::{admit, kind::Kind},
     cli::{
         Exit,
         connection::Connection,
@@ -58,7 +58,7 @@ pub(super) async fn run(
     connection: &Connection,
     printer: &mut Printer,
 ) -> anyhow::Result<Exit> {
-    let bundle = files::FileArgs::read(&args.files, connection, Purpose::Declare)?;
+    let bundle = args.files.read(connection, Purpose::Declare)?;
     files::report(&bundle, printer);
     let mut exit = if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed };
     if args.dry_run == DryRun::Client {
@@ -69,6 +69,7 @@ pub(super) async fn run(
     }
     let client = connection.client()?;
     let mut applied = Vec::new();
+    let mut hints = BTreeSet::new();
     for item in &bundle.items {
         match apply(&client, item, args.dry_run == DryRun::Server).await {
             Ok((did, written)) => {
@@ -85,13 +86,14 @@ pub(super) async fn run(
                 for complaint in item.refusal(&error) {
                     printer.note(format_args!("error: {complaint}"));
                 }
-                if let Some(hint) = error.hint() {
-                    printer.note(format_args!("hint: {hint}"));
-                }
+                hints.extend(error.hint());
             }
             // Without a server there is no point in going on.
             Err(error) => return Err(error.into()),
         }
+    }
+    for hint in hints {
+        printer.note(format_args!("hint: {hint}"));
     }
     if args.wait && args.dry_run == DryRun::None {
         let environments = applied.iter().filter(|it| it.object.kind == Kind::Environment);
@@ -140,10 +142,24 @@ async fn apply(
     }
     let is_going = current.pointer("/metadata/deletionTimestamp").is_some();
     let mut written = change(client, item, patch, dry_run).await?;
+    if same_declaration(&written.object, &current) {
+        // A list without the defaults of its entries is sent whole, and comes out as it was.
+        return Ok(("unchanged", written));
+    }
     if is_going {
         written.warnings.push("it is being deleted, so the change will not last".to_owned());
     }
     Ok(("configured", written))
+}
+
+/// Whether two versions declare the same: what the server counts and what the controller writes is left out.
+fn same_declaration(one: &Value, other: &Value) -> bool {
+    let fields = ["labels", "annotations", "finalizers", "ownerReferences"];
+    let same = |field: &&str| {
+        let pointer = format!("/metadata/{field}");
+        one.pointer(&pointer) == other.pointer(&pointer)
+    };
+    admit::same_spec(one, other) && fields.iter().all(same)
 }
 
 async fn change(

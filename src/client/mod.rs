@@ -296,6 +296,8 @@ impl Client {
     /// Sends a request and refuses what is not a 2xx.
     async fn stream(&self, request: RequestBuilder) -> Result<Response, Error> {
         let response = request.send().await.map_err(|source| {
+            // It is in our own text already, and its path says nothing more.
+            let source = source.without_url();
             if source.is_connect() {
                 Error::Connect { server: self.base().to_owned(), source }
             } else {

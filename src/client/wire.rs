@@ -220,6 +220,9 @@ impl Status {
             "NotFound" if self.details.as_ref().is_some_and(|it| it.kind == "namespaces") => {
                 "the namespace must be there first: apply a v1 Namespace, or choose another with -n"
             }
+            "NotFound" if self.details.is_none() => {
+                "the server does not know this request: is it of another version? See `hangar version`"
+            }
             "NotFound" => "is it in another namespace? Try -n NAMESPACE, or `get -A`",
             _ => return None,
         };

@@ -354,23 +354,6 @@ async fn wait_says_what_was_missing_when_time_is_up() {
 }
 
 #[tokio::test]
-async fn plan_tells_changes_by_its_exit_code() {
-    let server = Server::start().await;
-    let plan =
-        |change: &str| json!({"objects": [{"ref": "env/alice", "change": change}], "seconds": 0.0});
-    server.on("POST /plan", 200, plan("create")).on("POST /plan", 200, plan("unchanged"));
-    let ran = server.run("plan -f -", MANIFEST).await;
-    assert_eq!(ran.code, 2);
-    assert!(ran.out.starts_with("+ env/alice create\n"), "{}", ran.out);
-    let ran = server.run("plan -f -", MANIFEST).await;
-    assert_eq!(
-        (ran.code, ran.out.as_str()),
-        (0, "  env/alice unchanged\nnothing would change (1 looked at)\n")
-    );
-    assert_eq!(server.writes()[0].1[0]["metadata"]["namespace"], "default");
-}
-
-#[tokio::test]
 async fn logs_are_lines_for_people_or_programs() {
     let server = Server::start().await;
     let line = json!({"at": "2026-01-01T12:03:04.123Z", "object": "env/alice", "action": "create-machine",

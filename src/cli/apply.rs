@@ -132,7 +132,8 @@ fn remark(item: &Item, written: &Written<Value>, printer: &mut Printer) {
     }
 }
 
-async fn apply(
+/// Applies one object; what was done, and the object as it then is.
+pub(super) async fn apply(
     client: &Client,
     item: &Item,
     dry_run: bool,

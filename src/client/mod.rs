@@ -30,8 +30,8 @@ pub use self::{
     error::Error,
     stream::Lines,
     wire::{
-        Cause, Deleted, List, ListMeta, Planned, PlannedAction, PlannedField, PlannedObject, Query,
-        Status, StatusDetails, Table, TableColumn, TableRow, Version, WatchEvent, Watched, Written,
+        Cause, Deleted, List, ListMeta, Query, Status, StatusDetails, Table, TableColumn, TableRow,
+        Version, WatchEvent, Watched, Written,
     },
 };
 
@@ -260,14 +260,6 @@ impl Client {
             query.push(("follow", "true".to_owned()));
         }
         Ok(Lines::plain(self.stream(self.request(Method::GET, "/logs", &query)).await?))
-    }
-
-    /// What would happen if these objects were applied. Nothing does.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn plan<T: DeserializeOwned>(&self, manifests: &[Value]) -> Result<T, Error> {
-        json(self.call(self.request(Method::POST, "/plan", &[]).json(manifests)).await?).await
     }
 
     /// The server's version.

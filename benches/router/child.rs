@@ -23,6 +23,7 @@ use hangar::{
     },
     tasks,
 };
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 
 use crate::objects;
@@ -34,6 +35,8 @@ const ROLE: &str = "HANGAR_BENCH_ROLE";
 pub(crate) enum Role {
     /// hyper that answers 200 to everything.
     Bare,
+    /// The same behind the limits and the drain of `hangar::net`.
+    Limited,
     /// The router.
     Router,
 }
@@ -42,6 +45,7 @@ impl Role {
     pub(crate) fn from_env() -> Option<Self> {
         match std::env::var(ROLE).ok()?.as_str() {
             "bare" => Some(Self::Bare),
+            "limited" => Some(Self::Limited),
             _ => Some(Self::Router),
         }
     }
@@ -74,7 +78,11 @@ impl Child {
             }
             Err(_) => Command::new(program),
         };
-        let name = if role == Role::Bare { "bare" } else { "router" };
+        let name = match role {
+            Role::Bare => "bare",
+            Role::Limited => "limited",
+            Role::Router => "router",
+        };
         let mut process =
             command.env(ROLE, name).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = process.stdin.take().unwrap();
@@ -106,12 +114,7 @@ impl Child {
 
     /// CPU time of all threads.
     pub(crate) fn cpu_ns(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
-        let used = |task: io::Result<fs::DirEntry>| {
-            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        };
-        tasks.filter_map(used).sum()
+        cpu_ns(self.process.id())
     }
 
     pub(crate) fn rss_bytes(&self) -> u64 {
@@ -119,6 +122,36 @@ impl Child {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
+}
+
+fn cpu_ns(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let used = |task: io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    tasks.filter_map(used).sum()
+}
+
+/// CPU time of this process.
+pub(crate) fn own_cpu_ns() -> u64 {
+    cpu_ns(process::id())
+}
+
+/// CPU time of everything on this machine, and what was taken from it.
+pub(crate) fn machine_cpu_ns() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let ticks: Vec<u64> = stat
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map(|it| it.parse().unwrap())
+        .collect();
+    // User, nice, system, then idle and waiting which do not count, then interrupts and steal; ticks of 10 ms.
+    (ticks.iter().sum::<u64>() - ticks[3] - ticks[4]) * 10_000_000
 }
 
 /// Keeps this process off the servers' core, if `taskset` is there.
@@ -136,6 +169,7 @@ pub(crate) fn run(role: Role) {
         say(&listener.local_addr().unwrap().to_string());
         match role {
             Role::Bare => bare(listener).await,
+            Role::Limited => limited(listener).await,
             Role::Router => router(listener).await,
         }
     });
@@ -160,6 +194,17 @@ async fn bare(listener: tokio::net::TcpListener) {
             let _ended = connection.serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+async fn limited(listener: tokio::net::TcpListener) {
+    let (_trigger, shutdown) = tasks::shutdown();
+    let handle = |_request, _peer| {
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        std::future::ready(http::Response::new(body))
+    };
+    hangar::net::serve(listener, Limits::default(), Duration::ZERO, shutdown, handle)
+        .await
+        .unwrap();
 }
 
 async fn router(listener: tokio::net::TcpListener) {

@@ -69,6 +69,27 @@ pub struct Owner {
     pub uid: Uuid,
 }
 
+/// A set of environments' numbers, a bit for each.
+#[derive(Debug, Default)]
+pub struct Slots(Vec<u64>);
+
+impl Slots {
+    /// Adds a number.
+    pub fn insert(&mut self, slot: u32) {
+        let word = slot as usize / 64;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (slot % 64);
+    }
+
+    /// Whether the number is in it.
+    #[must_use]
+    pub fn contains(&self, slot: u32) -> bool {
+        self.0.get(slot as usize / 64).is_some_and(|word| word & (1 << (slot % 64)) != 0)
+    }
+}
+
 /// What the table was joined from.
 #[derive(Debug)]
 pub struct Index {
@@ -77,7 +98,8 @@ pub struct Index {
     environments: Vec<Environment>,
     /// Oldest first, so that a number rests before it means another environment.
     free: VecDeque<u32>,
-    by_uid: HashTable<u32>,
+    /// Those that cannot be found through the label that is their name: few.
+    others: HashMap<Uuid, u32>,
     by_bay: HashTable<u32>,
     odd: HashMap<u32, Odd>,
     unheld: HashMap<u32, Route>,
@@ -117,7 +139,7 @@ impl Index {
             seen,
             environments: Vec::new(),
             free: VecDeque::new(),
-            by_uid: HashTable::new(),
+            others: HashMap::new(),
             by_bay: HashTable::new(),
             odd: HashMap::new(),
             unheld: HashMap::new(),
@@ -184,8 +206,8 @@ impl Index {
     }
 
     /// Takes it that an environment is not there any more.
-    pub fn delete_environment(&mut self, uid: Uuid) {
-        if let Some(slot) = self.find(uid) {
+    pub fn delete_environment(&mut self, uid: Uuid, name: &str) {
+        if let Some(slot) = self.find(uid, name) {
             self.delete_slot(slot);
         }
     }
@@ -217,6 +239,7 @@ impl Index {
             fact.label,
             self.shown(slot, fact.label, route).with(Flag::RELEASED, fact.released),
         );
+        self.keep_findable(slot);
         self.settle(slot, route, &[]);
         if let Some((left, route)) = left {
             self.leave(left, route, fact.label);
@@ -251,9 +274,9 @@ impl Index {
 /// Lists: what a complete list did not name is not there.
 impl Index {
     /// Deletes every environment whose slot is not in the list, also those that are only named by a hostname.
-    pub fn keep_environments(&mut self, listed: &HashSet<u32>) {
+    pub fn keep_environments(&mut self, listed: &Slots) {
         for slot in 0..u32::try_from(self.environments.len()).unwrap_or(u32::MAX) {
-            if !listed.contains(&slot) {
+            if !listed.contains(slot) {
                 self.delete_slot(slot);
             }
         }
@@ -269,10 +292,10 @@ impl Index {
     }
 
     /// Takes the key from every environment whose slot is not in the list.
-    pub fn keep_keys(&mut self, listed: &HashSet<u32>) {
+    pub fn keep_keys(&mut self, listed: &Slots) {
         for slot in 0..u32::try_from(self.environments.len()).unwrap_or(u32::MAX) {
             let route = self.route(slot);
-            if route.has(Flag::KEY) && !listed.contains(&slot) {
+            if route.has(Flag::KEY) && !listed.contains(slot) {
                 self.settle(slot, route.keyed(None), &[]);
             }
         }
@@ -283,7 +306,15 @@ impl Index {
         self.spare.clear();
     }
 
-    /// The slot of an environment whose key is known.
+    /// Gives back the room that a list took while it waited for another.
+    pub fn shrink(&mut self) {
+        self.others.shrink_to_fit();
+        self.odd.shrink_to_fit();
+        self.unheld.shrink_to_fit();
+        self.spare.shrink_to_fit();
+    }
+
+    /// Whether the key of an environment is known.
     #[must_use]
     pub fn has_key(&self, slot: u32) -> bool {
         self.route(slot).has(Flag::KEY)
@@ -368,6 +399,7 @@ impl Index {
             self.name_label(slot, label);
         }
         self.table.insert(label, saved.route.in_slot(slot));
+        self.keep_findable(slot);
     }
 }
 
@@ -392,14 +424,29 @@ pub struct Saved {
 
 /// Environments and their slots.
 impl Index {
-    fn find(&self, uid: Uuid) -> Option<u32> {
-        let uid = uid.into_bytes();
-        let hash = self.hasher.hash_one(uid);
-        self.by_uid.find(hash, |&slot| self.environments[slot as usize].uid == uid).copied()
+    /// The environment with this uid, which has this name: found through the label of that name in the table, where
+    /// nearly all are, or among the others. An index by uid would cost another ten bytes for each.
+    fn find(&self, uid: Uuid, name: &str) -> Option<u32> {
+        let named = Label::of_name(name).and_then(|label| self.table.get(&label));
+        named
+            .map(|route| route.slot())
+            .filter(|&slot| self.environments[slot as usize].uid == uid.into_bytes())
+            .or_else(|| self.others.get(&uid).copied())
+    }
+
+    /// Keeps an environment findable after the holder of a label changed.
+    fn keep_findable(&mut self, slot: u32) {
+        let uid = Uuid::from_bytes(self.environments[slot as usize].uid);
+        let named = Label::of_name(&self.name(slot)).and_then(|label| self.table.get(&label));
+        if named.is_some_and(|route| route.slot() == slot) {
+            self.others.remove(&uid);
+        } else {
+            self.others.insert(uid, slot);
+        }
     }
 
     fn slot_of(&mut self, uid: Uuid, namespace: &str, name: &str) -> u32 {
-        if let Some(slot) = self.find(uid) {
+        if let Some(slot) = self.find(uid, name) {
             return slot;
         }
         let environment = Environment {
@@ -422,9 +469,7 @@ impl Index {
             }
         };
         self.seen.reserve(slot);
-        let Self { environments, by_uid, hasher, .. } = self;
-        let hash = hasher.hash_one(uid.into_bytes());
-        by_uid.insert_unique(hash, slot, |&slot| hasher.hash_one(environments[slot as usize].uid));
+        self.others.insert(uid, slot);
         // Until the environment is seen it is taken to have just its name for a label.
         let label: Vec<Label> = Label::of_name(name).into_iter().collect();
         self.set_labels(slot, name, &label);
@@ -437,12 +482,7 @@ impl Index {
         if environment.held > 0 || environment.known == Known::Present {
             return;
         }
-        let uid = environment.uid;
-        let hash = self.hasher.hash_one(uid);
-        let Self { environments, by_uid, .. } = self;
-        if let Ok(found) = by_uid.find_entry(hash, |&slot| environments[slot as usize].uid == uid) {
-            found.remove();
-        }
+        self.others.remove(&Uuid::from_bytes(environment.uid));
         // A free number must not be deleted once more by the next list.
         self.environments[slot as usize].known = Known::Deleted;
         self.odd.remove(&slot);
@@ -587,7 +627,9 @@ impl Index {
     fn leave(&mut self, slot: u32, route: Route, label: Label) {
         let environment = &mut self.environments[slot as usize];
         environment.held = environment.held.saturating_sub(1);
-        if environment.known != Known::Present {
+        let known = environment.known;
+        self.keep_findable(slot);
+        if known != Known::Present {
             let labels: Vec<Label> =
                 self.labels(slot).into_iter().filter(|it| *it != label).collect();
             let name = self.name(slot);

@@ -20,6 +20,7 @@ use hangar::{
         feed::{Fed, Feed, Part},
         head::Place,
         serve::{self, Router, Unobserved},
+        table::Table,
     },
     tasks,
 };
@@ -167,10 +168,24 @@ pub(crate) fn run(role: Role) {
     runtime.block_on(async {
         let listener = hangar::net::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         say(&listener.local_addr().unwrap().to_string());
-        match role {
-            Role::Bare => bare(listener).await,
-            Role::Limited => limited(listener).await,
-            Role::Router => router(listener).await,
+        let feed = Feed::new(Arc::new(Seen::new(System::shared())));
+        let (table, seen) = (feed.table(), feed.seen());
+        let (orders, ended) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            obey(feed);
+            drop(orders);
+        });
+        let serve = async {
+            match role {
+                Role::Bare => bare(listener).await,
+                Role::Limited => limited(listener).await,
+                Role::Router => router(listener, table, seen).await,
+            }
+        };
+        // The end of the orders is the end of the benchmark.
+        tokio::select! {
+            () = serve => {}
+            _ = ended => {}
         }
     });
 }
@@ -207,11 +222,7 @@ async fn limited(listener: tokio::net::TcpListener) {
         .unwrap();
 }
 
-async fn router(listener: tokio::net::TcpListener) {
-    let seen = Arc::new(Seen::new(System::shared()));
-    let feed = Feed::new(Arc::clone(&seen));
-    let table = feed.table();
-    std::thread::spawn(move || obey(feed));
+async fn router(listener: tokio::net::TcpListener, table: Arc<Table>, seen: Arc<Seen>) {
     let place = Arc::new(Place::new("dev.example.com", None).unwrap());
     let router = Router { table, seen, place, observer: Arc::new(Unobserved) };
     let (_trigger, shutdown) = tasks::shutdown();
@@ -244,7 +255,6 @@ fn obey(feed: Feed) {
         }
         say("done");
     }
-    process::exit(0);
 }
 
 /// A thousand changes a second: new machines, and every eighth time a deletion and a successor with another uid.
@@ -254,7 +264,7 @@ fn churn(feed: &Mutex<Feed>, churning: &AtomicBool) {
         round += 1;
         let number = round.wrapping_mul(2_654_435_761) % crate::LARGE;
         let mut feed = feed.lock().unwrap();
-        if round % 8 == 0 {
+        if round.is_multiple_of(8) {
             feed.take(&Fed::Delete(Part::Environments, objects::environment(number, 1, 1)));
             feed.take(&Fed::Delete(Part::Hostnames, objects::hostname(number, 1)));
             feed.take(&Fed::Apply(Part::Hostnames, objects::hostname(number, 2)));

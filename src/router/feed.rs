@@ -68,6 +68,7 @@ pub trait Source: Send {
 pub struct Feed {
     index: Arc<Mutex<Index>>,
     table: Arc<Table>,
+    seen: Arc<Seen>,
     environments: Progress<Slots>,
     hostnames: Progress<HashSet<Label>>,
     secrets: Progress<Slots>,
@@ -126,10 +127,11 @@ impl Feed {
     #[must_use]
     pub fn new(seen: Arc<Seen>) -> Self {
         let table = Arc::new(Table::new());
-        let index = Index::new(Arc::clone(&table), seen);
+        let index = Index::new(Arc::clone(&table), Arc::clone(&seen));
         Self {
             index: Arc::new(Mutex::new(index)),
             table,
+            seen,
             environments: Progress::default(),
             hostnames: Progress::default(),
             secrets: Progress::default(),
@@ -140,6 +142,12 @@ impl Feed {
     #[must_use]
     pub fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table)
+    }
+
+    /// Where its environments are marked when they are asked for.
+    #[must_use]
+    pub fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.seen)
     }
 
     /// The join behind it, which names environments.

@@ -226,6 +226,7 @@ impl Loop {
         }
         let again = match next {
             Next::Idle => None,
+            Next::GoOn => Some(Duration::ZERO),
             Next::In(delay) => Some(delay),
             Next::Failed(retry) => {
                 Some(self.failures.entry(key.clone()).or_insert_with(Series::new).after(retry))
@@ -235,8 +236,7 @@ impl Loop {
             self.failures.remove(key);
         }
         self.fresh.remove(key);
-        let urgency =
-            if next == Next::In(Duration::ZERO) { Urgency::Begun } else { self.urgency(key) };
+        let urgency = if next == Next::GoOn { Urgency::Begun } else { self.urgency(key) };
         self.queue.done(key, again.map(|delay| now + delay), urgency);
     }
 

@@ -45,6 +45,7 @@ pub fn course(mut world: World, now: Timestamp) -> (Vec<Stage>, Note) {
             return (stages, note);
         } else if let Some(wake_at) = plan.wake_at {
             now = wake_at.max(now);
+            world.seen.complete_list_at = Some(now);
         }
         last = Some(note);
     }

@@ -339,8 +339,15 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
                 machine.order = order(OrderKind::Destroy, None);
             }
         }
-        Action::UpdateMachine { skip_launch: true, .. }
-        | Action::CreateApp { .. }
+        Action::UpdateMachine { skip_launch: true, .. } => {
+            // It sleeps on; the version that it wakes with has not served yet and must not be taken for broken.
+            if let Some(machine) = &mut status.machine
+                && machine.order.as_ref().is_none_or(|it| it.kind != OrderKind::Sleep)
+            {
+                machine.order = order(OrderKind::Sleep, Some(SleepSignal::External));
+            }
+        }
+        Action::CreateApp { .. }
         | Action::WriteSecrets { .. }
         | Action::ExtendVolume { .. }
         | Action::Probe { .. }

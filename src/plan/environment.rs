@@ -175,9 +175,7 @@ impl Here<'_> {
         let awake = match self.world.environment.spec.operating_mode() {
             OperatingMode::Running => true,
             OperatingMode::Asleep => false,
-            OperatingMode::Auto => {
-                matches!(self.seen.state, MachineState::Started | MachineState::Failed)
-            }
+            OperatingMode::Auto => !self.sleeps(),
         };
         let action = Action::UpdateMachine {
             app: self.bay.spec.app.clone(),
@@ -190,6 +188,19 @@ impl Here<'_> {
             epoch: self.bay.status.epoch,
         };
         Step::Act { action, reason, why, fault }
+    }
+
+    /// Whether it was put to sleep, or stopped after it had served: nothing is wrong with it.
+    fn sleeps(&self) -> bool {
+        let settled = matches!(self.seen.state, MachineState::Stopped | MachineState::Suspended);
+        let slept = self.record.order.as_ref().is_some_and(|it| it.kind == OrderKind::Sleep);
+        settled && (slept || self.served())
+    }
+
+    /// Whether the version that it has was seen serving.
+    fn served(&self) -> bool {
+        let ready = self.record.ready.as_ref().map(|it| &it.version);
+        ready.is_some() && ready == self.record.version.as_ref()
     }
 
     fn start(&self, reason: Reason, why: &str) -> Step {
@@ -263,8 +274,7 @@ impl Here<'_> {
                 Some(other) => other,
             });
         }
-        let ready = self.record.ready.as_ref().map(|it| &it.version);
-        if ready.is_some() && ready == self.record.version.as_ref() {
+        if self.served() {
             if !running {
                 return self.asleep(SleepSignal::External);
             }

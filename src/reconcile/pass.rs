@@ -171,6 +171,10 @@ impl Pass<'_> {
                 (Outcome::Failed(refusal), next)
             }
         };
+        if let (Action::DestroyMachine { app, id }, Outcome::Done) = (action, &outcome) {
+            // The list tells of it a while later; until then it would be destroyed again and again.
+            shared.informer.learn(app, id, None);
+        }
         if let Outcome::Connections(open) = outcome {
             memo.connections = Some((now, open));
         }

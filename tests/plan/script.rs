@@ -156,20 +156,29 @@ impl Script {
             fly.machines.remove(0);
             return;
         }
-        let machine = &mut fly.machines[0];
+        let machine = fly.machines[0].clone();
         match words {
             ["older"] => {
-                let mut old = machine.clone();
-                old.id = "m-old".to_owned();
+                let mut old = machine;
+                old.id = format!("{}-old", old.id);
                 old.config.metadata.insert(EPOCH.to_owned(), "0".to_owned());
+                fly.machines.retain(|it| it.id != old.id);
                 fly.machines.push(old);
             }
             ["stranger"] => {
-                let mut other = machine.clone();
-                other.id = "m-strange".to_owned();
+                let mut other = machine;
+                other.id = format!("{}-strange", other.id);
                 other.config.metadata.clear();
+                fly.machines.retain(|it| it.id != other.id);
                 fly.machines.push(other);
             }
+            _ => self.own_machine(words),
+        }
+    }
+
+    fn own_machine(&mut self, words: &[&str]) {
+        let machine = &mut self.model.fly.machines[0];
+        match words {
             ["image", image] => {
                 machine.config.image = (*image).to_owned();
                 machine.version.push('x');

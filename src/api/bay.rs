@@ -204,6 +204,8 @@ pub enum OrderKind {
     Start,
     /// Be suspended or stopped.
     Sleep,
+    /// Be destroyed.
+    Destroy,
 }
 
 /// Something that was not there at a first look.

@@ -341,7 +341,10 @@ impl LocalFly {
     }
 }
 
-/// Asks for shutdown at SIGINT or SIGTERM; a second one ends the process at once.
+/// Whoever ends a process may signal it and its group, or a terminal and a supervisor both do: those are one request.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// Asks for shutdown at SIGINT or SIGTERM; a second one ends the process at once and leaves its machines running.
 pub(super) fn end_on_signals(trigger: Trigger) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -356,6 +359,8 @@ pub(super) fn end_on_signals(trigger: Trigger) -> anyhow::Result<()> {
             if !first {
                 end_now();
             }
+            tokio::time::sleep(ONE_REQUEST).await;
+            let _same = (interrupt.recv().now_or_never(), terminate.recv().now_or_never());
         }
     });
     Ok(())

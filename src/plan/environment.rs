@@ -15,7 +15,7 @@ use crate::plan::{
     bay::{self, SECOND_LOOK},
     machine::{self, MachineSpec},
     sleep::{self, Verdict},
-    world::{MachineState, SeenMachine, Sight, World},
+    world::{CheckState, MachineState, SeenMachine, Sight, World},
 };
 
 /// How often a machine that is not ready yet is looked at.
@@ -26,6 +26,8 @@ const LATE_LOOK: SignedDuration = SignedDuration::from_secs(10);
 const START_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 /// How long an order to start or to sleep may take to be seen before it is given again.
 const ORDER_AGAIN: SignedDuration = SignedDuration::from_secs(5);
+/// After so many ends a program that was never ready is not waited for any longer.
+const CRASHES: u32 = 3;
 /// How long an app's deletion may take before it is ordered again.
 const DELETE_AGAIN: SignedDuration = SignedDuration::from_mins(2);
 
@@ -373,6 +375,19 @@ impl Here<'_> {
                 reason: if late { Reason::ReadinessTimeout } else { Reason::NotReadyYet },
                 why: "the readiness command is run".to_owned(),
                 fault: late,
+            };
+        }
+        if let CheckState::Crashing(ends) = self.seen.check
+            && (late || ends >= CRASHES)
+        {
+            let times = if ends == 1 { "once".to_owned() } else { format!("{ends} times") };
+            return Step::Wait {
+                reason: Reason::MachineFailed,
+                why: format!(
+                    "the program ended by itself, {times} lately, and is started again: check the template's image and command"
+                ),
+                until: Some(self.now + LATE_LOOK),
+                health: Health::Degraded,
             };
         }
         if late {

@@ -1,7 +1,10 @@
 //! One pass for one environment: observe, plan, publish, execute, record. It takes a key and nothing else; why it runs is
 //! nobody's business here. It must never decide anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use tracing::Instrument as _;
@@ -18,6 +21,7 @@ use crate::plan::{
 use crate::reconcile::{
     events,
     execute::{SecretValues, execute},
+    index::Index,
     informer::Informer,
     objects::{EnvKey, Objects},
     observe::{Memo, Sources, observe},
@@ -41,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
+    pub(crate) index: Arc<RwLock<Index>>,
 }
 
 /// When to look again.
@@ -128,13 +133,16 @@ impl Pass<'_> {
         now: Timestamp,
     ) -> Result<Next, store::Error> {
         let bay = bay::made(world);
-        let name = bay.metadata.name.clone();
+        let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
         let mut bay_key = [0_u8; 16];
         if let Err(error) = getrandom::fill(&mut bay_key) {
             tracing::error!(%error, "no random bytes for a bay's key");
             return Ok(Next::Failed(Retry::Backoff));
         }
         objects.bind(&self.shared.store, bay, &bay_key, now).await?;
+        // Calls about the app may be logged before the store's feed tells whose it is.
+        let index = &self.shared.index;
+        index.write().unwrap_or_else(PoisonError::into_inner).bound(app, self.of.clone());
         self.log("bind", journal::Outcome::Ok, &format!("bound to {name}"));
         Ok(Next::In(Duration::ZERO))
     }
@@ -199,7 +207,7 @@ impl Pass<'_> {
                 )
             },
         };
-        let duration_ms = Some(took.as_secs_f64() * 1_000.0);
+        let duration_ms = Some(journal::milliseconds(took));
         shared.journal.record(Line { duration_ms, ..line });
         Ok(next)
     }

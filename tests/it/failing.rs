@@ -44,7 +44,7 @@ async fn an_image_that_cannot_be_pulled_degrades_its_environment_only() {
 
 #[tokio::test]
 async fn a_crash_loop_degrades_its_environment_only() {
-    fails_and_heals("hangar.test/crash-loop", &["MachineFailed"], "ended before it was ever ready")
+    fails_and_heals("hangar.test/crash-loop", &["MachineFailed"], "the program ended by itself")
         .await;
 }
 

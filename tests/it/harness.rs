@@ -117,10 +117,15 @@ impl Hangar {
         self.home.path().join("data")
     }
 
-    /// Ctrl-C, and its end.
-    pub(crate) async fn stop(&mut self) -> ExitStatus {
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
         let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
+    }
+
+    /// Ctrl-C, and its end.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
+        self.interrupt();
         let process = &mut self.process;
         until("the end of hangar", PATIENCE, async || {
             process.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())

@@ -20,7 +20,7 @@ async fn get_prints_what_is_asked_for_in_the_form_that_is_asked_for() {
     assert!(table.contains("http://alice.dev.localhost:"), "{table}");
     let wide = hangar.run("get env -o wide").await;
     let machine = hangar.page("alice").await["machine"].as_str().unwrap().to_owned();
-    assert!(wide.contains(&machine) && wide.lines().next() > table.lines().next(), "{wide}");
+    assert!(wide.contains(&machine) && wide.contains(" MACHINE "), "{wide}");
     assert_eq!(hangar.run("get env -l team=a -o name").await, "environment/alice\n");
     assert_eq!(hangar.run("get env -l team!=a -o name").await, "environment/bob\n");
     let all = hangar.run("get env -A").await;
@@ -30,10 +30,7 @@ async fn get_prints_what_is_asked_for_in_the_form_that_is_asked_for() {
     assert_eq!(hangar.object("environment/alice").await["kind"], "Environment");
     let nobody = hangar.cli(&["get", "env", "nobody"]).await;
     assert_eq!((nobody.code, &*nobody.stdout), (1, ""));
-    assert!(
-        nobody.stderr.contains("environment/nobody") && nobody.stderr.contains("not found"),
-        "{nobody:?}"
-    );
+    assert!(nobody.stderr.contains("\"nobody\" not found"), "{nobody:?}");
     let several = hangar.run("get bays,templates").await;
     assert!(several.contains("workspace") && several.contains("hgr-"), "{several}");
 }
@@ -68,7 +65,7 @@ async fn describe_events_and_logs_tell_what_happened_and_why() {
         assert!(page.contains(part), "no {part} in:\n{page}");
     }
     let conditions = page.lines().filter(|it| it.contains("AsDeclared")).count();
-    assert!(conditions >= 3 && page.contains("Since"), "{page}");
+    assert!(conditions >= 3 && page.contains("SINCE"), "{page}");
 
     let events = hangar.run("events --for env/alice").await;
     assert!(events.contains("CreatingMachine") || events.contains("Created"), "{events}");

@@ -211,3 +211,31 @@ async fn logs_are_followed() {
     let second = tokio::time::timeout(Duration::from_secs(10), lines.next_line()).await.unwrap();
     assert!(second.unwrap().unwrap().contains("env/alice"));
 }
+
+#[tokio::test]
+async fn a_plan_names_the_calls_before_anything_happens() {
+    let api = Api::start().await;
+    let (code, text) = api.run("plan -f manifests").await;
+    assert_eq!(code, 2, "{text}");
+    for line in
+        ["+ env/alice create", "> create-app app hgr-(new)", "> create-volume", "> create-machine"]
+    {
+        assert!(text.contains(line), "{line} is missing from\n{text}");
+    }
+    assert!(!text.contains("c2VjcmV0"), "{text}");
+    assert_eq!(
+        api.client
+            .list::<Environment>(Kind::Environment, None, &Query::default())
+            .await
+            .unwrap()
+            .items,
+        []
+    );
+    assert_eq!(api.run("apply -f manifests/scratch.yaml").await.0, 0);
+    api.check(
+        "plan -f manifests/scratch.yaml",
+        0,
+        "  tmpl/scratch unchanged\nnothing would change (1 looked at)\n",
+    )
+    .await;
+}

@@ -46,18 +46,56 @@ fn dependencies_point_one_way() {
             continue;
         }
         assert!(!text.contains("super::super"), "{}: name it from `crate::`", path.display());
-        for (number, line) in text.lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            for used in code.split("crate::").skip(1) {
-                let used: String =
-                    used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if used != module_of(&path) && !allowed.contains(&used.as_str()) {
-                    wrong.push(format!("{}:{}: uses `{used}`", path.display(), number + 1));
-                }
+        for (line, used) in named_modules(&text) {
+            if used != module_of(&path) && !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{}:{line}: uses `{used}`", path.display()));
             }
         }
     }
     assert!(wrong.is_empty(), "not allowed by MAY_USE:\n{}", wrong.join("\n"));
+}
+
+/// The modules that `crate::x` and `crate::{x, y::{z}}` name, and their lines.
+fn named_modules(text: &str) -> Vec<(usize, String)> {
+    let code: Vec<_> =
+        text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let code = code.join("\n");
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut named = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let line = code[..at].lines().count();
+        let rest = &code[at + "crate::".len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            named.push((line, word(rest)));
+            continue;
+        };
+        let (mut depth, mut start) = (0, 0);
+        for (index, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth > 0 => depth -= 1,
+                ',' | '}' if depth == 0 => {
+                    named.push((line, word(&group[start..index])));
+                    start = index + 1;
+                    if c == '}' {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    named.retain(|(_, module)| !module.is_empty());
+    named
+}
+
+#[test]
+fn a_group_of_imports_names_every_module_in_it() {
+    let text = "use crate::{\n    a::{b, c},\n    d, // crate::e\n};\nlet x = crate::f::g();";
+    let named: Vec<_> = named_modules(text).into_iter().map(|(_, module)| module).collect();
+    assert_eq!(named, ["a", "d", "f"]);
 }
 
 #[test]

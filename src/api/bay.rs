@@ -22,6 +22,9 @@ resource! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BaySpec {
+    /// The installation that made it; everything of it at Fly carries this.
+    #[serde(default)]
+    pub instance: String,
     /// The environment it is bound to.
     pub environment_ref: EnvironmentRef,
     /// App's name at Fly.

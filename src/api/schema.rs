@@ -91,11 +91,14 @@ fn inline<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     T::json_schema(generator)
 }
 
-/// Fields that the type does not have are errors, as at admission; defaults that are whole objects say nothing.
+/// Fields that the type does not have are errors, as at admission; defaults that are empty or whole objects say nothing.
 fn strict(schema: &mut Value) {
     let Ok(typed) = <&mut Schema>::try_from(schema) else { return };
     RecursiveTransform(|schema: &mut Schema| {
-        if schema.get("default").is_some_and(|it| it.is_object() || it.is_array() || it.is_null()) {
+        if schema
+            .get("default")
+            .is_some_and(|it| it.is_object() || it.is_array() || it.is_null() || it == "")
+        {
             schema.remove("default");
         }
         if schema.get("properties").is_some() && schema.get("additionalProperties").is_none() {

@@ -1,12 +1,12 @@
 //! `hangar apply`: make objects be as manifests say, by client-side apply as kubectl does it. It must never send anything of
 //! a file that has something wrong.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{kind::Kind, meta::ObjectRef},
+    api::{admit, kind::Kind, meta::ObjectRef},
     cli::{
         Exit,
         connection::Connection,
@@ -100,6 +100,7 @@ async fn send(
     let mut exit = if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed };
     let client = connection.client()?;
     let mut applied = Vec::new();
+    let mut hints = BTreeSet::new();
     for item in &bundle.items {
         match apply(&client, item, dry_run == DryRun::Server).await {
             Ok((did, written)) => {
@@ -112,13 +113,14 @@ async fn send(
                 for complaint in item.refusal(&error) {
                     printer.note(format_args!("error: {complaint}"));
                 }
-                if let Some(hint) = error.hint() {
-                    printer.note(format_args!("hint: {hint}"));
-                }
+                hints.extend(error.hint());
             }
             // Without a server there is no point in going on.
             Err(error) => return Err(error.into()),
         }
+    }
+    for hint in hints {
+        printer.note(format_args!("hint: {hint}"));
     }
     Ok((exit, applied))
 }
@@ -130,7 +132,8 @@ fn remark(item: &Item, written: &Written<Value>, printer: &mut Printer) {
     }
 }
 
-async fn apply(
+/// Applies one object; what was done, and the object as it then is.
+pub(super) async fn apply(
     client: &Client,
     item: &Item,
     dry_run: bool,
@@ -157,10 +160,24 @@ async fn apply(
     }
     let is_going = current.pointer("/metadata/deletionTimestamp").is_some();
     let mut written = change(client, item, patch, dry_run).await?;
+    if same_declaration(&written.object, &current) {
+        // A list without the defaults of its entries is sent whole, and comes out as it was.
+        return Ok(("unchanged", written));
+    }
     if is_going {
         written.warnings.push("it is being deleted, so the change will not last".to_owned());
     }
     Ok(("configured", written))
+}
+
+/// Whether two versions declare the same: what the server counts and what the controller writes is left out.
+fn same_declaration(one: &Value, other: &Value) -> bool {
+    let fields = ["labels", "annotations", "finalizers", "ownerReferences"];
+    let same = |field: &&str| {
+        let pointer = format!("/metadata/{field}");
+        one.pointer(&pointer) == other.pointer(&pointer)
+    };
+    admit::same_spec(one, other) && fields.iter().all(same)
 }
 
 async fn change(

@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -171,6 +171,10 @@ impl Core {
         let seen = Arc::new(Seen::new(Arc::clone(&self.clock)));
         let feed = Feed::new(Arc::clone(&seen));
         let (table, index) = (feed.table(), feed.index());
+        if let Some(shelf) = &follows.shelf {
+            let known = shelf.load(&mut index.lock().unwrap_or_else(PoisonError::into_inner))?;
+            tracing::info!(known, "hostnames from the router's own copy of its table");
+        }
         let flusher = Flusher::new(Arc::clone(&seen), index, follows.sink);
         let listener = net::bind(listen).await?;
         let address = listener.local_addr()?;

@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod files;
 mod follow;
+mod forecast;
 mod get;
 pub mod local;
 mod logs;

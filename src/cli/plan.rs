@@ -1,4 +1,4 @@
-//! `hangar plan`: what `apply` would do, as the server says it. It must never compute a plan itself, or change anything.
+//! `hangar plan`: what `apply` would do, before anything happens. It must never change anything.
 
 use serde_json::Value;
 
@@ -7,9 +7,10 @@ use crate::{
         Exit,
         connection::Connection,
         files::{self, FileArgs, Purpose},
+        forecast::{self, Call, Forecast, ObjectForecast},
         printer::{Printer, one_line},
     },
-    client::{Planned, PlannedAction, PlannedObject},
+    client,
 };
 
 /// What to plan.
@@ -18,7 +19,7 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     files: FileArgs,
-    /// The server's answer instead of text
+    /// The plan as data instead of text
     #[arg(short, long, value_enum)]
     output: Option<Output>,
 }
@@ -40,18 +41,26 @@ pub(super) async fn run(
         // Half a plan would be taken for a whole one.
         return Ok(Exit::Failed);
     }
-    let manifests: Vec<_> = bundle.items.iter().map(|it| it.manifest().clone()).collect();
-    let answer: Value = connection.client()?.plan(&manifests).await?;
-    let plan: Planned = serde_json::from_value(answer.clone())?;
+    let client = connection.client()?;
+    let plan = match forecast::forecast(&client, &bundle.items).await {
+        Ok(plan) => plan,
+        Err((Some(item), error @ client::Error::Status(_))) => {
+            for complaint in item.refusal(&error) {
+                printer.note(format_args!("error: {complaint}"));
+            }
+            return Ok(Exit::Failed);
+        }
+        Err((_, error)) => return Err(error.into()),
+    };
     if args.output == Some(Output::Json) {
-        printer.line(serde_json::to_string_pretty(&answer)?)?;
+        printer.line(serde_json::to_string_pretty(&plan)?)?;
     } else {
         lines(&plan).iter().try_for_each(|it| printer.line(it))?;
     }
     Ok(if plan.changes() { Exit::Changes } else { Exit::Success })
 }
 
-fn lines(plan: &Planned) -> Vec<String> {
+fn lines(plan: &Forecast) -> Vec<String> {
     let mut lines = Vec::new();
     for object in &plan.objects {
         about(object, &mut lines);
@@ -80,8 +89,8 @@ fn lines(plan: &Planned) -> Vec<String> {
     lines
 }
 
-fn about(object: &PlannedObject, lines: &mut Vec<String>) {
-    let sign = match object.change.as_str() {
+fn about(object: &ObjectForecast, lines: &mut Vec<String>) {
+    let sign = match object.change {
         "create" => "+",
         "update" => "~",
         "delete" => "-",
@@ -100,8 +109,8 @@ fn about(object: &PlannedObject, lines: &mut Vec<String>) {
     lines.extend(object.notes.iter().map(|it| format!("    note: {}", one_line(it))));
 }
 
-fn action(action: &PlannedAction) -> String {
-    let PlannedAction { call, object, why, restarts, risk } = action;
+fn action(action: &Call) -> String {
+    let Call { call, object, why, restarts, risk } = action;
     let mut line = format!("> {call} {object}");
     if !why.is_empty() {
         line = format!("{line}: {why}");
@@ -118,24 +127,39 @@ fn action(action: &PlannedAction) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::forecast::FieldChange;
 
     #[test]
     fn a_plan_reads_from_top_to_bottom() {
-        let plan: Planned = serde_json::from_value(serde_json::json!({
-            "objects": [
-                {"ref": "env/alice", "change": "update",
-                 "fields": [
-                    {"path": "spec.region", "from": null, "to": "ams"},
-                    {"path": "spec.env.A", "from": "1", "to": "2"},
-                    {"path": "spec.owner", "from": "x", "to": null}],
-                 "actions": [{"call": "update-machine", "object": "m-1", "why": "env changed", "restarts": true,
-                              "risk": "unsaved memory"}],
-                 "notes": ["waits for sleep"]},
-                {"ref": "tmpl/node", "change": "unchanged"},
+        let field =
+            |path: &str, from: Value, to: Value| FieldChange { path: path.to_owned(), from, to };
+        let plan = Forecast {
+            objects: vec![
+                ObjectForecast {
+                    name: "env/alice".to_owned(),
+                    change: "update",
+                    fields: vec![
+                        field("spec.region", Value::Null, "ams".into()),
+                        field("spec.env.A", "1".into(), "2".into()),
+                        field("spec.owner", "x".into(), Value::Null),
+                    ],
+                    actions: vec![Call {
+                        call: "update-machine",
+                        object: "m-1".to_owned(),
+                        why: "env changed".to_owned(),
+                        restarts: true,
+                        risk: Some("unsaved memory"),
+                    }],
+                    notes: vec!["waits for sleep".to_owned()],
+                },
+                ObjectForecast {
+                    name: "tmpl/node".to_owned(),
+                    change: "unchanged",
+                    ..ObjectForecast::default()
+                },
             ],
-            "seconds": 1.2,
-        }))
-        .unwrap();
+            seconds: 1.2,
+        };
         expect_test::expect![[r#"
             ~ env/alice update
                 + spec.region: "ams"
@@ -152,6 +176,6 @@ mod tests {
 
     #[test]
     fn a_plan_of_nothing_says_so() {
-        assert_eq!(lines(&Planned::default()), ["nothing would change (0 looked at)"]);
+        assert_eq!(lines(&Forecast::default()), ["nothing would change (0 looked at)"]);
     }
 }

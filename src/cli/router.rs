@@ -1,8 +1,26 @@
-//! `hangar router`: a router that follows a server. PLACEHOLDER: the arguments are final, the body is not.
+//! `hangar router`: a router that follows a server's watch and keeps its table in a database of its own, so that it answers
+//! while the server is gone. It must never open the server's store.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::cli::{Exit, failure::Failure, printer::Printer};
+use futures::{FutureExt as _, future::BoxFuture};
+
+use crate::{
+    api::activity::Report,
+    cli::{
+        Exit,
+        assembly::{self, Addresses, Core, Follows},
+        failure::Failure,
+        printer::Printer,
+    },
+    router::{
+        activity::{Activity, ActivitySink, SinkError},
+        index::Owner,
+        remote::Remote,
+        saved::Shelf,
+    },
+    tasks::Set,
+};
 
 /// Whom it follows, and where it listens.
 #[derive(Debug, clap::Args)]
@@ -34,6 +52,66 @@ pub struct Args {
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
-    let _unused = (args, printer);
-    Err(Failure::new("`hangar router` is not wired up yet").into())
+    let from = args.from.trim_end_matches('/').to_owned();
+    if !from.starts_with("http://") && !from.starts_with("https://") {
+        let hint = "write http://host:port or https://host";
+        return Err(Failure::hinted(format!("--from {from} is not a URL"), hint).into());
+    }
+    let token = std::env::var("HANGAR_TOKEN").ok().filter(|it| !it.is_empty());
+    // Somebody else may have installed it already, which is as good.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_keepalive(Duration::from_secs(20))
+        .build()?;
+    let mut set = Set::new();
+    assembly::end_on_signals(set.trigger())?;
+    let core = Core::new(&args.data_dir)?;
+    let follows = Follows {
+        source: Box::new(Remote::new(client.clone(), &from, token.clone())),
+        shelf: Some(Shelf::open(&args.data_dir.join("routes"))?),
+        sink: Arc::new(ToServer { client, from, token }),
+    };
+    let router = core.router(&mut set, follows, args.listen, &args.domain).await?;
+    let addresses = Addresses { router: Some(router), ..Addresses::default() };
+    addresses.write(args.ready_file.as_deref())?;
+    printer.note(format_args!("router: http://{router}"));
+    set.run(assembly::DRAIN).await.map(|()| Exit::Success)
+}
+
+/// Tells a server what this router saw.
+#[derive(Clone)]
+struct ToServer {
+    client: reqwest::Client,
+    from: String,
+    token: Option<String>,
+}
+
+/// A report that the server does not take in time is told again later.
+const TELL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl ToServer {
+    async fn tell(&self, report: Report) -> Result<(), SinkError> {
+        let request = self
+            .client
+            .post(format!("{}/router/activity", self.from))
+            .timeout(TELL_TIMEOUT)
+            .json(&report);
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.send().await?.error_for_status()?;
+        Ok(())
+    }
+}
+
+impl ActivitySink for ToServer {
+    fn record(&self, batch: Vec<Activity>) -> BoxFuture<'_, Result<(), SinkError>> {
+        self.tell(assembly::requests(batch)).boxed()
+    }
+
+    fn nudge(&self, environments: Vec<Owner>) -> BoxFuture<'_, Result<(), SinkError>> {
+        self.tell(assembly::nudges(environments)).boxed()
+    }
 }

@@ -30,8 +30,8 @@ pub use self::{
     error::Error,
     stream::Lines,
     wire::{
-        Cause, Deleted, List, ListMeta, Planned, PlannedAction, PlannedField, PlannedObject, Query,
-        Status, StatusDetails, Table, TableColumn, TableRow, Version, WatchEvent, Watched, Written,
+        Cause, Deleted, List, ListMeta, Query, Status, StatusDetails, Table, TableColumn, TableRow,
+        Version, WatchEvent, Watched, Written,
     },
 };
 
@@ -262,14 +262,6 @@ impl Client {
         Ok(Lines::plain(self.stream(self.request(Method::GET, "/logs", &query)).await?))
     }
 
-    /// What would happen if these objects were applied. Nothing does.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn plan<T: DeserializeOwned>(&self, manifests: &[Value]) -> Result<T, Error> {
-        json(self.call(self.request(Method::POST, "/plan", &[]).json(manifests)).await?).await
-    }
-
     /// The server's version.
     ///
     /// # Errors
@@ -296,6 +288,8 @@ impl Client {
     /// Sends a request and refuses what is not a 2xx.
     async fn stream(&self, request: RequestBuilder) -> Result<Response, Error> {
         let response = request.send().await.map_err(|source| {
+            // It is in our own text already, and its path says nothing more.
+            let source = source.without_url();
             if source.is_connect() {
                 Error::Connect { server: self.base().to_owned(), source }
             } else {

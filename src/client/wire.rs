@@ -1,4 +1,4 @@
-//! What the API answers besides objects: lists, tables, watch events, refusals, plans. Data only; it must never send
+//! What the API answers besides objects: lists, tables, watch events, refusals. Data only; it must never send
 //! anything.
 
 use reqwest::header::HeaderValue;
@@ -220,6 +220,9 @@ impl Status {
             "NotFound" if self.details.as_ref().is_some_and(|it| it.kind == "namespaces") => {
                 "the namespace must be there first: apply a v1 Namespace, or choose another with -n"
             }
+            "NotFound" if self.details.is_none() => {
+                "the server does not know this request: is it of another version? See `hangar version`"
+            }
             "NotFound" => "is it in another namespace? Try -n NAMESPACE, or `get -A`",
             _ => return None,
         };
@@ -233,69 +236,6 @@ impl Status {
 pub struct Version {
     /// `v1.32.0+hangar.0.1.0`.
     pub git_version: String,
-}
-
-/// What would happen if manifests were applied.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Planned {
-    /// Object by object, those that nothing happens to included.
-    pub objects: Vec<PlannedObject>,
-    /// How long Fly's rate limits make it take.
-    pub seconds: f64,
-}
-
-/// What would happen to one object.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct PlannedObject {
-    /// `env/alice`.
-    #[serde(rename = "ref")]
-    pub name: String,
-    /// create, update, unchanged or delete.
-    pub change: String,
-    /// Fields that would change.
-    pub fields: Vec<PlannedField>,
-    /// Calls that would be made.
-    pub actions: Vec<PlannedAction>,
-    /// Why nothing happens, and other remarks.
-    pub notes: Vec<String>,
-}
-
-/// A field that would change.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct PlannedField {
-    /// Dotted path.
-    pub path: String,
-    /// Value now; null if there is none.
-    pub from: Value,
-    /// Value then; null if there will be none.
-    pub to: Value,
-}
-
-/// A call that would be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct PlannedAction {
-    /// `create-machine`.
-    pub call: String,
-    /// What it is made to.
-    pub object: String,
-    /// Why.
-    pub why: String,
-    /// Whether a running machine is restarted.
-    pub restarts: bool,
-    /// What may be lost.
-    pub risk: Option<String>,
-}
-
-impl Planned {
-    /// Whether anything would change.
-    #[must_use]
-    pub fn changes(&self) -> bool {
-        self.objects.iter().any(|it| it.change != "unchanged" || !it.actions.is_empty())
-    }
 }
 
 /// The text of a `Warning: 299 - "…"` header.
@@ -313,15 +253,5 @@ mod tests {
     fn a_warning_header_is_read_as_kubernetes_writes_it() {
         assert_eq!(warning_text(r#"299 - "unknown field \"spec.x\"""#), "unknown field \"spec.x\"");
         assert_eq!(warning_text("odd"), "odd");
-    }
-
-    #[test]
-    fn a_plan_without_changes_says_so() {
-        let plan = |text: &str| serde_json::from_str::<Planned>(text).unwrap().changes();
-        assert!(!plan(r#"{"objects":[{"ref":"env/a","change":"unchanged"}],"seconds":0}"#));
-        assert!(plan(r#"{"objects":[{"ref":"env/a","change":"update"}]}"#));
-        assert!(plan(
-            r#"{"objects":[{"ref":"env/a","change":"unchanged","actions":[{"call":"x"}]}]}"#
-        ));
     }
 }

@@ -46,6 +46,7 @@ pub fn made(world: &World) -> Bay {
             ..Metadata::default()
         },
         spec: BaySpec {
+            instance: world.settings.instance.clone(),
             environment_ref: EnvironmentRef {
                 name: environment.metadata.name.clone(),
                 uid: environment.metadata.uid.clone(),
@@ -457,8 +458,7 @@ fn volume(
     let days = machine::millis(wanted.snapshot_retention.as_ref(), 5 * 86_400_000) / 86_400_000;
     let mut bay = bay.clone();
     bay.status = status.clone();
-    let spec =
-        machine::desired(&world.settings, &world.environment, template, &bay, status.epoch + 1);
+    let spec = machine::desired(&world.environment, template, &bay, status.epoch + 1);
     let action = Action::CreateVolume {
         app: bay.spec.app.clone(),
         name: volume_name(&bay),
@@ -507,7 +507,7 @@ fn new_machine(
     };
     let mut described = bay.clone();
     described.status = status.clone();
-    let spec = machine::desired(&world.settings, &world.environment, template, &described, epoch);
+    let spec = machine::desired(&world.environment, template, &described, epoch);
     let action = Action::CreateMachine {
         app: bay.spec.app.clone(),
         name: format!("{}-{epoch}", bay.metadata.name),
@@ -532,7 +532,7 @@ pub(crate) fn superseded(world: &World, bay: &Bay, status: &BayStatus) -> Option
     let old = world.seen.others.iter().find(|other| {
         !matches!(other.state, MachineState::Destroying | MachineState::Destroyed)
             && other.mark.as_ref().is_some_and(|mark| {
-                mark.instance == world.settings.instance
+                mark.instance == bay.spec.instance
                     && mark.bay == bay.metadata.uid
                     && mark.epoch < status.epoch
             })

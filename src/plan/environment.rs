@@ -66,8 +66,7 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
     }
     let mut described = bay.clone();
     described.status = status.clone();
-    let desired =
-        machine::desired(&world.settings, &world.environment, template, &described, status.epoch);
+    let desired = machine::desired(&world.environment, template, &described, status.epoch);
     let here = Here { world, bay, template, record: &record, seen, desired, now };
     let mode = world.environment.spec.operating_mode();
     if mode == OperatingMode::Asleep && seen.state == MachineState::Started {

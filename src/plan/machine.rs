@@ -11,7 +11,6 @@ use crate::api::{
     quantity::Span,
     template::{CpuKind, RestartPolicy, SleepDecider, SleepMode, Template},
 };
-use crate::plan::world::Settings;
 
 /// Metadata key: the installation.
 pub const INSTANCE: &str = "hangar_instance";
@@ -102,7 +101,6 @@ impl MachineSpec {
 /// The configuration of an environment's machine of this epoch.
 #[must_use]
 pub fn desired(
-    settings: &Settings,
     environment: &Environment,
     template: &Template,
     bay: &Bay,
@@ -148,7 +146,7 @@ pub fn desired(
         .to_owned(),
         max_retries: restart.and_then(|it| it.max_retries),
         stop_timeout_ms: millis(spec.machine.stop_timeout.as_ref(), 5_000),
-        metadata: metadata(settings, environment, bay, epoch),
+        metadata: metadata(environment, bay, epoch),
     }
 }
 
@@ -192,15 +190,10 @@ fn check(template: &Template) -> Option<CheckSpec> {
     readiness.tcp.as_ref().map(|tcp| CheckSpec::Tcp { port: tcp.port })
 }
 
-fn metadata(
-    settings: &Settings,
-    environment: &Environment,
-    bay: &Bay,
-    epoch: u64,
-) -> BTreeMap<String, String> {
+fn metadata(environment: &Environment, bay: &Bay, epoch: u64) -> BTreeMap<String, String> {
     let secrets = bay.status.secrets.as_ref().map_or(0, |it| it.version);
     [
-        (INSTANCE, settings.instance.clone()),
+        (INSTANCE, bay.spec.instance.clone()),
         (BAY, bay.metadata.uid.clone()),
         (SLOT, "primary".to_owned()),
         (EPOCH, epoch.to_string()),

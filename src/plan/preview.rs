@@ -1,9 +1,12 @@
 //! The whole course of an environment, computed without doing any of it: plan, imagine the call's success, record it, plan
 //! again. What `hangar plan` shows. It must never be used to decide what is really done.
 
-use crate::api::Timestamp;
+use crate::api::{
+    Timestamp,
+    environment::{EnvironmentStatus, Reason},
+};
 use crate::plan::{
-    Note,
+    Level, Note,
     action::{self, Action, Outcome},
     bay,
     machine::MachineSpec,
@@ -23,15 +26,26 @@ pub struct Stage {
     pub note: Note,
 }
 
+/// What would be done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Course {
+    /// The calls, in order.
+    pub stages: Vec<Stage>,
+    /// The status at the end.
+    pub status: EnvironmentStatus,
+    /// Why it ends there.
+    pub note: Note,
+}
+
 /// The calls that would be made, and why it ends where it ends.
 #[must_use]
-pub fn course(mut world: World, now: Timestamp) -> (Vec<Stage>, Note) {
+pub fn course(mut world: World, now: Timestamp) -> Course {
     let mut stages = Vec::new();
     let mut now = now;
-    let mut last = None;
+    let mut note = Note { reason: Reason::Unknown, message: String::new(), level: Level::Quiet };
     for _ in 0..PASSES_MAX {
         let plan = plan(&world, now);
-        let note = plan.note.clone();
+        note = plan.note;
         world.environment.status = plan.status;
         if let (Some(bay), Some(status)) = (&mut world.bay, plan.bay) {
             bay.status = status;
@@ -42,19 +56,13 @@ pub fn course(mut world: World, now: Timestamp) -> (Vec<Stage>, Note) {
             imagine(&mut world, &action, now);
             stages.push(Stage { action, note: note.clone() });
         } else if plan.release || is_settled(&world, plan.wake_at) {
-            return (stages, note);
+            break;
         } else if let Some(wake_at) = plan.wake_at {
             now = wake_at.max(now);
             world.seen.complete_list_at = Some(now);
         }
-        last = Some(note);
     }
-    let note = last.unwrap_or(Note {
-        reason: crate::api::environment::Reason::Unknown,
-        message: String::new(),
-        level: crate::plan::Level::Quiet,
-    });
-    (stages, note)
+    Course { stages, status: world.environment.status, note }
 }
 
 fn is_settled(world: &World, wake_at: Option<Timestamp>) -> bool {
@@ -166,7 +174,7 @@ fn see(
         check: CheckState::Passing,
         host_answers: true,
         mark: world.bay.as_ref().map(|bay| Mark {
-            instance: world.settings.instance.clone(),
+            instance: bay.spec.instance.clone(),
             bay: bay.metadata.uid.clone(),
             epoch,
         }),

@@ -18,6 +18,7 @@ struct Known {
     template: String,
     secrets: Vec<String>,
     app: Option<String>,
+    served: bool,
     phase: Phase,
 }
 
@@ -42,6 +43,7 @@ impl Index {
             template: environment.spec.template_ref.name.clone(),
             secrets: environment.spec.secrets.iter().map(|it| it.name.clone()).collect(),
             app: environment.status.bay.as_ref().map(|it| it.app.clone()),
+            served: environment.status.bay.as_ref().is_some_and(|it| it.machine.is_some()),
             phase: environment.status.phase,
         };
         let news = self.known.get(&key).is_none_or(|old| {
@@ -82,6 +84,11 @@ impl Index {
     /// Whether there is such an environment.
     pub(crate) fn knows(&self, key: &EnvKey) -> bool {
         self.known.contains_key(key)
+    }
+
+    /// Whether it has a machine that was seen serving.
+    pub(crate) fn has_served(&self, key: &EnvKey) -> bool {
+        self.known.get(key).is_some_and(|it| it.served)
     }
 
     /// Keys that were known and are not in this list.

@@ -33,7 +33,7 @@ use crate::reconcile::{
     informer::Informer,
     objects::EnvKey,
     pass::{Next, Remembered, Shared},
-    queue::Queue,
+    queue::{Queue, Urgency},
 };
 use crate::store::handle::Store;
 use crate::tasks::Shutdown;
@@ -41,6 +41,9 @@ use crate::telemetry::{journal::Journal, metrics::Metrics};
 
 /// Passes at once. Each mostly waits for Fly, whose limits are per app; this bounds memory and sockets.
 const PASSES_MAX: usize = 128;
+/// Of these, passes for environments that nothing was done about yet: they may all wait for one rate limit, and must leave
+/// room for those that someone uses.
+const FRESH_PASSES_MAX: usize = 96;
 /// How long passes under way may take to end at shutdown: an answer that is not waited for costs a look-up next time.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -119,6 +122,7 @@ pub async fn run(
         remembered: HashMap::new(),
         failures: HashMap::new(),
         running: JoinSet::new(),
+        fresh: HashSet::new(),
         synced: false,
     };
     let ((), fed, ()) = tokio::join!(looped.run(heard, apps, synced, shutdown), feed, list);
@@ -132,6 +136,8 @@ struct Loop {
     remembered: HashMap<EnvKey, Remembered>,
     failures: HashMap<EnvKey, Series>,
     running: JoinSet<(EnvKey, Next, Remembered)>,
+    /// Those under way that took a fresh key.
+    fresh: HashSet<EnvKey>,
     synced: bool,
 }
 
@@ -176,7 +182,19 @@ impl Loop {
     fn start_due(&mut self) {
         let now = self.shared.clock.monotonic();
         while self.synced && self.running.len() < PASSES_MAX {
-            let Some(key) = self.queue.take(now) else { break };
+            let room = self.fresh.len() < FRESH_PASSES_MAX;
+            let begun = self.queue.take(now, Urgency::Begun);
+            let key = match begun {
+                Some(key) => key,
+                None if room => match self.queue.take(now, Urgency::Fresh) {
+                    Some(key) => {
+                        self.fresh.insert(key.clone());
+                        key
+                    }
+                    None => break,
+                },
+                None => break,
+            };
             let remembered = self.remembered.remove(&key).unwrap_or_default();
             let shared = Arc::clone(&self.shared);
             self.running.spawn(async move {
@@ -193,7 +211,9 @@ impl Loop {
             return idle;
         }
         let now = self.shared.clock.monotonic();
-        self.queue.next_due().map_or(idle, |due| due.saturating_sub(now))
+        let room = self.fresh.len() < FRESH_PASSES_MAX;
+        let least = if room { Urgency::Fresh } else { Urgency::Begun };
+        self.queue.next_due(least).map_or(idle, |due| due.saturating_sub(now))
     }
 
     fn ended(&mut self, key: &EnvKey, next: Next, mut remembered: Remembered) {
@@ -205,6 +225,7 @@ impl Loop {
         }
         let again = match next {
             Next::Idle => None,
+            Next::GoOn => Some(Duration::ZERO),
             Next::In(delay) => Some(delay),
             Next::Failed(retry) => {
                 Some(self.failures.entry(key.clone()).or_insert_with(Series::new).after(retry))
@@ -213,7 +234,15 @@ impl Loop {
         if !matches!(next, Next::Failed(_)) {
             self.failures.remove(key);
         }
-        self.queue.done(key, again.map(|delay| now + delay));
+        self.fresh.remove(key);
+        let urgency = if next == Next::GoOn { Urgency::Begun } else { self.urgency(key) };
+        self.queue.done(key, again.map(|delay| now + delay), urgency);
+    }
+
+    /// An environment that has served goes before one that has not.
+    fn urgency(&self, key: &EnvKey) -> Urgency {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        if index.has_served(key) { Urgency::Begun } else { Urgency::Fresh }
     }
 
     fn forget(&mut self, key: &EnvKey) {
@@ -257,16 +286,19 @@ impl Loop {
         }
         drop(index);
         for key in keys {
-            self.queue.add(key, now);
+            let urgency = self.urgency(&key);
+            self.queue.add(key, now, urgency);
         }
         false
     }
 
     fn apps_changed(&mut self, apps: &HashSet<String>) {
         let now = self.shared.clock.monotonic();
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = Arc::clone(&self.index);
+        let index = index.read().unwrap_or_else(PoisonError::into_inner);
         for key in apps.iter().filter_map(|app| index.of_app(app)) {
-            self.queue.add(key, now);
+            // Fly told of it, so it was begun.
+            self.queue.add(key, now, Urgency::Begun);
         }
     }
 }

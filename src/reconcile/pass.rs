@@ -48,6 +48,8 @@ pub(crate) struct Shared {
 pub(crate) enum Next {
     /// When something happens.
     Idle,
+    /// At once: a call was made, and what follows from it must not wait behind what was not begun.
+    GoOn,
     /// Then, at the latest.
     In(Duration),
     /// After a failure.
@@ -164,7 +166,7 @@ impl Pass<'_> {
             memo.acted_at = Some(now);
         }
         let (outcome, next) = match &result {
-            Ok(outcome) => (outcome.clone(), Next::In(Duration::ZERO)),
+            Ok(outcome) => (outcome.clone(), Next::GoOn),
             Err(error) => {
                 let refusal = translate::refusal(error);
                 let next = after(action, &refusal.kind, error.retry());

@@ -8,49 +8,69 @@ use std::{
     time::Duration,
 };
 
+/// How soon a due key's turn comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    /// Someone uses it, or a call for it was just made: it goes before what was never begun.
+    Begun,
+    /// Nothing was done about it yet. Thousands of these may wait for one rate limit.
+    Fresh,
+}
+
 /// The queue. Times are monotonic.
 #[derive(Debug)]
 pub(crate) struct Queue<K> {
     /// What is wanted of each key that is known here.
     entries: HashMap<K, Entry>,
     /// Candidates, some of them outdated; an entry's `due` says which one counts.
-    heap: BinaryHeap<Reverse<(Duration, u64, K)>>,
+    begun: BinaryHeap<Reverse<(Duration, u64, K)>>,
+    fresh: BinaryHeap<Reverse<(Duration, u64, K)>>,
     order: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Entry {
     due: Option<Duration>,
+    urgency: Urgency,
     running: bool,
 }
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     pub(crate) fn new() -> Self {
-        Self { entries: HashMap::new(), heap: BinaryHeap::new(), order: 0 }
+        let (begun, fresh) = (BinaryHeap::new(), BinaryHeap::new());
+        Self { entries: HashMap::new(), begun, fresh, order: 0 }
     }
 
     /// Asks for a look at the key at this time; an earlier one that was asked for stays.
-    pub(crate) fn add(&mut self, key: K, due: Duration) {
-        let entry = self.entries.entry(key.clone()).or_default();
-        if entry.due.is_some_and(|it| it <= due) {
+    pub(crate) fn add(&mut self, key: K, due: Duration, urgency: Urgency) {
+        let known = Entry { due: None, urgency, running: false };
+        let entry = self.entries.entry(key.clone()).or_insert(known);
+        if entry.due.is_some_and(|it| it <= due) && entry.urgency <= urgency {
             return;
         }
-        entry.due = Some(due);
-        if !entry.running {
-            self.push(key, due);
+        entry.due = Some(entry.due.map_or(due, |it| it.min(due)));
+        entry.urgency = entry.urgency.min(urgency);
+        let (entry, running) = (*entry, entry.running);
+        if !running {
+            self.push(key, entry);
         }
     }
 
     /// The next key that is due and not being looked at; it must be given back with [`Queue::done`].
-    pub(crate) fn take(&mut self, now: Duration) -> Option<K> {
-        while let Some(Reverse((due, _, key))) = self.heap.peek() {
+    pub(crate) fn take(&mut self, now: Duration, urgency: Urgency) -> Option<K> {
+        let heap = match urgency {
+            Urgency::Begun => &mut self.begun,
+            Urgency::Fresh => &mut self.fresh,
+        };
+        while let Some(Reverse((due, _, key))) = heap.peek() {
             if *due > now {
                 return None;
             }
             let (due, key) = (*due, key.clone());
-            self.heap.pop();
+            heap.pop();
             if let Some(entry) = self.entries.get_mut(&key)
                 && entry.due == Some(due)
+                && entry.urgency == urgency
                 && !entry.running
             {
                 entry.due = None;
@@ -62,31 +82,40 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// Gives a key back; what was asked for meanwhile, or is asked for now, is queued.
-    pub(crate) fn done(&mut self, key: &K, again: Option<Duration>) {
+    pub(crate) fn done(&mut self, key: &K, again: Option<Duration>, urgency: Urgency) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.running = false;
+        entry.urgency = urgency;
         entry.due = match (entry.due, again) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        match entry.due {
-            Some(due) => self.push(key.clone(), due),
-            None => {
-                self.entries.remove(key);
-            }
+        let entry = *entry;
+        if entry.due.is_some() {
+            self.push(key.clone(), entry);
+        } else {
+            self.entries.remove(key);
         }
     }
 
-    /// When the next key is due.
-    pub(crate) fn next_due(&mut self) -> Option<Duration> {
-        while let Some(Reverse((due, _, key))) = self.heap.peek() {
-            let entry = self.entries.get(key);
-            if entry.is_some_and(|it| it.due == Some(*due) && !it.running) {
-                return Some(*due);
-            }
-            self.heap.pop();
-        }
-        None
+    /// When the next key of at least this urgency is due.
+    pub(crate) fn next_due(&mut self, least: Urgency) -> Option<Duration> {
+        let entries = &self.entries;
+        [(&mut self.begun, Urgency::Begun), (&mut self.fresh, Urgency::Fresh)]
+            .into_iter()
+            .filter(|(_, urgency)| *urgency <= least)
+            .filter_map(|(heap, urgency)| {
+                while let Some(Reverse((due, _, key))) = heap.peek() {
+                    let counts =
+                        |it: &Entry| it.due == Some(*due) && it.urgency == urgency && !it.running;
+                    if entries.get(key).is_some_and(counts) {
+                        return Some(*due);
+                    }
+                    heap.pop();
+                }
+                None
+            })
+            .min()
     }
 
     /// How many keys are queued or being looked at.
@@ -94,9 +123,14 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         self.entries.len()
     }
 
-    fn push(&mut self, key: K, due: Duration) {
+    fn push(&mut self, key: K, entry: Entry) {
+        let Some(due) = entry.due else { return };
         self.order += 1;
-        self.heap.push(Reverse((due, self.order, key)));
+        let candidate = Reverse((due, self.order, key));
+        match entry.urgency {
+            Urgency::Begun => self.begun.push(candidate),
+            Urgency::Fresh => self.fresh.push(candidate),
+        }
     }
 }
 
@@ -111,40 +145,64 @@ mod tests {
     #[test]
     fn the_earliest_time_asked_for_wins() {
         let mut queue = Queue::new();
-        queue.add("a", at(10));
-        queue.add("a", at(5));
-        queue.add("a", at(20));
-        assert_eq!(queue.take(at(4)), None);
-        assert_eq!(queue.next_due(), Some(at(5)));
-        assert_eq!(queue.take(at(5)), Some("a"));
-        queue.done(&"a", None);
-        assert_eq!((queue.take(at(99)), queue.len()), (None, 0));
+        queue.add("a", at(10), Urgency::Begun);
+        queue.add("a", at(5), Urgency::Begun);
+        queue.add("a", at(20), Urgency::Begun);
+        assert_eq!(queue.take(at(4), Urgency::Begun), None);
+        assert_eq!(queue.next_due(Urgency::Fresh), Some(at(5)));
+        assert_eq!(queue.take(at(5), Urgency::Begun), Some("a"));
+        queue.done(&"a", None, Urgency::Begun);
+        assert_eq!((queue.take(at(99), Urgency::Begun), queue.len()), (None, 0));
     }
 
     #[test]
     fn a_key_is_never_given_out_twice_at_once() {
         let mut queue = Queue::new();
-        queue.add("a", at(0));
-        assert_eq!(queue.take(at(0)), Some("a"));
+        queue.add("a", at(0), Urgency::Begun);
+        assert_eq!(queue.take(at(0), Urgency::Begun), Some("a"));
         for _ in 0..64 {
-            queue.add("a", at(0));
+            queue.add("a", at(0), Urgency::Begun);
         }
-        assert_eq!((queue.take(at(9)), queue.next_due()), (None, None));
-        queue.done(&"a", Some(at(30)));
-        assert_eq!(queue.take(at(9)), Some("a"));
-        queue.done(&"a", None);
-        assert_eq!(queue.take(at(99)), None);
+        assert_eq!(
+            (queue.take(at(9), Urgency::Begun), queue.next_due(Urgency::Fresh)),
+            (None, None)
+        );
+        queue.done(&"a", Some(at(30)), Urgency::Begun);
+        assert_eq!(queue.take(at(9), Urgency::Begun), Some("a"));
+        queue.done(&"a", None, Urgency::Begun);
+        assert_eq!(queue.take(at(99), Urgency::Begun), None);
     }
 
     #[test]
     fn keys_due_at_once_come_in_the_order_in_which_they_were_asked_for() {
         let mut queue = Queue::new();
         for key in ["c", "a", "b"] {
-            queue.add(key, at(1));
+            queue.add(key, at(1), Urgency::Begun);
         }
         assert_eq!(
-            [queue.take(at(1)), queue.take(at(1)), queue.take(at(1))],
+            [
+                queue.take(at(1), Urgency::Begun),
+                queue.take(at(1), Urgency::Begun),
+                queue.take(at(1), Urgency::Begun)
+            ],
             [Some("c"), Some("a"), Some("b")]
         );
+    }
+
+    #[test]
+    fn what_was_begun_does_not_wait_behind_what_was_not() {
+        let mut queue = Queue::new();
+        queue.add("fresh", at(1), Urgency::Fresh);
+        queue.add("begun", at(2), Urgency::Begun);
+        queue.add("both", at(3), Urgency::Fresh);
+        queue.add("both", at(4), Urgency::Begun);
+        assert_eq!(queue.take(at(9), Urgency::Begun), Some("begun"));
+        assert_eq!(queue.take(at(9), Urgency::Begun), Some("both"));
+        assert_eq!(queue.take(at(9), Urgency::Begun), None);
+        assert_eq!(queue.next_due(Urgency::Fresh), Some(at(1)));
+        assert_eq!(queue.take(at(9), Urgency::Fresh), Some("fresh"));
+        queue.done(&"fresh", Some(at(5)), Urgency::Begun);
+        assert_eq!(queue.take(at(9), Urgency::Begun), Some("fresh"));
+        assert_eq!(queue.take(at(9), Urgency::Fresh), None);
     }
 }

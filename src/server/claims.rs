@@ -95,11 +95,14 @@ fn key(label: &str) -> Key {
 }
 
 fn refused(environment: &Environment, label: &str, why: &str) -> Status {
-    let field = match environment.spec.hostnames.iter().position(|it| it == label) {
-        Some(index) => format!("spec.hostnames[{index}]"),
-        None => "metadata.name".to_owned(),
+    // Admission fills in the name where no hostname is given; then the name is what has to change.
+    let name = &environment.metadata.name;
+    let given = environment.spec.hostnames.iter().position(|it| it == label);
+    let field = match given {
+        Some(index) if environment.hostnames() != [name] => format!("spec.hostnames[{index}]"),
+        Some(_) | None => "metadata.name".to_owned(),
     };
     let namespace = environment.metadata.namespace.as_deref().unwrap_or_default();
-    let object = ObjectRef::new(Kind::Environment, namespace, &environment.metadata.name);
+    let object = ObjectRef::new(Kind::Environment, namespace, name);
     Status::hostname_taken(&object, &field, why)
 }

@@ -76,7 +76,7 @@ pub(super) fn create(
     let mut truth = Map::new();
     truth.insert("uid".to_owned(), json!(random.to_string()));
     truth.insert("creationTimestamp".to_owned(), json!(seconds(now)));
-    if kind.info().group == api::GROUP {
+    if has_generation(kind) {
         truth.insert("generation".to_owned(), json!(1));
     }
     own(metadata, &truth);
@@ -123,12 +123,18 @@ pub(super) fn replace(target: &Target, old: &Current, new: Value) -> Result<Draf
         object
     };
     let Admitted { mut object, warnings } = admit(&target.object, object, Some(&old.object))?;
-    if !admit::same_spec(&old.object, &object)
-        && let Some(generation) = object.pointer_mut("/metadata/generation")
-    {
-        *generation = json!(generation.as_u64().unwrap_or(0) + 1);
+    if has_generation(kind) && !admit::same_spec(&old.object, &object) {
+        let generation = object.pointer("/metadata/generation").and_then(Value::as_u64);
+        let metadata = metadata_mut(&mut object)?;
+        metadata.insert("generation".to_owned(), json!(generation.unwrap_or(0) + 1));
     }
     Ok(Draft { target: target.object.clone(), object, warnings })
+}
+
+/// Kubernetes gives Secrets no generation. Here machines are given what is in them, and the controller tells by the
+/// generation whether that changed.
+fn has_generation(kind: Kind) -> bool {
+    kind.info().group == api::GROUP || kind == Kind::Secret
 }
 
 /// The same object with its deletion asked for.

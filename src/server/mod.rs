@@ -227,7 +227,7 @@ async fn perform(
         Call::Live | Call::Ready => Err(Status::no_such_path()),
         Call::Discovery(page) => Ok(respond::json(&discovery::page(page))),
         Call::Version => Ok(respond::json(&discovery::version())),
-        Call::Metrics => Ok(respond::text(state.metrics.render())),
+        Call::Metrics => Ok(respond::metrics(state.metrics.render())),
         Call::Logs(options) => {
             let as_text = accept.is_some_and(|it| it.starts_with("text/plain"));
             Ok(logs::answer(state, options, as_text))

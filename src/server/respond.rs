@@ -14,6 +14,8 @@ use crate::server::status::Status;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 fn answer(code: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
@@ -42,6 +44,11 @@ pub(super) fn created(value: &Value) -> Response<Body> {
 /// 200 with text.
 pub(super) fn text(text: String) -> Response<Body> {
     answer(StatusCode::OK, TEXT, full(text))
+}
+
+/// 200 with metrics, in the form that their encoder writes.
+pub(super) fn metrics(text: String) -> Response<Body> {
+    answer(StatusCode::OK, OPEN_METRICS, full(text))
 }
 
 /// 503 with text, for probes.

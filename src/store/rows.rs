@@ -9,7 +9,7 @@
 //! A value longer than [`CHUNK_BYTES`] goes on in rows `<row>\0<u16>`. sled 0.34 keeps up to 17 rows in one page, and
 //! moves a page over 128 KiB into a file of its own that it never syncs; with short rows no page gets there.
 
-use std::{collections::HashMap, mem};
+use std::mem;
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -253,7 +253,7 @@ impl Decoder {
             }
             return Err(Damage::new(HEAD, "it is missing, but there are other rows"));
         };
-        let entries: HashMap<_, _> = self.objects.into_iter().collect();
+        let entries = self.objects;
         if let Some((key, _)) = entries.iter().find(|(_, held)| held.revision > revision) {
             return Err(Damage::new(key.as_str().as_bytes(), "it is newer than the store"));
         }
@@ -269,10 +269,10 @@ impl Decoder {
     }
 }
 
-/// Adds the commits of a log row that can still be told. `None` when the row is cut short.
+/// Adds the commits of a log row that can still be told; the entries are in key order. `None` when the row is cut short.
 fn decode_group(
     mut group: &[u8],
-    entries: &HashMap<Key, Held>,
+    entries: &[(Key, Held)],
     floor: Revision,
     commits: &mut Vec<Commit>,
 ) -> Option<()> {
@@ -286,7 +286,9 @@ fn decode_group(
                 Some(Change { key, value: None, before: Some(before), revision })
             } else {
                 // Written again since: told at its own revision.
-                entries.get(&key).filter(|held| held.revision == revision).map(|held| Change {
+                let found = entries.binary_search_by(|(at, _)| at.cmp(&key)).ok();
+                let held = found.and_then(|at| entries.get(at)).map(|(_, held)| held);
+                held.filter(|held| held.revision == revision).map(|held| Change {
                     key,
                     value: Some(held.value.clone()),
                     before: None,

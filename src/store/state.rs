@@ -48,9 +48,9 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A state that was read back. `commits` are those after `floor` that can still be told, oldest first.
+    /// A state that was read back. The entries are fastest in key order; `commits` are those after `floor` that can still be told, oldest first.
     pub(super) fn new(
-        entries: HashMap<Key, Held>,
+        entries: Vec<(Key, Held)>,
         revision: Revision,
         floor: Revision,
         commits: Vec<Commit>,
@@ -59,13 +59,13 @@ impl State {
         for commit in commits {
             history.push(commit, &mut Vec::new());
         }
-        let keys = entries.keys().cloned().collect();
-        Self { entries, keys, revision, history }
+        let keys = entries.iter().map(|(key, _)| key.clone()).collect();
+        Self { entries: entries.into_iter().collect(), keys, revision, history }
     }
 
     /// The state of a new store.
     pub(super) fn empty() -> Self {
-        Self::new(HashMap::new(), Revision(0), Revision(0), Vec::new())
+        Self::new(Vec::new(), Revision(0), Revision(0), Vec::new())
     }
 
     /// The same with another length of history.

@@ -84,17 +84,16 @@ fn answer(state: &Shared, request: &Request<Incoming>) -> Response<Body> {
                     .boxed_unsync(),
             );
         }
-        if let Some(at) =
-            state.expired.iter().position(|it| query.contains(&format!("resourceVersion={it}")))
+        let asks = |it: &String| query.contains(&format!("resourceVersion={it}"));
+        if plural == "environments"
+            && let Some(at) = state.expired.iter().position(asks)
         {
-            if plural == "environments" {
-                state.expired.remove(at);
-                let mut response = Response::new(
-                    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync(),
-                );
-                *response.status_mut() = StatusCode::GONE;
-                return response;
-            }
+            state.expired.remove(at);
+            let mut response = Response::new(
+                http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync(),
+            );
+            *response.status_mut() = StatusCode::GONE;
+            return response;
         }
         let (sender, receiver) = mpsc::unbounded_channel();
         state.watches.insert(plural, sender);

@@ -41,7 +41,7 @@ impl Harness {
             let machine = Machine::parse(format!("{slot:014x}").as_bytes()).unwrap();
             let route = Route::new(slot)
                 .to(App::exact(&format!("hgr-{name}")).unwrap(), machine)
-                .keyed(Some([slot as u8; 16]))
+                .keyed(Some([u8::try_from(slot).unwrap(); 16]))
                 .with(Flag::PUBLIC, true);
             table.insert(Label::of_name(name).unwrap(), route);
         }
@@ -97,7 +97,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 fn status(answer: &str) -> u16 {
     answer
         .strip_prefix("HTTP/1.1 ")
-        .or(answer.strip_prefix("HTTP/1.0 "))
+        .or_else(|| answer.strip_prefix("HTTP/1.0 "))
         .map_or(0, |it| it[..3].parse().unwrap())
 }
 

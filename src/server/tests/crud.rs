@@ -285,6 +285,32 @@ async fn what_cannot_be_read_or_is_too_large_is_refused_with_a_sentence() {
 }
 
 #[tokio::test]
+async fn remarks_come_as_warnings_and_refusals_with_their_fields() {
+    let api = Api::start().await;
+    let path = ENVS.replace("environments", "templates");
+    let template = |image: &str| {
+        json!({
+            "metadata": {"name": "node"},
+            "spec": {"machine": {"image": image, "guest": {"memory": "1Gi"}}, "regions": ["ams"]},
+        })
+    };
+    let tagged = api.post(&path, &template("registry.fly.io/devbox:v1")).await;
+    assert_eq!(tagged.code, 201, "{}", tagged.body);
+    let warning = tagged.headers.get("warning").and_then(|it| it.to_str().ok());
+    assert!(warning.is_some_and(|it| it.starts_with("299 - \"")), "{warning:?}");
+    let wrong =
+        api.patch(&format!("{path}/node"), &json!({"spec": {"regions": ["Amsterdam"]}})).await;
+    assert_eq!((wrong.code, text(&wrong.body, "/reason")), (422, "Invalid"));
+    assert!(text(&wrong.body, "/details/causes/0/field").starts_with("spec.regions"));
+    let unknown = api.patch(&format!("{path}/node"), &json!({"spec": {"regoins": []}})).await;
+    assert_eq!((unknown.code, text(&unknown.body, "/reason")), (400, "BadRequest"));
+    assert_eq!(
+        text(&unknown.body, "/message"),
+        "Template in version \"v1alpha1\" cannot be handled as a Template: strict decoding error: unknown field \"spec.regoins\""
+    );
+}
+
+#[tokio::test]
 async fn discovery_names_every_kind_and_what_may_be_done_to_it() {
     let api = Api::start().await;
     let groups = api.get("/apis").await.body;

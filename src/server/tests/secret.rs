@@ -1,6 +1,6 @@
 //! A secret's value is in its own object and nowhere else; and the journal over HTTP.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Api, SECRETS, env, secret, text};
 use crate::telemetry::{Line, Outcome};
@@ -46,6 +46,18 @@ async fn a_value_shows_in_its_own_object_and_nowhere_else() {
         let answer = answer.to_string();
         assert!(!answer.contains(VALUE) && !answer.contains(&encoded), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn its_generation_rises_with_its_values_alone() {
+    let api = Api::start().await;
+    let path = format!("{SECRETS}/keys");
+    let generation = |object: &Value| object["metadata"]["generation"].clone();
+    assert_eq!(generation(&api.post(SECRETS, &secret("keys", "a")).await.body), 1);
+    let labelled = api.patch(&path, &json!({"metadata": {"labels": {"a": "b"}}})).await.body;
+    assert_eq!(generation(&labelled), 1);
+    let changed = api.patch(&path, &json!({"stringData": {"KEY": "b"}})).await.body;
+    assert_eq!(generation(&changed), 2);
 }
 
 #[tokio::test]

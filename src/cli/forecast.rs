@@ -1,0 +1,391 @@
+//! What applying manifests would do: objects through the server's dry run, calls through the very plan that the controller
+//! runs, over what the server has recorded. Nothing is changed and Fly is not asked; what Fly has by now may differ from
+//! the record, and then the controller repairs that first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    api::{
+        bay::Bay,
+        condition,
+        core::Secret,
+        environment::{ConditionType, Environment},
+        kind::Kind,
+        meta::{ObjectRef, Resource as _},
+        template::Template,
+    },
+    cli::{apply, files::Item},
+    client::{self, Client, Query},
+    clock::{Clock as _, System, Timestamp},
+    plan::{
+        preview::{Course, course},
+        world::{
+            CheckState, MachineState, Mark, SecretFact, Seen, SeenApp, SeenMachine, SeenVolume,
+            Settings, Sight, World,
+        },
+    },
+};
+
+/// What would happen if manifests were applied.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct Forecast {
+    /// Object by object, those that nothing happens to included.
+    pub(super) objects: Vec<ObjectForecast>,
+    /// How long Fly's rate limits make it take at least, in seconds.
+    pub(super) seconds: f64,
+}
+
+/// What would happen to one object.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct ObjectForecast {
+    /// `env/alice`.
+    #[serde(rename = "ref")]
+    pub(super) name: String,
+    /// create, update or unchanged.
+    pub(super) change: &'static str,
+    /// Fields that would change.
+    pub(super) fields: Vec<FieldChange>,
+    /// Calls that would be made.
+    pub(super) actions: Vec<Call>,
+    /// Why nothing happens, and other remarks.
+    pub(super) notes: Vec<String>,
+}
+
+/// A field that would change.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct FieldChange {
+    /// Dotted path.
+    pub(super) path: String,
+    /// Value now; null if there is none.
+    pub(super) from: Value,
+    /// Value then; null if there will be none.
+    pub(super) to: Value,
+}
+
+/// A call that would be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Call {
+    /// `create-machine`.
+    pub(super) call: &'static str,
+    /// What it is made to.
+    pub(super) object: String,
+    /// Why.
+    pub(super) why: String,
+    /// Whether a running machine is restarted.
+    pub(super) restarts: bool,
+    /// What may be lost.
+    pub(super) risk: Option<&'static str>,
+}
+
+impl Forecast {
+    /// Whether anything would change.
+    pub(super) fn changes(&self) -> bool {
+        self.objects.iter().any(|it| it.change != "unchanged" || !it.actions.is_empty())
+    }
+}
+
+/// Objects as they would be.
+struct Then {
+    changed: BTreeMap<ObjectRef, Value>,
+}
+
+/// Computes it.
+///
+/// # Errors
+/// The server's, with the item whose dry run it refused.
+pub(super) async fn forecast<'a>(
+    client: &Client,
+    items: &'a [Item],
+) -> Result<Forecast, (Option<&'a Item>, client::Error)> {
+    let mut objects = BTreeMap::new();
+    let mut then = Then { changed: BTreeMap::new() };
+    for item in items {
+        let now = match client.get::<Value>(&item.object).await {
+            Ok(object) => Some(object),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err((None, error)),
+        };
+        let (did, written) =
+            apply::apply(client, item, true).await.map_err(|error| (Some(item), error))?;
+        let change = match did {
+            "created" => "create",
+            "unchanged" => "unchanged",
+            _ => "update",
+        };
+        let mut fields = Vec::new();
+        differences("", now.as_ref(), Some(&written.object), &mut fields);
+        let shown = if item.object.kind == Kind::Secret { without_values(fields) } else { fields };
+        let name = item.object.to_string();
+        let shown = if change == "unchanged" { Vec::new() } else { shown };
+        let entry = ObjectForecast { name, change, fields: shown, ..ObjectForecast::default() };
+        objects.insert(item.object.clone(), entry);
+        if change != "unchanged" {
+            then.changed.insert(item.object.clone(), written.object);
+        }
+    }
+    let seconds = then.calls(client, items, &mut objects).await.map_err(|error| (None, error))?;
+    let order: BTreeMap<_, _> = items.iter().enumerate().map(|(at, it)| (&it.object, at)).collect();
+    let mut objects: Vec<_> = objects.into_iter().collect();
+    objects.sort_by_key(|(object, _)| order.get(object).copied().unwrap_or(usize::MAX));
+    Ok(Forecast { objects: objects.into_iter().map(|(_, it)| it).collect(), seconds })
+}
+
+impl Then {
+    /// Adds the calls that the changes lead to; how long Fly's limits make them take.
+    async fn calls(
+        &self,
+        client: &Client,
+        items: &[Item],
+        objects: &mut BTreeMap<ObjectRef, ObjectForecast>,
+    ) -> Result<f64, client::Error> {
+        let mut apps = 0_u32;
+        let mut longest = 0_u32;
+        for environment in self.environments(client, items).await? {
+            let object = environment.object_ref();
+            let clock = System::new();
+            let world = self.world(client, environment, clock.now()).await?;
+            let Course { stages, status, .. } = course(world, clock.now());
+            let entry = objects.entry(object.clone()).or_insert_with(|| ObjectForecast {
+                name: object.to_string(),
+                change: "unchanged",
+                ..ObjectForecast::default()
+            });
+            let mut per_call: BTreeMap<&str, u32> = BTreeMap::new();
+            for stage in stages {
+                let call = stage.action.name();
+                apps += u32::from(call == "create-app");
+                *per_call.entry(call).or_default() += 1;
+                entry.actions.push(Call {
+                    call,
+                    object: stage.action.to_string(),
+                    why: stage.note.message,
+                    restarts: stage.action.restarts(),
+                    risk: stage.action.risk(),
+                });
+            }
+            let waits = per_call.values().map(|it| it.saturating_sub(BURST)).max();
+            longest = longest.max(waits.unwrap_or(0));
+            for kind in [ConditionType::Updated, ConditionType::Bound, ConditionType::Stalled] {
+                let found = condition::get(&status.conditions, kind);
+                let bad = kind == ConditionType::Stalled;
+                if let Some(it) = found.filter(|it| (it.status == condition::Truth::True) == bad) {
+                    entry.notes.push(it.message.clone());
+                }
+            }
+        }
+        // One app a second for the organisation; everything else is limited per app or machine.
+        Ok(f64::from(apps.saturating_sub(BURST).max(longest)))
+    }
+
+    /// The environments among the manifests, and those that use a template or secret that changes.
+    async fn environments(
+        &self,
+        client: &Client,
+        items: &[Item],
+    ) -> Result<Vec<Environment>, client::Error> {
+        let mut found = BTreeMap::new();
+        let named: BTreeSet<_> = items.iter().map(|it| &it.object).collect();
+        let list = client.list::<Environment>(Kind::Environment, None, &Query::default()).await?;
+        for environment in list.items {
+            let object = environment.object_ref();
+            let spec = &environment.spec;
+            let uses = |kind, name: &str| {
+                self.changed.contains_key(&ObjectRef::new(kind, &object.namespace, name))
+            };
+            let concerned = named.contains(&object)
+                || uses(Kind::Template, &spec.template_ref.name)
+                || spec.secrets.iter().any(|it| uses(Kind::Secret, &it.name));
+            if concerned {
+                found.insert(object, environment);
+            }
+        }
+        for (object, value) in &self.changed {
+            if object.kind == Kind::Environment
+                && let Ok(environment) = serde_json::from_value(value.clone())
+            {
+                found.insert(object.clone(), environment);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// An object as it would be.
+    async fn get<T: DeserializeOwned>(
+        &self,
+        client: &Client,
+        object: &ObjectRef,
+    ) -> Result<Option<T>, client::Error> {
+        if let Some(value) = self.changed.get(object) {
+            return Ok(serde_json::from_value(value.clone()).ok());
+        }
+        match client.get(object).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn world(
+        &self,
+        client: &Client,
+        environment: Environment,
+        now: Timestamp,
+    ) -> Result<World, client::Error> {
+        let namespace = environment.metadata.namespace.clone().unwrap_or_default();
+        let named = |kind, name: &str| ObjectRef::new(kind, &namespace, name);
+        let template = named(Kind::Template, &environment.spec.template_ref.name);
+        let template = self.get::<Template>(client, &template).await?;
+        let mut secrets = BTreeMap::new();
+        for secret in &environment.spec.secrets {
+            let found = self.get::<Secret>(client, &named(Kind::Secret, &secret.name)).await?;
+            secrets.insert(secret.name.clone(), found.as_ref().map(fact));
+        }
+        let bay = match &environment.status.bay {
+            Some(bay) => self.get::<Bay>(client, &named(Kind::Bay, &bay.name)).await?,
+            None => None,
+        };
+        Ok(World {
+            settings: Settings {
+                instance: String::new(),
+                scheme: "https".to_owned(),
+                domain: String::new(),
+                port: None,
+            },
+            seen: bay.as_ref().map(|bay| recorded(bay, now)).unwrap_or_default(),
+            environment,
+            template,
+            secrets,
+            bay,
+            last_request_at: None,
+            connections: None,
+            fresh_name: "(new)".to_owned(),
+            no_destroying: None,
+        })
+    }
+}
+
+/// Calls of one sort that Fly takes at once before it takes one a second.
+const BURST: u32 = 3;
+
+fn fact(secret: &Secret) -> SecretFact {
+    SecretFact {
+        uid: secret.metadata.uid.clone(),
+        generation: secret.metadata.generation,
+        keys: secret.data.keys().cloned().collect(),
+    }
+}
+
+/// What Fly would show if it were as recorded.
+fn recorded(bay: &Bay, now: Timestamp) -> Seen {
+    let status = &bay.status;
+    let app = if status.app_created {
+        Sight::Present(SeenApp { network: Some(bay.spec.network.clone()), ours: true })
+    } else {
+        Sight::Absent
+    };
+    let volume = status.volume.as_ref().map_or(Sight::Absent, |it| {
+        Sight::Present(SeenVolume {
+            id: it.id.clone(),
+            region: it.region.clone(),
+            size_gib: it.size_gib,
+            going: false,
+        })
+    });
+    let machine = status.machine.as_ref().and_then(|it| {
+        let version = it.version.clone().unwrap_or_default();
+        let ready = it.ready.as_ref().is_some_and(|ready| ready.version == version);
+        Some(SeenMachine {
+            id: it.id.clone()?,
+            name: it.name.clone(),
+            state: MachineState::parse(&it.state),
+            region: status.region.clone().unwrap_or_default(),
+            config: None,
+            check: if ready { CheckState::Passing } else { CheckState::None },
+            host_answers: true,
+            mark: Some(Mark {
+                instance: bay.spec.instance.clone(),
+                bay: bay.metadata.uid.clone(),
+                epoch: status.epoch,
+            }),
+            version,
+        })
+    });
+    Seen {
+        app,
+        volume,
+        machine: machine.map_or(Sight::Absent, Sight::Present),
+        others: Vec::new(),
+        complete_list_at: Some(now),
+    }
+}
+
+/// Paths at which two objects differ, without what the server alone writes.
+fn differences(path: &str, from: Option<&Value>, to: Option<&Value>, found: &mut Vec<FieldChange>) {
+    const SERVERS: [&str; 9] = [
+        "status",
+        "metadata.uid",
+        "metadata.resourceVersion",
+        "metadata.generation",
+        "metadata.creationTimestamp",
+        "metadata.annotations",
+        "metadata.finalizers",
+        "metadata.managedFields",
+        "metadata.namespace",
+    ];
+    if from == to || SERVERS.contains(&path) {
+        return;
+    }
+    let empty = serde_json::Map::new();
+    if let (None | Some(Value::Object(_)), Some(Value::Object(new))) = (from, to) {
+        let old = from.and_then(Value::as_object).unwrap_or(&empty);
+        let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        for name in names {
+            let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            differences(&inner, old.get(name), new.get(name), found);
+        }
+        return;
+    }
+    let value = |it: Option<&Value>| it.cloned().unwrap_or_default();
+    found.push(FieldChange { path: path.to_owned(), from: value(from), to: value(to) });
+}
+
+/// Which values of a secret change, and nothing of what they are.
+fn without_values(mut fields: Vec<FieldChange>) -> Vec<FieldChange> {
+    for field in fields.iter_mut().filter(|it| it.path.starts_with("data")) {
+        for value in [&mut field.from, &mut field.to] {
+            if !value.is_null() {
+                *value = Value::from("(hidden)");
+            }
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_person_wrote_counts_as_a_change() {
+        let mut found = Vec::new();
+        let from =
+            json!({"metadata": {"uid": "1", "labels": {"a": "1"}}, "spec": {"x": [1], "y": 2}});
+        let to = json!({"metadata": {"uid": "2", "labels": {"a": "1"}}, "spec": {"x": [1, 2], "z": 3}, "status": {}});
+        differences("", Some(&from), Some(&to), &mut found);
+        let paths: Vec<_> = found.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(paths, ["spec.x", "spec.y", "spec.z"]);
+    }
+
+    #[test]
+    fn a_secrets_values_are_never_shown() {
+        let mut found = Vec::new();
+        differences("", None, Some(&json!({"data": {"KEY": "Y2FuYXJ5"}})), &mut found);
+        let shown = serde_json::to_string(&without_values(found)).unwrap();
+        assert!(shown.contains("data.KEY") && !shown.contains("Y2FuYXJ5"), "{shown}");
+    }
+}

@@ -300,7 +300,7 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
     let order = |kind, signal| Some(Order { kind, signal, at: now });
     match action {
         Action::CreateVolume { region, .. } => {
-            status.volume_intended = true;
+            status.volume_intended_at = Some(now);
             status.region = Some(region.clone());
         }
         Action::CreateMachine { name, region, epoch, spec, .. } => {
@@ -386,6 +386,7 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
                 region.clone()
             };
             status.region = Some(region.clone());
+            status.volume_intended_at = None;
             status.volume = Some(VolumeStatus {
                 id: id.clone(),
                 region,
@@ -460,7 +461,7 @@ fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, no
     match (action, &refusal.kind) {
         // A definite refusal: nothing was created.
         (Action::CreateVolume { .. }, kind) if *kind != RefusalKind::Ambiguous => {
-            status.volume_intended = false;
+            status.volume_intended_at = None;
         }
         (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(Some(id))) => {
             if let Some(machine) = &mut status.machine {

@@ -77,6 +77,7 @@ pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
             let region = status.region.clone().unwrap_or_default();
             let record = status.volume.get_or_insert_default();
             if record.id.is_empty() {
+                status.volume_intended_at = None;
                 record.id.clone_from(&volume.id);
                 record.region =
                     if volume.region.is_empty() { region } else { volume.region.clone() };
@@ -447,9 +448,12 @@ fn volume(
         let action = Action::ExtendVolume { app, id, size_gib };
         return Some(act(action, Reason::CreatingVolume, "the volume is smaller than declared"));
     }
-    if status.volume_intended && world.seen.volume != Sight::Absent {
-        let why = "a volume may have been made; it is looked for";
-        return Some(wait(Reason::CreatingVolume, why, now + LOOK));
+    if let Some(intended_at) = status.volume_intended_at {
+        let looked = now >= intended_at + SECOND_LOOK && world.seen.volume == Sight::Absent;
+        if !looked {
+            let why = "a volume may have been made; it is looked for";
+            return Some(wait(Reason::CreatingVolume, why, now + LOOK));
+        }
     }
     let region = match region(world, status, template, now) {
         Ok(region) => region,

@@ -266,13 +266,13 @@ fn after(action: &Action, kind: &RefusalKind, retry: Retry) -> Next {
         (_, RefusalKind::TooEarly | RefusalKind::Changed) => {
             Next::Failed(Retry::After(Duration::from_millis(500)))
         }
-        // Something else is planned at once: another region, a look at who has the name.
+        // Something else is planned at once: another region, a look at the machine that has the name.
         (
             Action::CreateVolume { .. } | Action::CreateMachine { .. },
             RefusalKind::NoCapacity | RefusalKind::MachineNameTaken(_),
-        )
-        | (Action::CreateApp { .. }, RefusalKind::NameTaken) => Next::In(Duration::ZERO),
-        (_, RefusalKind::NoCapacity) => Next::Failed(Retry::Backoff),
+        ) => Next::In(Duration::ZERO),
+        // A full host stays full, and a name that is refused may be nobody's and stay refused.
+        (_, RefusalKind::NoCapacity | RefusalKind::NameTaken) => Next::Failed(Retry::Backoff),
         (_, _) => Next::Failed(retry),
     }
 }

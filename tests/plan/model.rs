@@ -150,7 +150,7 @@ impl Model {
             return seen;
         }
         seen.machine = self.machine_sight(bay);
-        if bay.spec.volume && (status.volume.is_some() || status.volume_intended) {
+        if bay.spec.volume && (status.volume.is_some() || status.volume_intended_at.is_some()) {
             let found = self.fly.volumes.iter().find(|it| match &status.volume {
                 Some(volume) => it.seen.id == volume.id,
                 None => it.name == volume_name(bay),
@@ -257,8 +257,7 @@ impl Model {
                 (
                     Action::CreateVolume { .. } | Action::CreateMachine { .. },
                     RefusalKind::NoCapacity | RefusalKind::MachineNameTaken(_),
-                )
-                | (Action::CreateApp { .. }, RefusalKind::NameTaken) => SignedDuration::ZERO,
+                ) => SignedDuration::ZERO,
                 _ => SignedDuration::from_secs(1),
             },
             _ => SignedDuration::ZERO,

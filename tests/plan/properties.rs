@@ -126,7 +126,7 @@ fn check_action(action: &Action, world: &World) {
         Action::CreateVolume { .. } => {
             assert!(bay.status.volume.is_none(), "a volume is recorded already");
             assert!(
-                !bay.status.volume_intended || world.seen.volume == Sight::Absent,
+                bay.status.volume_intended_at.is_none() || world.seen.volume == Sight::Absent,
                 "a volume may be there"
             );
         }

@@ -271,7 +271,7 @@ impl Script {
             let at = |it: Timestamp| span(it.duration_since(self.began));
             let signal = sleep.signal.map(|it| format!("{it:?}")).unwrap_or_default();
             let since = sleep.since.map(at).unwrap_or_default();
-            let until = sleep.sleeps_at.map(at).unwrap_or("-".to_owned());
+            let until = sleep.sleeps_at.map(at).unwrap_or_else(|| "-".to_owned());
             let _ = writeln!(out, "        sleep: {signal} since {since}, sleeps at {until}");
         }
         self.out.push_str(&out);

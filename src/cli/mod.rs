@@ -120,7 +120,8 @@ pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::MachineShim(args) => return shim::run(args),
         Command::SampleApp(_) => return sample_app::run(),
         command if command.is_server() => {
-            let level = std::env::var("HANGAR_LOG").unwrap_or_else(|_| LOG_LEVEL.to_owned());
+            let level =
+                std::env::var("HANGAR_LOG").unwrap_or_else(|_| log_level(command).to_owned());
             crate::telemetry::init(&level, std::env::var("HANGAR_LOG_JSON").is_ok())?;
             tokio::runtime::Builder::new_multi_thread()
         }
@@ -129,8 +130,13 @@ pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
     builder.enable_all().build()?.block_on(run(cli, printer))
 }
 
-/// What a server says on standard error beside the reconciliation log, which has a stream of its own.
-const LOG_LEVEL: &str = "warn";
+/// What a server says on standard error. `up` prints the reconciliation log on standard output, so it is left out here.
+fn log_level(command: &Command) -> &'static str {
+    match command {
+        Command::Up(_) => "warn,hangar::telemetry::journal=off",
+        _ => "warn",
+    }
+}
 
 async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
     let connection = &cli.connection;

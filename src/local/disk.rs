@@ -54,6 +54,8 @@ impl Disk {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
+        // Programs are told paths below it, and each runs in a directory of its own.
+        let root = root.canonicalize().map_err(io_error("find", &root))?;
         Ok(Self { root, durable })
     }
 
@@ -202,4 +204,17 @@ fn copy_into(from: &Path, to: &Path) -> io::Result<u64> {
     }
     fs::set_permissions(to, fs::metadata(from)?.permissions())?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_hold_wherever_they_are_read() {
+        let here = tempfile::tempdir_in(".").unwrap();
+        let relative = Path::new(".").join(here.path().file_name().unwrap());
+        let volume = Disk::open(relative, false).unwrap().volume("vol_1");
+        assert!(volume.is_absolute(), "{}", volume.display());
+    }
 }

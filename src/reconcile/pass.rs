@@ -177,10 +177,14 @@ impl Pass<'_> {
             Ok(outcome) => (outcome.clone(), Next::GoOn),
             Err(error) => {
                 let refusal = translate::refusal(error);
-                let next = after(&refusal.kind, error.retry());
+                let next = after(action, &refusal.kind, error.retry());
                 (Outcome::Failed(refusal), next)
             }
         };
+        if let (Action::DestroyMachine { app, id }, Outcome::Done) = (action, &outcome) {
+            // The list tells of it a while later; until then it would be destroyed again and again.
+            shared.informer.learn(app, id, None);
+        }
         if let Outcome::Connections(open) = outcome {
             memo.connections = Some((now, open));
         }
@@ -257,16 +261,19 @@ impl Pass<'_> {
 }
 
 /// When to go on after a failed call.
-fn after(kind: &RefusalKind, retry: Retry) -> Next {
-    match kind {
-        RefusalKind::TooEarly | RefusalKind::Changed => {
+fn after(action: &Action, kind: &RefusalKind, retry: Retry) -> Next {
+    match (action, kind) {
+        (_, RefusalKind::TooEarly | RefusalKind::Changed) => {
             Next::Failed(Retry::After(Duration::from_millis(500)))
         }
-        // Something else is planned at once: another region, a look at who has the name.
-        RefusalKind::NoCapacity | RefusalKind::NameTaken | RefusalKind::MachineNameTaken(_) => {
-            Next::In(Duration::ZERO)
-        }
-        RefusalKind::Gone | RefusalKind::Ambiguous | RefusalKind::Other => Next::Failed(retry),
+        // Something else is planned at once: another region, a look at the machine that has the name.
+        (
+            Action::CreateVolume { .. } | Action::CreateMachine { .. },
+            RefusalKind::NoCapacity | RefusalKind::MachineNameTaken(_),
+        ) => Next::In(Duration::ZERO),
+        // A full host stays full, and a name that is refused may be nobody's and stay refused.
+        (_, RefusalKind::NoCapacity | RefusalKind::NameTaken) => Next::Failed(Retry::Backoff),
+        (_, _) => Next::Failed(retry),
     }
 }
 

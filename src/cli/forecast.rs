@@ -305,6 +305,7 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
             config: None,
             check: if ready { CheckState::Passing } else { CheckState::None },
             host_answers: true,
+            metadata: None,
             mark: Some(Mark {
                 instance: bay.spec.instance.clone(),
                 bay: bay.metadata.uid.clone(),

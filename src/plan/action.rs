@@ -92,6 +92,17 @@ pub enum Action {
         /// Epoch.
         epoch: u64,
     },
+    /// Write one key of the machine's metadata, which restarts nothing.
+    WriteMetadata {
+        /// App.
+        app: String,
+        /// Machine.
+        id: String,
+        /// Key.
+        key: String,
+        /// Value.
+        value: String,
+    },
     /// Start the machine.
     StartMachine {
         /// App.
@@ -223,6 +234,7 @@ impl Action {
             Self::ExtendVolume { .. } => "extend-volume",
             Self::CreateMachine { .. } => "create-machine",
             Self::UpdateMachine { .. } => "update-machine",
+            Self::WriteMetadata { .. } => "write-metadata",
             Self::StartMachine { .. } => "start-machine",
             Self::SleepMachine { suspend: true, .. } => "suspend-machine",
             Self::SleepMachine { suspend: false, .. } => "stop-machine",
@@ -251,6 +263,7 @@ impl Action {
             | Self::ExtendVolume { .. }
             | Self::CreateMachine { .. }
             | Self::UpdateMachine { .. }
+            | Self::WriteMetadata { .. }
             | Self::StartMachine { .. }
             | Self::SleepMachine { .. }
             | Self::Probe { .. }
@@ -283,6 +296,7 @@ impl fmt::Display for Action {
             Self::UpdateMachine { id, skip_launch, .. } => {
                 write!(f, "machine {id}{}", if *skip_launch { ", left asleep" } else { "" })
             }
+            Self::WriteMetadata { id, key, .. } => write!(f, "machine {id}: {key}"),
             Self::StartMachine { id, .. }
             | Self::SleepMachine { id, .. }
             | Self::DestroyMachine { id, .. }
@@ -348,6 +362,7 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
             }
         }
         Action::CreateApp { .. }
+        | Action::WriteMetadata { .. }
         | Action::WriteSecrets { .. }
         | Action::ExtendVolume { .. }
         | Action::Probe { .. }
@@ -361,7 +376,8 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
         record_refusal(status, action, refusal, now);
         return;
     }
-    if !matches!(action, Action::Probe { .. } | Action::CountConnections { .. }) {
+    // A call that only asks says nothing about one that could not be made.
+    if action.mutates() || status.failure.as_ref().is_some_and(|it| it.action == action.name()) {
         status.failure = None;
     }
     match (action, outcome) {

@@ -144,12 +144,21 @@ fn is_absent(world: &World, what: MissingWhat) -> bool {
             Sight::Present(volume) => volume.going,
             Sight::Unasked | Sight::Unclear(_) => false,
         },
+        // What the list has is not gone, though a read by id does not find it.
+        MissingWhat::Machine if is_listed(world) => false,
         MissingWhat::Machine => match &world.seen.machine {
             Sight::Absent => true,
             Sight::Present(machine) => machine.state == MachineState::Destroyed,
             Sight::Unasked | Sight::Unclear(_) => false,
         },
     }
+}
+
+fn is_listed(world: &World) -> bool {
+    let id = world.bay.as_ref().and_then(|it| it.status.machine.as_ref()?.id.as_ref());
+    let gone =
+        |it: &SeenMachine| matches!(it.state, MachineState::Destroying | MachineState::Destroyed);
+    world.seen.others.iter().any(|it| Some(&it.id) == id && !gone(it))
 }
 
 /// Whether what is missing was looked for twice, apart in time, with a complete list in between.
@@ -269,7 +278,9 @@ fn losses(world: &World, bay: &Bay, status: &mut BayStatus, now: Timestamp) -> O
     }
     if !is_gone(status, world, missing.what, now) {
         return Some(if now >= missing.since + SECOND_LOOK {
-            let why = if is_absent(world, missing.what) {
+            let why = if missing.what == MissingWhat::Machine && is_listed(world) {
+                "Fly's list has it"
+            } else if is_absent(world, missing.what) {
                 "Fly's list is not complete"
             } else {
                 "it cannot be looked for again"

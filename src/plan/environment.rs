@@ -28,8 +28,10 @@ const START_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 const ORDER_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// After so many ends a program that was never ready is not waited for any longer.
 const CRASHES: u32 = 3;
-/// How long an app's deletion may take before it is ordered again.
-const DELETE_AGAIN: SignedDuration = SignedDuration::from_mins(2);
+/// How long after a start a machine that could not even be launched is started again.
+const LAUNCH_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// How long an app's deletion may take before it is ordered again, which does no harm.
+const DELETE_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Step {
     let Some(template) = &world.template else {
@@ -39,7 +41,7 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
     if let Some((name, _)) = world.secrets.iter().find(|(_, fact)| fact.is_none()) {
         return lacking(status, Reason::SecretMissing, format!("secret {name} does not exist"));
     }
-    let Some(bay) = &world.bay else { return Step::Bind };
+    let Some(bay) = &world.bay else { return bind(world) };
     if let Some(step) = bay::provision(world, bay, status, template, now) {
         return step;
     }
@@ -53,7 +55,12 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
     let seen = match &world.seen.machine {
         Sight::Present(seen) => seen,
         Sight::Unclear(why) => {
-            return waiting(Reason::ViewIncomplete, why.clone(), Some(now + LATE_LOOK));
+            return Step::Wait {
+                reason: Reason::ViewIncomplete,
+                why: format!("the machine cannot be read: {why}"),
+                until: Some(now + LATE_LOOK),
+                health: Health::Degraded,
+            };
         }
         Sight::Absent | Sight::Unasked => {
             let why = "Fly does not show the machine yet".to_owned();
@@ -76,7 +83,10 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         return here.sleep_by_order();
     }
     let pending = match here.update(status) {
-        Update::None => false,
+        Update::None => match here.metadata() {
+            Some(step) => return step,
+            None => false,
+        },
         Update::Pending => true,
         Update::Step(step) => return step,
     };
@@ -90,6 +100,20 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
 fn lacking(status: &BayStatus, reason: Reason, why: String) -> Step {
     let health = if status.machine.is_some() { Health::Degraded } else { Health::Fine };
     Step::Wait { reason, why, until: None, health }
+}
+
+/// A first bay is made; another one never, since the data is in the first.
+fn bind(world: &World) -> Step {
+    let Some(lost) = &world.environment.status.bay else { return Step::Bind };
+    Step::Wait {
+        reason: Reason::BayPending,
+        why: format!(
+            "{} is not in the store: what it held at Fly is in app {}",
+            lost.name, lost.app
+        ),
+        until: None,
+        health: Health::Stalled,
+    }
 }
 
 fn waiting(reason: Reason, why: String, until: Option<Timestamp>) -> Step {
@@ -150,6 +174,26 @@ impl Here<'_> {
         }
         let why = "the machine's configuration is not as declared".to_owned();
         Update::Step(self.replace_config(Reason::Updating, why, false))
+    }
+
+    /// What hangar finds its machines by, where something else changed it.
+    fn metadata(&self) -> Option<Step> {
+        let has = self.seen.metadata.as_ref()?;
+        let (key, value) =
+            self.desired.metadata.iter().find(|(key, it)| has.get(*key) != Some(it))?;
+        Some(Step::Act {
+            action: Action::WriteMetadata {
+                app: self.bay.spec.app.clone(),
+                id: self.seen.id.clone(),
+                key: key.clone(),
+                value: value.clone(),
+            },
+            reason: Reason::MachineChanged,
+            why: format!(
+                "the machine's metadata {key} was changed by something other than hangar and is changed back"
+            ),
+            fault: true,
+        })
     }
 
     /// Whether a restart must wait for the next sleep: there will be one, and someone may be using it until then.
@@ -254,15 +298,19 @@ impl Here<'_> {
     fn awake_or_asleep(&self, status: &mut BayStatus, pending: bool) -> Step {
         match self.seen.state {
             MachineState::Started => self.started(status, pending),
-            MachineState::Failed => Step::Wait {
-                reason: Reason::MachineFailed,
-                why: "the machine could not be launched: check the template's image and command"
-                    .to_owned(),
-                until: None,
-                health: Health::Degraded,
-            },
+            MachineState::Failed => self.failed(),
             _ => self.stopped(),
         }
+    }
+
+    fn failed(&self) -> Step {
+        let why = "the machine could not be launched: check the template's image and command";
+        let started_at = self.record.order.as_ref().map(|it| it.at).max(self.record.state_since);
+        let again = started_at.unwrap_or(self.now) + LAUNCH_AGAIN;
+        if self.now >= again {
+            return self.start(Reason::MachineFailed, why);
+        }
+        self.ended(why, again)
     }
 
     fn stopped(&self) -> Step {
@@ -274,6 +322,10 @@ impl Here<'_> {
         if let Some(order) = order.filter(|it| it.kind == OrderKind::Sleep) {
             if running {
                 return self.start(Reason::Starting, "the environment is to be running");
+            }
+            if self.record.ready.is_none() {
+                // It has no address yet, so no request could wake it.
+                return self.start(Reason::Starting, "it was put to sleep before it ever served");
             }
             return self.asleep(match order.signal {
                 // The order does not stand any more; it sleeps on until a request comes.

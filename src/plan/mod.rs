@@ -174,3 +174,6 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
 fn quiet(reason: Reason, message: &str) -> Note {
     Note { reason, message: message.to_owned(), level: Level::Quiet }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,6 +108,7 @@ fn imagine(world: &mut World, action: &Action, now: Timestamp) {
         }
         Action::StartMachine { .. }
         | Action::SleepMachine { .. }
+        | Action::WriteMetadata { .. }
         | Action::DestroyMachine { .. } => {
             move_machine(world, action);
             Outcome::Done
@@ -173,6 +174,7 @@ fn see(
         config: Some(spec.clone()),
         check: CheckState::Passing,
         host_answers: true,
+        metadata: Some(spec.metadata.clone()),
         mark: world.bay.as_ref().map(|bay| Mark {
             instance: bay.spec.instance.clone(),
             bay: bay.metadata.uid.clone(),

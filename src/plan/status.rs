@@ -149,9 +149,7 @@ impl<'a> Facts<'a> {
         let fine = |kind, message: &str| (kind, true, Reason::AsDeclared, message.to_owned());
         let bound = self.world.bay.is_some();
         let machine = self.bay.machine.as_ref().filter(|it| it.id.is_some());
-        let provisioned = bound
-            && machine.is_some()
-            && !matches!(self.bay.missing, Some(ref it) if it.what == crate::api::bay::MissingWhat::App);
+        let provisioned = bound && machine.is_some() && self.bay.missing.is_none();
         let settled = self.awake() || self.asleep();
         vec![
             if bound { fine(C::Bound, "it has a bay") } else { because(C::Bound, false) },
@@ -277,15 +275,20 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// A machine is named, and so routed to, only once it was seen serving at this epoch, and while it is not missing.
+    /// A machine is named, and so routed to, once it was seen serving at this epoch and until it is known to be gone: what
+    /// Fly did not show once may serve all the same.
     fn bay_ref(&self) -> Option<BayRef> {
-        let bay = self.world.bay.as_ref()?;
+        let Some(bay) = &self.world.bay else {
+            // What a bay that is not in the store held must not be forgotten.
+            let last = self.world.environment.status.bay.clone();
+            return last.map(|it| BayRef { machine: None, ..it });
+        };
         let machine = self
             .bay
             .machine
             .as_ref()
             .filter(|it| it.ready.is_some() && !it.destroying)
-            .filter(|_| self.bay.missing.is_none() && self.health() != Health::Stalled)
+            .filter(|_| self.health() != Health::Stalled)
             .and_then(|it| it.id.clone());
         Some(BayRef {
             name: bay.metadata.name.clone(),

@@ -136,6 +136,8 @@ pub struct SeenMachine {
     pub check: CheckState,
     /// Whether its host answers.
     pub host_answers: bool,
+    /// Those of its metadata that are hangar's, where they were told.
+    pub metadata: Option<BTreeMap<String, String>>,
     /// The bay and epoch in its metadata.
     pub mark: Option<Mark>,
 }

@@ -72,6 +72,9 @@ pub(crate) async fn execute(
             };
             fly.update_machine(app, id, &input).await.map(machine)
         }
+        Action::WriteMetadata { app, id, key, value } => {
+            fly.put_metadata(app, id, key, value).await.map(|()| Outcome::Done)
+        }
         Action::StartMachine { app, id } => fly.start_machine(app, id).await.map(|_| Outcome::Done),
         Action::SleepMachine { app, id, suspend: true, .. } => {
             fly.suspend_machine(app, id).await.map(|()| Outcome::Done)

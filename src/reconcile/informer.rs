@@ -15,6 +15,7 @@ use crate::fly::{
     Error, Machines, OrgQuery,
     wire::{OrgMachine, Volume},
 };
+use crate::reconcile::translate;
 use crate::retry;
 use crate::tasks::Shutdown;
 
@@ -22,6 +23,9 @@ use crate::tasks::Shutdown;
 const TICK: Duration = Duration::from_secs(1);
 /// Time between two complete lists when nobody asks for one.
 const SWEEP: Duration = Duration::from_secs(60);
+/// The same while all fits on a page, so that a complete list costs no more than an ask for changes. Changes do not tell
+/// of everything: what a deleted app took with it is only missing.
+const SWEEP_SMALL: Duration = Duration::from_secs(10);
 /// Time between two complete lists at least.
 const SWEEP_LEAST: Duration = Duration::from_secs(2);
 /// How far a question for changes reaches back: they arrive late.
@@ -36,8 +40,9 @@ pub(crate) struct MachineRow {
     pub(crate) state: String,
     pub(crate) version: String,
     pub(crate) region: String,
-    pub(crate) metadata: BTreeMap<String, String>,
-    updated_at: String,
+    /// Where the host told it.
+    pub(crate) metadata: Option<BTreeMap<String, String>>,
+    updated_at: Option<Timestamp>,
 }
 
 /// A volume, as the list tells it.
@@ -112,6 +117,11 @@ impl Informer {
         });
     }
 
+    /// Takes over what a read of one volume told.
+    pub(crate) fn learn_volume(&self, id: &str, row: VolumeRow) {
+        self.write(|view| view.volumes.insert(id.to_owned(), row));
+    }
+
     /// Keeps the view until shutdown; names of apps that changed go to `changed`.
     pub(crate) async fn run(
         &self,
@@ -119,11 +129,12 @@ impl Informer {
         mut shutdown: Shutdown,
     ) {
         let mut swept_at: Option<Duration> = None;
-        let mut wanted = true;
+        let (mut wanted, mut failing) = (true, false);
         loop {
             let now = self.clock.monotonic();
             let since = swept_at.map(|at| now.saturating_sub(at));
-            let due = since.is_none_or(|it| it >= SWEEP || (wanted && it >= SWEEP_LEAST));
+            let every = if self.read(View::is_small) { SWEEP_SMALL } else { SWEEP };
+            let due = since.is_none_or(|it| it >= every || (wanted && it >= SWEEP_LEAST));
             let told = if due {
                 swept_at = Some(now);
                 wanted = false;
@@ -132,15 +143,23 @@ impl Informer {
                 self.changes().await
             };
             match told {
-                Ok(apps) if apps.is_empty() && !due => {}
                 // A sweep is told even when it changed nothing: someone may wait for its being complete.
                 Ok(apps) => {
-                    if changed.send(apps).is_err() {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("Fly's list can be read again");
+                    }
+                    if (due || !apps.is_empty()) && changed.send(apps).is_err() {
                         return;
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = retry::chain(&error), "Fly's list could not be read");
+                    if !std::mem::replace(&mut failing, true) {
+                        let error = retry::chain(&error);
+                        tracing::warn!(
+                            error,
+                            "Fly's list cannot be read; it is tried again every second"
+                        );
+                    }
                     // What was missed meanwhile may be more than the overlap covers.
                     wanted = true;
                 }
@@ -150,7 +169,8 @@ impl Informer {
                 () = tokio::time::sleep(TICK) => {}
                 () = self.wanted.notified() => {
                     wanted = true;
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    let since = self.clock.monotonic().saturating_sub(now);
+                    tokio::time::sleep(TICK.saturating_sub(since)).await;
                 }
             }
         }
@@ -235,16 +255,19 @@ impl Informer {
 }
 
 impl View {
+    /// Whether everything fits on a page.
+    fn is_small(&self) -> bool {
+        let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let machines: usize = self.machines.values().map(BTreeMap::len).sum();
+        machines < page && self.volumes.len() < page
+    }
+
     fn take_machines(&mut self, machines: Vec<OrgMachine>, apps: &mut HashSet<String>) {
         for machine in machines {
-            if let Ok(at) = machine.updated_at.parse::<Timestamp>() {
-                self.last_updated_at = self.last_updated_at.max(Some(at));
-            }
-            let OrgMachine {
-                id, app_name, name, state, region, version, config, updated_at, ..
-            } = machine;
-            let mut metadata = config.map(|it| it.metadata).unwrap_or_default();
-            metadata.retain(|key, _| key.starts_with("hangar_"));
+            let updated_at = machine.updated_at.parse::<Timestamp>().ok();
+            self.last_updated_at = self.last_updated_at.max(updated_at);
+            let OrgMachine { id, app_name, name, state, region, version, config, .. } = machine;
+            let metadata = config.map(|it| translate::own(&it.metadata));
             let rows = self.machines.entry(app_name.clone()).or_default();
             if rows.get(&id).is_some_and(|old| old.updated_at > updated_at) {
                 continue;
@@ -278,15 +301,30 @@ impl MachineRow {
     /// The row that a full read of a machine makes.
     pub(crate) fn of(machine: &crate::fly::wire::Machine) -> Self {
         let config = machine.config.as_ref().or(machine.incomplete_config.as_ref());
-        let mut metadata = config.map(|it| it.metadata.clone()).unwrap_or_default();
-        metadata.retain(|key, _| key.starts_with("hangar_"));
         Self {
             name: machine.name.clone(),
             state: machine.state.clone(),
             version: machine.instance_id.clone(),
             region: machine.region.clone(),
-            metadata,
-            updated_at: machine.updated_at.clone(),
+            metadata: config.map(|it| translate::own(&it.metadata)),
+            updated_at: machine.updated_at.parse().ok(),
+        }
+    }
+}
+
+impl VolumeRow {
+    /// The row of a volume that was just made.
+    pub(crate) fn new(app: &str, region: &str, size_gib: u32) -> Self {
+        Self { app: app.to_owned(), region: region.to_owned(), size_gib, going: false }
+    }
+
+    /// The row that a full read of a volume makes.
+    pub(crate) fn of(app: &str, volume: &Volume) -> Self {
+        Self {
+            app: app.to_owned(),
+            region: volume.region.clone(),
+            size_gib: volume.size_gb,
+            going: volume.is_going(),
         }
     }
 }

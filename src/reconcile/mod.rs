@@ -225,14 +225,15 @@ impl Loop {
             self.remembered.insert(key.clone(), remembered);
         }
         let again = match next {
-            Next::Idle => None,
+            Next::Settled(delay) => delay,
             Next::GoOn => Some(Duration::ZERO),
             Next::In(delay) => Some(delay),
             Next::Failed(retry) => {
                 Some(self.failures.entry(key.clone()).or_insert_with(Series::new).after(retry))
             }
         };
-        if !matches!(next, Next::Failed(_)) {
+        // A pass that only waits says nothing about what failed before it.
+        if matches!(next, Next::GoOn | Next::Settled(_)) {
             self.failures.remove(key);
         }
         self.fresh.remove(key);

@@ -9,10 +9,12 @@ use crate::fly::{Machines, Reason};
 use crate::plan::{
     bay::volume_name,
     machine,
-    world::{SecretFact, Seen, SeenApp, SeenMachine, SeenVolume, Settings, Sight, World},
+    world::{
+        MachineState, SecretFact, Seen, SeenApp, SeenMachine, SeenVolume, Settings, Sight, World,
+    },
 };
 use crate::reconcile::{
-    informer::{Informer, MachineRow},
+    informer::{Informer, MachineRow, VolumeRow},
     objects::Objects,
     translate,
 };
@@ -95,7 +97,7 @@ fn secret_facts(objects: &Objects) -> BTreeMap<String, Option<SecretFact>> {
 }
 
 async fn look(look: Look<'_>) -> Seen {
-    let Look { sources, objects, bay, .. } = look;
+    let Look { sources, objects, bay, memo, .. } = look;
     let mut seen = Seen::default();
     if objects.environment.value.is_deleting() {
         seen.app = app(sources, bay).await;
@@ -110,7 +112,7 @@ async fn look(look: Look<'_>) -> Seen {
     }
     let rows = sources.informer.machines(&bay.spec.app);
     seen.machine = machine_sight(look, &rows).await;
-    seen.volume = volume_sight(sources, bay).await;
+    seen.volume = volume_sight(sources, bay, memo.doubted).await;
     let own = match &seen.machine {
         Sight::Present(machine) => Some(machine.id.clone()),
         Sight::Absent | Sight::Unasked | Sight::Unclear(_) => None,
@@ -120,7 +122,12 @@ async fn look(look: Look<'_>) -> Seen {
         .filter(|(id, _)| Some(*id) != own.as_ref())
         .map(|(id, row)| translate::seen_row(id, row))
         .collect();
-    if seen.machine == Sight::Absent || seen.volume == Sight::Absent || status.missing.is_some() {
+    let destroyed = match &seen.machine {
+        Sight::Present(machine) => machine.state == MachineState::Destroyed,
+        Sight::Absent => true,
+        Sight::Unasked | Sight::Unclear(_) => false,
+    };
+    if destroyed || seen.volume == Sight::Absent || status.missing.is_some() {
         seen.app = app(sources, bay).await;
         sources.informer.want_sweep();
     }
@@ -186,7 +193,7 @@ async fn find_machine(sources: Sources<'_>, bay: &Bay, name: &str) -> Sight<Seen
     }
 }
 
-async fn volume_sight(sources: Sources<'_>, bay: &Bay) -> Sight<SeenVolume> {
+async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<SeenVolume> {
     if !bay.spec.volume {
         return Sight::Unasked;
     }
@@ -198,7 +205,7 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay) -> Sight<SeenVolume> {
         };
     };
     match sources.informer.volume(&record.id) {
-        Ok(row) if !row.going => {
+        Ok(row) if !row.going && !doubted => {
             return Sight::Present(SeenVolume {
                 id: record.id.clone(),
                 region: row.region,
@@ -212,7 +219,10 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay) -> Sight<SeenVolume> {
         Ok(_) | Err(true) => {}
     }
     match sources.fly.get_volume(&bay.spec.app, &record.id).await {
-        Ok(volume) => Sight::Present(seen_volume(&volume)),
+        Ok(volume) => {
+            sources.informer.learn_volume(&record.id, VolumeRow::of(&bay.spec.app, &volume));
+            Sight::Present(seen_volume(&volume))
+        }
         Err(error) if error.is_gone() => Sight::Absent,
         Err(error) => Sight::Unclear(retry::chain(&error)),
     }

@@ -9,7 +9,7 @@ use std::{
 use jiff::SignedDuration;
 use tracing::Instrument as _;
 
-use crate::api::environment::Reason;
+use crate::api::environment::{Phase, Reason};
 use crate::clock::{Clock, Timestamp};
 use crate::fly::Machines;
 use crate::plan::{
@@ -22,7 +22,7 @@ use crate::reconcile::{
     events,
     execute::{SecretValues, execute},
     index::Index,
-    informer::Informer,
+    informer::{Informer, VolumeRow},
     objects::{EnvKey, Objects},
     observe::{Memo, Sources, observe},
     translate,
@@ -51,11 +51,11 @@ pub(crate) struct Shared {
 /// When to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// When something happens.
-    Idle,
+    /// All is as it should be: when something happens, and then at the latest.
+    Settled(Option<Duration>),
     /// At once: a call was made, and what follows from it must not wait behind what was not begun.
     GoOn,
-    /// Then, at the latest.
+    /// Something is waited for: then, at the latest.
     In(Duration),
     /// After a failure.
     Failed(Retry),
@@ -101,7 +101,7 @@ impl Pass<'_> {
     async fn run(&mut self) -> Result<Next, store::Error> {
         let shared = self.shared;
         let Some(mut objects) = Objects::read(&shared.store, self.of).await? else {
-            return Ok(Next::Idle);
+            return Ok(Next::Settled(None));
         };
         let now = shared.clock.now();
         let sources =
@@ -117,12 +117,16 @@ impl Pass<'_> {
         if plan.release {
             objects.release(&shared.store, now).await?;
             self.log("release", journal::Outcome::Ok, "nothing is left of it");
-            return Ok(Next::Idle);
+            return Ok(Next::Settled(None));
         }
+        let settled = matches!(plan.status.phase, Phase::Ready | Phase::Asleep);
         objects.publish(&shared.store, plan.status.clone(), plan.bay.clone()).await?;
         match &plan.action {
             Some(action) => self.act(&objects, action, &plan.note).await,
-            None => Ok(plan.wake_at.map_or(Next::Idle, |at| in_time(at, now))),
+            None => {
+                let until = plan.wake_at.map(|at| in_time(at, now));
+                Ok(until.filter(|_| !settled).map_or(Next::Settled(until), Next::In))
+            }
         }
     }
 
@@ -178,12 +182,19 @@ impl Pass<'_> {
             Err(error) => {
                 let refusal = translate::refusal(error);
                 let next = after(action, &refusal.kind, error.retry());
+                // The list may show for a while what is gone, or what was before.
+                memo.doubted |= matches!(refusal.kind, RefusalKind::Gone | RefusalKind::Changed);
                 (Outcome::Failed(refusal), next)
             }
         };
         if let (Action::DestroyMachine { app, id }, Outcome::Done) = (action, &outcome) {
             // The list tells of it a while later; until then it would be destroyed again and again.
             shared.informer.learn(app, id, None);
+        }
+        if let (Action::CreateVolume { app, .. }, Outcome::Volume { id, region, size_gib }) =
+            (action, &outcome)
+        {
+            shared.informer.learn_volume(id, VolumeRow::new(app, region, *size_gib));
         }
         if let Outcome::Connections(open) = outcome {
             memo.connections = Some((now, open));
@@ -235,9 +246,11 @@ impl Pass<'_> {
             };
             self.log("plan", outcome, &note.message);
         }
+        let environment = &objects.environment.value;
         let acts = plan.action.as_ref().is_some_and(Action::mutates);
-        if acts || serves || note.level == Level::Warning {
-            let environment = &objects.environment.value;
+        // After a restart everything serves as it did before, which is no event.
+        let serves_now = serves && environment.status.phase != plan.status.phase;
+        if acts || serves_now || note.level == Level::Warning {
             events::emit(&self.shared.store, environment, note, now).await?;
         }
         Ok(())
@@ -263,23 +276,26 @@ impl Pass<'_> {
 /// When to go on after a failed call.
 fn after(action: &Action, kind: &RefusalKind, retry: Retry) -> Next {
     match (action, kind) {
-        (_, RefusalKind::TooEarly | RefusalKind::Changed) => {
-            Next::Failed(Retry::After(Duration::from_millis(500)))
-        }
         // Something else is planned at once: another region, a look at the machine that has the name.
         (
             Action::CreateVolume { .. } | Action::CreateMachine { .. },
             RefusalKind::NoCapacity | RefusalKind::MachineNameTaken(_),
         ) => Next::In(Duration::ZERO),
-        // A full host stays full, and a name that is refused may be nobody's and stay refused.
-        (_, RefusalKind::NoCapacity | RefusalKind::NameTaken) => Next::Failed(Retry::Backoff),
+        // In a moment it may go, or it stays as it is: a full host, a name that is nobody's and refused all the same.
+        (
+            _,
+            RefusalKind::TooEarly
+            | RefusalKind::Changed
+            | RefusalKind::NoCapacity
+            | RefusalKind::NameTaken,
+        ) => Next::Failed(Retry::Backoff),
         (_, _) => Next::Failed(retry),
     }
 }
 
-fn in_time(at: Timestamp, now: Timestamp) -> Next {
+fn in_time(at: Timestamp, now: Timestamp) -> Duration {
     let until = at.duration_since(now).max(SignedDuration::ZERO);
-    Next::In(Duration::try_from(until).unwrap_or_default())
+    Duration::try_from(until).unwrap_or_default()
 }
 
 /// Ten letters and digits: a name for a bay, in case one has to be made.

@@ -120,8 +120,6 @@ fn spec(config: &wire::MachineConfig) -> MachineSpec {
     let init = config.init.clone().unwrap_or_default();
     let restart = config.restart.clone().unwrap_or_default();
     let stop = config.stop_config.as_ref().and_then(|it| it.timeout);
-    let mut metadata = config.metadata.clone();
-    metadata.retain(|key, _| key.starts_with("hangar_"));
     MachineSpec {
         image: config.image.clone(),
         cpu_kind: guest.cpu_kind,
@@ -156,8 +154,14 @@ fn spec(config: &wire::MachineConfig) -> MachineSpec {
         max_retries: restart.max_retries,
         stop_timeout_ms: stop
             .map_or(5_000, |it| u64::try_from(it.0.as_millis()).unwrap_or(u64::MAX)),
-        metadata,
+        metadata: own(&config.metadata),
     }
+}
+
+/// Those of a machine's metadata that are hangar's.
+pub(crate) fn own(metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let own = metadata.iter().filter(|(key, _)| key.starts_with("hangar_"));
+    own.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn file(file: &wire::File) -> (String, String, Option<u32>) {
@@ -183,6 +187,7 @@ pub(crate) fn seen(machine: &wire::Machine) -> SeenMachine {
         config: config.map(spec),
         check: check_state(machine),
         host_answers: machine.host_status.as_deref().is_none_or(|it| it == "ok"),
+        metadata: metadata.map(own),
         mark: metadata.and_then(mark),
     }
 }
@@ -198,7 +203,8 @@ pub(crate) fn seen_row(id: &str, row: &MachineRow) -> SeenMachine {
         config: None,
         check: CheckState::None,
         host_answers: true,
-        mark: mark(&row.metadata),
+        metadata: row.metadata.clone(),
+        mark: row.metadata.as_ref().and_then(mark),
     }
 }
 

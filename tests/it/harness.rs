@@ -119,13 +119,22 @@ impl Hangar {
 
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::INT).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Ctrl-C, and its end.
     pub(crate) async fn stop(&mut self) -> ExitStatus {
-        self.interrupt();
+        self.end_by(Signal::INT).await
+    }
+
+    /// A signal that asks it to end, and its end.
+    pub(crate) async fn end_by(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
         let process = &mut self.process;
         until("the end of hangar", PATIENCE, async || {
             process.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
@@ -142,18 +151,7 @@ impl Hangar {
 
     /// Process ids of everything that runs on the data directory: hangar, shims, machines' programs.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        let home = self.home.path().canonicalize().unwrap().to_string_lossy().into_owned();
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
-            let read = |name| fs::read(entry.path().join(name)).unwrap_or_default();
-            // Zombies have neither, and are somebody else's to reap.
-            let text = [read("cmdline"), read("environ")].concat();
-            if String::from_utf8_lossy(&text).contains(&home) {
-                found.push(pid);
-            }
-        }
-        found
+        processes(self.home.path())
     }
 
     /// Starts the command line against it.
@@ -263,19 +261,40 @@ impl Hangar {
 impl Drop for Hangar {
     fn drop(&mut self) {
         self.kill9();
-        // A shim that is killed first cannot restart its program, but one round may miss what another just started.
-        for _ in 0..3 {
-            for pid in self.processes() {
-                if let Some(pid) = Pid::from_raw(pid) {
-                    let _gone = kill_process(pid, Signal::KILL);
-                }
-            }
-        }
+        kill_all(self.home.path());
         if std::thread::panicking() {
             let said = self.said();
             let lines: Vec<_> = said.lines().collect();
             let end = lines[lines.len().saturating_sub(120)..].join("\n");
             eprintln!("{end}");
+        }
+    }
+}
+
+/// Process ids of everything that names this directory in its arguments or variables.
+fn processes(home: &Path) -> Vec<i32> {
+    let home = home.canonicalize().unwrap().to_string_lossy().into_owned();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        let read = |name| fs::read(entry.path().join(name)).unwrap_or_default();
+        // Zombies have neither, and are somebody else's to reap.
+        let text = [read("cmdline"), read("environ")].concat();
+        if String::from_utf8_lossy(&text).contains(&home) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Kills all of them.
+pub(crate) fn kill_all(home: &Path) {
+    // A shim that is killed first cannot restart its program, but one round may miss what another just started.
+    for _ in 0..3 {
+        for pid in processes(home) {
+            if let Some(pid) = Pid::from_raw(pid) {
+                let _gone = kill_process(pid, Signal::KILL);
+            }
         }
     }
 }
@@ -326,7 +345,7 @@ impl Answer {
     }
 }
 
-async fn call(address: &str, request: http::request::Builder, body: Vec<u8>) -> Answer {
+pub(crate) async fn call(address: &str, request: http::request::Builder, body: Vec<u8>) -> Answer {
     let exchange = async {
         let stream = TcpStream::connect(address).await.unwrap();
         let (mut sender, connection) =
@@ -347,7 +366,7 @@ async fn call(address: &str, request: http::request::Builder, body: Vec<u8>) -> 
 /// A raw client of the local Machines API.
 #[derive(Debug, Clone)]
 pub(crate) struct Fly {
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Fly {

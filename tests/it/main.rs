@@ -4,12 +4,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 #![expect(clippy::print_stderr, reason = "a failed test shows what hangar wrote")]
 
+mod apart;
 mod change;
+mod drift;
 mod end;
 mod failing;
 mod first_start;
 mod harness;
 mod manifest;
 mod removal;
+mod restart;
 mod sleep;
 mod view;

@@ -1,0 +1,175 @@
+//! What follows from one world, pass by pass: a small imitation of Fly answers calls and shows what it has.
+
+use std::collections::BTreeMap;
+
+use crate::api::{
+    Timestamp,
+    bay::{Order, OrderKind},
+    environment::{Environment, Phase},
+    template::Template,
+};
+use crate::plan::{
+    Plan,
+    action::{self, Action, Outcome},
+    bay, plan,
+    world::{CheckState, MachineState, Seen, SeenMachine, SeenVolume, Settings, Sight, World},
+};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn world(mode: &str, volume: bool) -> World {
+    let volume = if volume { "volume: {mountPath: /data, size: 1Gi}," } else { "" };
+    let template: Template = serde_yaml::from_str(&format!(
+        "{{apiVersion: hangar.dev/v1alpha1, kind: Template, metadata: {{name: t}}, spec: {{machine: {{image: 'i:1'}}, \
+         {volume} services: [{{name: web, internalPort: 8080}}], regions: [ams, fra], sleep: {{after: 15m}}}}}}"
+    ))
+    .unwrap();
+    let environment: Environment = serde_yaml::from_str(&format!(
+        "{{apiVersion: hangar.dev/v1alpha1, kind: Environment, metadata: {{name: alice, namespace: default, uid: u1, \
+         generation: 1}}, spec: {{templateRef: {{name: t}}, owner: a@example.com, operatingMode: {mode}}}}}"
+    ))
+    .unwrap();
+    World {
+        settings: Settings {
+            instance: "i1".to_owned(),
+            scheme: "https".to_owned(),
+            domain: "dev.example.com".to_owned(),
+            port: None,
+        },
+        environment,
+        template: Some(template),
+        secrets: BTreeMap::new(),
+        bay: None,
+        seen: Seen::default(),
+        last_request_at: None,
+        connections: None,
+        fresh_name: "abc".to_owned(),
+        no_destroying: None,
+    }
+}
+
+/// Plans, and takes over what the plan records.
+fn pass(world: &mut World, now: Timestamp) -> Plan {
+    let plan = plan(world, now);
+    world.environment.status = plan.status.clone();
+    if let (Some(bay), Some(status)) = (&mut world.bay, &plan.bay) {
+        bay.status = status.clone();
+    }
+    if plan.bind {
+        let mut bay = bay::made(world);
+        bay.metadata.uid = "b1".to_owned();
+        world.bay = Some(bay);
+    }
+    plan
+}
+
+fn answer(world: &mut World, action: &Action, outcome: &Outcome, now: Timestamp) {
+    action::record(&mut world.bay.as_mut().unwrap().status, action, outcome, now);
+}
+
+/// A world whose environment serves.
+fn serving(mode: &str, volume: bool) -> World {
+    let mut world = world(mode, volume);
+    for _ in 0..20 {
+        let plan = pass(&mut world, at(0));
+        match plan.action {
+            Some(Action::CreateApp { .. }) => {
+                answer(&mut world, &plan.action.unwrap(), &Outcome::Done, at(0));
+            }
+            Some(action @ Action::WriteSecrets { .. }) => {
+                answer(&mut world, &action, &Outcome::SecretsWritten { version: 1 }, at(0));
+            }
+            Some(action @ Action::CreateVolume { .. }) => {
+                let (id, region) = ("vol_1".to_owned(), "ams".to_owned());
+                answer(&mut world, &action, &Outcome::Volume { id, region, size_gib: 1 }, at(0));
+            }
+            Some(ref action @ Action::CreateMachine { ref spec, ref name, .. }) => {
+                let outcome = Outcome::Machine {
+                    id: "m1".to_owned(),
+                    version: "v1".to_owned(),
+                    region: "ams".to_owned(),
+                    state: "started".to_owned(),
+                };
+                answer(&mut world, action, &outcome, at(0));
+                world.seen.machine = Sight::Present(SeenMachine {
+                    id: "m1".to_owned(),
+                    name: name.clone(),
+                    state: MachineState::Started,
+                    version: "v1".to_owned(),
+                    region: "ams".to_owned(),
+                    config: Some(spec.as_ref().clone()),
+                    check: CheckState::Passing,
+                    host_answers: true,
+                    metadata: Some(spec.metadata.clone()),
+                    mark: None,
+                });
+            }
+            Some(action) => panic!("{action:?}"),
+            None if plan.bind => {}
+            None => break,
+        }
+    }
+    assert_eq!(world.environment.status.phase, Phase::Ready);
+    world.seen.complete_list_at = Some(at(0));
+    if volume {
+        world.seen.volume = Sight::Present(SeenVolume {
+            id: "vol_1".to_owned(),
+            region: "ams".to_owned(),
+            size_gib: 1,
+            going: false,
+        });
+    }
+    world
+}
+
+fn machine(world: &mut World) -> &mut SeenMachine {
+    match &mut world.seen.machine {
+        Sight::Present(machine) => machine,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_machine_that_the_list_has_is_not_replaced_though_a_read_does_not_find_it() {
+    let mut world = serving("Auto", true);
+    let listed = machine(&mut world).clone();
+    world.seen.machine = Sight::Absent;
+    world.seen.others = vec![listed];
+    for second in 1..60 {
+        world.seen.complete_list_at = Some(at(second));
+        assert_eq!(pass(&mut world, at(second)).action, None);
+    }
+    let bay = world.environment.status.bay.clone().unwrap();
+    assert_eq!(bay.machine.as_deref(), Some("m1"), "it may serve all the same");
+    world.seen.others.clear();
+    assert!(matches!(
+        pass(&mut world, at(60)).action,
+        Some(Action::CreateMachine { epoch: 2, .. })
+    ));
+}
+
+#[test]
+fn put_to_sleep_before_it_ever_served_it_is_started_when_it_may_be_awake() {
+    let mut world = serving("Auto", false);
+    let status = &mut world.bay.as_mut().unwrap().status;
+    let record = status.machine.as_mut().unwrap();
+    record.ready = None;
+    let signal = Some(crate::api::environment::SleepSignal::Ordered);
+    record.order = Some(Order { kind: OrderKind::Sleep, signal, at: at(0) });
+    machine(&mut world).state = MachineState::Stopped;
+    assert!(matches!(pass(&mut world, at(60)).action, Some(Action::StartMachine { .. })));
+}
+
+#[test]
+fn a_bay_that_is_not_in_the_store_is_not_made_anew() {
+    let mut world = serving("Auto", true);
+    world.bay = None;
+    for second in 1..5 {
+        let plan = pass(&mut world, at(second));
+        assert!(!plan.bind && plan.action.is_none());
+        assert_eq!(plan.status.phase, Phase::Stalled);
+        assert_eq!(plan.status.bay.unwrap().app, "hgr-abc");
+    }
+}

@@ -231,6 +231,22 @@ fn read(path: &str) -> String {
     fs::read_to_string(project().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+#[test]
+fn the_plan_is_pure() {
+    let forbidden = ["async", "await", "rand", "tokio", "Clock", "getrandom", "uuid", "SystemTime"];
+    let mut wrong = Vec::new();
+    for (path, text) in sources().into_iter().filter(|(path, _)| module_of(path) == "plan") {
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+            for word in words.filter(|it| forbidden.contains(it)) {
+                wrong.push(format!("{}:{}: `{word}`", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no place for it in a plan:\n{}", wrong.join("\n"));
+}
+
 fn module_of(path: &Path) -> String {
     let inside = path.strip_prefix(root()).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_string_lossy();

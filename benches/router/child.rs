@@ -20,9 +20,11 @@ use hangar::{
         feed::{Fed, Feed, Part},
         head::Place,
         serve::{self, Router, Unobserved},
+        table::Table,
     },
     tasks,
 };
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 
 use crate::objects;
@@ -34,6 +36,8 @@ const ROLE: &str = "HANGAR_BENCH_ROLE";
 pub(crate) enum Role {
     /// hyper that answers 200 to everything.
     Bare,
+    /// The same behind the limits and the drain of `hangar::net`.
+    Limited,
     /// The router.
     Router,
 }
@@ -42,6 +46,7 @@ impl Role {
     pub(crate) fn from_env() -> Option<Self> {
         match std::env::var(ROLE).ok()?.as_str() {
             "bare" => Some(Self::Bare),
+            "limited" => Some(Self::Limited),
             _ => Some(Self::Router),
         }
     }
@@ -74,7 +79,11 @@ impl Child {
             }
             Err(_) => Command::new(program),
         };
-        let name = if role == Role::Bare { "bare" } else { "router" };
+        let name = match role {
+            Role::Bare => "bare",
+            Role::Limited => "limited",
+            Role::Router => "router",
+        };
         let mut process =
             command.env(ROLE, name).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = process.stdin.take().unwrap();
@@ -106,12 +115,7 @@ impl Child {
 
     /// CPU time of all threads.
     pub(crate) fn cpu_ns(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
-        let used = |task: io::Result<fs::DirEntry>| {
-            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        };
-        tasks.filter_map(used).sum()
+        cpu_ns(self.process.id())
     }
 
     pub(crate) fn rss_bytes(&self) -> u64 {
@@ -119,6 +123,36 @@ impl Child {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
+}
+
+fn cpu_ns(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let used = |task: io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    tasks.filter_map(used).sum()
+}
+
+/// CPU time of this process.
+pub(crate) fn own_cpu_ns() -> u64 {
+    cpu_ns(process::id())
+}
+
+/// CPU time of everything on this machine, and what was taken from it.
+pub(crate) fn machine_cpu_ns() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let ticks: Vec<u64> = stat
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map(|it| it.parse().unwrap())
+        .collect();
+    // User, nice, system, then idle and waiting which do not count, then interrupts and steal; ticks of 10 ms.
+    (ticks.iter().sum::<u64>() - ticks[3] - ticks[4]) * 10_000_000
 }
 
 /// Keeps this process off the servers' core, if `taskset` is there.
@@ -134,9 +168,24 @@ pub(crate) fn run(role: Role) {
     runtime.block_on(async {
         let listener = hangar::net::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         say(&listener.local_addr().unwrap().to_string());
-        match role {
-            Role::Bare => bare(listener).await,
-            Role::Router => router(listener).await,
+        let feed = Feed::new(Arc::new(Seen::new(System::shared())));
+        let (table, seen) = (feed.table(), feed.seen());
+        let (orders, ended) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            obey(feed);
+            drop(orders);
+        });
+        let serve = async {
+            match role {
+                Role::Bare => bare(listener).await,
+                Role::Limited => limited(listener).await,
+                Role::Router => router(listener, table, seen).await,
+            }
+        };
+        // The end of the orders is the end of the benchmark.
+        tokio::select! {
+            () = serve => {}
+            _ = ended => {}
         }
     });
 }
@@ -162,11 +211,18 @@ async fn bare(listener: tokio::net::TcpListener) {
     }
 }
 
-async fn router(listener: tokio::net::TcpListener) {
-    let seen = Arc::new(Seen::new(System::shared()));
-    let feed = Feed::new(Arc::clone(&seen));
-    let table = feed.table();
-    std::thread::spawn(move || obey(feed));
+async fn limited(listener: tokio::net::TcpListener) {
+    let (_trigger, shutdown) = tasks::shutdown();
+    let handle = |_request, _peer| {
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        std::future::ready(http::Response::new(body))
+    };
+    hangar::net::serve(listener, Limits::default(), Duration::ZERO, shutdown, handle)
+        .await
+        .unwrap();
+}
+
+async fn router(listener: tokio::net::TcpListener, table: Arc<Table>, seen: Arc<Seen>) {
     let place = Arc::new(Place::new("dev.example.com", None).unwrap());
     let router = Router { table, seen, place, observer: Arc::new(Unobserved) };
     let (_trigger, shutdown) = tasks::shutdown();
@@ -199,7 +255,6 @@ fn obey(feed: Feed) {
         }
         say("done");
     }
-    process::exit(0);
 }
 
 /// A thousand changes a second: new machines, and every eighth time a deletion and a successor with another uid.
@@ -209,7 +264,7 @@ fn churn(feed: &Mutex<Feed>, churning: &AtomicBool) {
         round += 1;
         let number = round.wrapping_mul(2_654_435_761) % crate::LARGE;
         let mut feed = feed.lock().unwrap();
-        if round % 8 == 0 {
+        if round.is_multiple_of(8) {
             feed.take(&Fed::Delete(Part::Environments, objects::environment(number, 1, 1)));
             feed.take(&Fed::Delete(Part::Hostnames, objects::hostname(number, 1)));
             feed.take(&Fed::Apply(Part::Hostnames, objects::hostname(number, 2)));

@@ -9,7 +9,10 @@ use std::{
 
 use hangar::clock::Clock;
 
-use crate::{child::Child, objects};
+use crate::{
+    child::{self, Child},
+    objects,
+};
 
 const CONNECTIONS: usize = 64;
 const TAIL: &str = ".dev.example.com\r\nuser-agent: Mozilla/5.0 (X11; Linux x86_64)\r\naccept: */*\r\nfly-client-ip: 203.0.113.7\r\nx-forwarded-for: 203.0.113.7, 66.241.125.1\r\nx-forwarded-proto: https\r\nx-forwarded-port: 443\r\nfly-forwarded-port: 443\r\nfly-region: ams\r\nvia: 2 fly.io\r\nfly-request-id: 01J8ZK3V9Q4T6Y2M7N5P8R1S0W-ams\r\n\r\n";
@@ -32,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) replays: u32,
     pub(crate) wrong: u32,
     pub(crate) cpu_us: f64,
+    /// Cores used by anything but server and client.
+    pub(crate) foreign: f64,
 }
 
 /// An open client.
@@ -66,6 +71,7 @@ impl Load {
     pub(crate) fn run(&mut self, clock: &Arc<dyn Clock>, long: Duration, child: &Child) -> Run {
         let mut run = Run::default();
         let (start, cpu) = (clock.monotonic(), child.cpu_ns());
+        let (machine, own) = (child::machine_cpu_ns(), child::own_cpu_ns());
         for connection in 0..CONNECTIONS {
             let number = self.any();
             self.send(connection, number);
@@ -80,6 +86,9 @@ impl Load {
         for connection in 0..CONNECTIONS {
             self.receive(connection, &mut run);
         }
+        let used = child.cpu_ns() - cpu + child::own_cpu_ns() - own;
+        let foreign = (child::machine_cpu_ns() - machine).saturating_sub(used);
+        run.foreign = foreign as f64 / 1e9 / (clock.monotonic() - start).as_secs_f64();
         // `as`: nanoseconds of seconds, far under 2^52.
         run.cpu_us = (child.cpu_ns() - cpu) as f64 / 1e3 / f64::from(run.requests);
         run

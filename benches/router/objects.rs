@@ -54,7 +54,7 @@ pub(crate) fn all(count: u32) -> impl Iterator<Item = Fed> {
         let objects = (0..count).map(move |number| Fed::Apply(part, object(number)));
         std::iter::once(Fed::Init(part)).chain(objects).chain([Fed::InitDone(part)])
     };
-    part(Part::Environments, |number| environment(number, 1, 1))
-        .chain(part(Part::Hostnames, |number| hostname(number, 1)))
+    part(Part::Hostnames, |number| hostname(number, 1))
+        .chain(part(Part::Environments, |number| environment(number, 1, 1)))
         .chain(part(Part::Secrets, key))
 }

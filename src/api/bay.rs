@@ -66,8 +66,10 @@ pub struct BayStatus {
     /// The volume, once its id is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeStatus>,
-    /// Whether a volume may have been created whose id is not known yet: set before the call.
-    pub volume_intended: bool,
+    /// When a volume's create was ordered, until its id is known or it is known not to have happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub volume_intended_at: Option<Timestamp>,
     /// Rises with every machine that replaces another; 0 before the first.
     pub epoch: u64,
     /// The machine of this epoch.
@@ -204,6 +206,8 @@ pub enum OrderKind {
     Start,
     /// Be suspended or stopped.
     Sleep,
+    /// Be destroyed.
+    Destroy,
 }
 
 /// Something that was not there at a first look.

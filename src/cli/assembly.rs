@@ -29,10 +29,11 @@ use crate::{
         index::Owner,
         saved::Shelf,
         serve::{Observer, Router},
+        table::Table,
     },
     server::{self, Readiness, Server, record_activity},
     store::{crypt::Cipher, handle::Store, sled::Sled},
-    tasks::{Set, Trigger},
+    tasks::{Set, Shutdown, Trigger},
     telemetry::{journal::Journal, metrics::Metrics},
 };
 
@@ -178,6 +179,7 @@ impl Core {
         let flusher = Flusher::new(Arc::clone(&seen), index, follows.sink);
         let listener = net::bind(listen).await?;
         let address = listener.local_addr()?;
+        set.spawn("the router's gauge", self.clone().gauge(Arc::clone(&table), set.shutdown()));
         let router =
             Router { table, seen, place, observer: Arc::new(Replies(self.metrics.clone())) };
         set.spawn("the router's feed", feed.run(follows.source, follows.shelf, set.shutdown()));
@@ -191,6 +193,23 @@ impl Core {
         );
         set.spawn("the router", serving);
         Ok(address)
+    }
+}
+
+impl Core {
+    /// Counts routes, and says when the router has read its first ones.
+    async fn gauge(self, table: Arc<Table>, mut shutdown: Shutdown) -> anyhow::Result<()> {
+        let gate = self.readiness.gate("router");
+        loop {
+            self.metrics.routes(table.len());
+            if table.ready() {
+                gate.open();
+            }
+            tokio::select! {
+                () = shutdown.wait() => return Ok(()),
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
     }
 }
 
@@ -322,7 +341,10 @@ impl LocalFly {
     }
 }
 
-/// Asks for shutdown at SIGINT or SIGTERM; a second one ends the process at once.
+/// Whoever ends a process may signal it and its group, or a terminal and a supervisor both do: those are one request.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// Asks for shutdown at SIGINT or SIGTERM; a second one ends the process at once and leaves its machines running.
 pub(super) fn end_on_signals(trigger: Trigger) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -337,6 +359,8 @@ pub(super) fn end_on_signals(trigger: Trigger) -> anyhow::Result<()> {
             if !first {
                 end_now();
             }
+            tokio::time::sleep(ONE_REQUEST).await;
+            let _same = (interrupt.recv().now_or_never(), terminate.recv().now_or_never());
         }
     });
     Ok(())

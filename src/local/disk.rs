@@ -47,14 +47,13 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error
 }
 
 impl Disk {
-    /// Makes the directories.
+    /// Makes the directories. Paths are absolute from here on: machines' shims have working directories of their own.
     pub(super) fn open(root: PathBuf, durable: bool) -> Result<Self, Error> {
+        let root = std::path::absolute(&root).map_err(io_error("find", &root))?;
         for part in ["apps", "volumes", "snapshots"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
-        // Programs are told paths below it, and each runs in a directory of its own.
-        let root = root.canonicalize().map_err(io_error("find", &root))?;
         Ok(Self { root, durable })
     }
 

@@ -6,7 +6,8 @@ use std::fmt;
 use crate::api::{
     Timestamp,
     bay::{
-        BayStatus, Failure, FullRegion, Order, OrderKind, ReadySeen, SecretsStatus, VolumeStatus,
+        BayStatus, Failure, FullRegion, Missing, MissingWhat, Order, OrderKind, ReadySeen,
+        SecretsStatus, VolumeStatus,
     },
     environment::SleepSignal,
 };
@@ -299,7 +300,7 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
     let order = |kind, signal| Some(Order { kind, signal, at: now });
     match action {
         Action::CreateVolume { region, .. } => {
-            status.volume_intended = true;
+            status.volume_intended_at = Some(now);
             status.region = Some(region.clone());
         }
         Action::CreateMachine { name, region, epoch, spec, .. } => {
@@ -335,10 +336,18 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
                 && machine.id.as_deref() == Some(id)
             {
                 machine.destroying = true;
+                machine.order = order(OrderKind::Destroy, None);
             }
         }
-        Action::UpdateMachine { skip_launch: true, .. }
-        | Action::CreateApp { .. }
+        Action::UpdateMachine { skip_launch: true, .. } => {
+            // It sleeps on; the version that it wakes with has not served yet and must not be taken for broken.
+            if let Some(machine) = &mut status.machine
+                && machine.order.as_ref().is_none_or(|it| it.kind != OrderKind::Sleep)
+            {
+                machine.order = order(OrderKind::Sleep, Some(SleepSignal::External));
+            }
+        }
+        Action::CreateApp { .. }
         | Action::WriteSecrets { .. }
         | Action::ExtendVolume { .. }
         | Action::Probe { .. }
@@ -377,6 +386,7 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
                 region.clone()
             };
             status.region = Some(region.clone());
+            status.volume_intended_at = None;
             status.volume = Some(VolumeStatus {
                 id: id.clone(),
                 region,
@@ -418,9 +428,15 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
 pub fn saw_machine(status: &mut BayStatus, id: &str, version: &str, state: &str, now: Timestamp) {
     let Some(machine) = &mut status.machine else { return };
     machine.id = Some(id.to_owned());
-    machine.version = Some(version.to_owned());
-    if machine.state != state {
+    // Another version in the same state has been started anew.
+    if machine.state != state || machine.version.as_deref() != Some(version) {
+        let woken = state == "started" && matches!(&*machine.state, "stopped" | "suspended");
+        if woken && machine.order.as_ref().is_some_and(|it| it.kind == OrderKind::Sleep) {
+            // A request woke it: the order to sleep is spent, and says nothing of how it stops next.
+            machine.order = None;
+        }
         state.clone_into(&mut machine.state);
+        machine.version = Some(version.to_owned());
         machine.state_since = Some(now);
     }
 }
@@ -445,22 +461,38 @@ fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, no
     match (action, &refusal.kind) {
         // A definite refusal: nothing was created.
         (Action::CreateVolume { .. }, kind) if *kind != RefusalKind::Ambiguous => {
-            status.volume_intended = false;
-        }
-        (
-            Action::CreateMachine { .. },
-            RefusalKind::NoCapacity | RefusalKind::Other | RefusalKind::Gone,
-        ) => {
-            if let Some(machine) = &mut status.machine {
-                machine.intended_at = None;
-            }
+            status.volume_intended_at = None;
         }
         (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(Some(id))) => {
             if let Some(machine) = &mut status.machine {
                 machine.id = Some(id.clone());
             }
         }
+        (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(None)) => {}
+        (Action::CreateMachine { .. }, kind) if *kind != RefusalKind::Ambiguous => {
+            if let Some(machine) = &mut status.machine {
+                machine.intended_at = None;
+            }
+        }
+        (Action::DestroyMachine { id, .. }, kind) if *kind != RefusalKind::Ambiguous => {
+            if let Some(machine) = &mut status.machine
+                && machine.id.as_deref() == Some(id)
+            {
+                machine.destroying = false;
+            }
+        }
+        (Action::DeleteApp { .. }, kind) if *kind != RefusalKind::Ambiguous => {
+            status.retired_at = None;
+        }
         (_, _) => {}
+    }
+    let in_app = matches!(
+        action,
+        Action::WriteSecrets { .. } | Action::CreateVolume { .. } | Action::CreateMachine { .. }
+    );
+    if in_app && refusal.kind == RefusalKind::Gone {
+        // Perhaps the app: it is looked for before more is tried in it.
+        status.missing.get_or_insert(Missing { what: MissingWhat::App, since: now });
     }
     if matches!(refusal.kind, RefusalKind::TooEarly) {
         return;

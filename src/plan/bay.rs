@@ -5,7 +5,10 @@ use jiff::SignedDuration;
 
 use crate::api::{
     Timestamp,
-    bay::{Bay, BayPhase, BaySpec, BayStatus, EnvironmentRef, Missing, MissingWhat, ReadySeen},
+    bay::{
+        Bay, BayPhase, BaySpec, BayStatus, EnvironmentRef, FullRegion, MachineStatus, Missing,
+        MissingWhat, OrderKind, ReadySeen,
+    },
     environment::Reason,
     kind::Kind,
     meta::{Metadata, Resource as _},
@@ -22,6 +25,8 @@ use crate::plan::{
 pub const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(2);
 /// How long a machine may be on its way between two states (Fly's own number for suspecting that it is stuck).
 pub const MOVING_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// How long an order to destroy a machine may take to be seen before it is given up.
+const DESTROY_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 /// How often something on its way is looked at.
 const LOOK: SignedDuration = SignedDuration::from_secs(1);
 
@@ -72,6 +77,7 @@ pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
             let region = status.region.clone().unwrap_or_default();
             let record = status.volume.get_or_insert_default();
             if record.id.is_empty() {
+                status.volume_intended_at = None;
                 record.id.clone_from(&volume.id);
                 record.region =
                     if volume.region.is_empty() { region } else { volume.region.clone() };
@@ -108,9 +114,18 @@ fn matches_network(network: Option<&str>, bay: &Bay) -> bool {
 }
 
 fn missing(status: &mut BayStatus, what: MissingWhat, now: Timestamp) {
-    let worse = |old: &Missing| old.what == what || old.what == MissingWhat::App;
-    if !status.missing.as_ref().is_some_and(worse) {
+    // What is in something missing is missing with it, and must not start its clock anew.
+    let covers = |old: &Missing| weight(old.what) >= weight(what);
+    if !status.missing.as_ref().is_some_and(covers) {
         status.missing = Some(Missing { what, since: now });
+    }
+}
+
+fn weight(what: MissingWhat) -> u8 {
+    match what {
+        MissingWhat::App => 2,
+        MissingWhat::Volume => 1,
+        MissingWhat::Machine => 0,
     }
 }
 
@@ -120,15 +135,28 @@ fn found(status: &mut BayStatus, what: MissingWhat) {
     }
 }
 
+/// Whether this look says that it is not there. A read that failed says nothing.
+fn is_absent(world: &World, what: MissingWhat) -> bool {
+    match what {
+        MissingWhat::App => world.seen.app == Sight::Absent,
+        MissingWhat::Volume => match &world.seen.volume {
+            Sight::Absent => true,
+            Sight::Present(volume) => volume.going,
+            Sight::Unasked | Sight::Unclear(_) => false,
+        },
+        MissingWhat::Machine => match &world.seen.machine {
+            Sight::Absent => true,
+            Sight::Present(machine) => machine.state == MachineState::Destroyed,
+            Sight::Unasked | Sight::Unclear(_) => false,
+        },
+    }
+}
+
 /// Whether what is missing was looked for twice, apart in time, with a complete list in between.
-pub(crate) fn is_gone(
-    status: &BayStatus,
-    world: &World,
-    what: MissingWhat,
-    now: Timestamp,
-) -> bool {
+fn is_gone(status: &BayStatus, world: &World, what: MissingWhat, now: Timestamp) -> bool {
     status.missing.as_ref().is_some_and(|missing| {
         missing.what == what
+            && is_absent(world, what)
             && now >= missing.since + SECOND_LOOK
             && world.seen.complete_list_at.is_some_and(|at| at >= missing.since)
     })
@@ -152,6 +180,7 @@ fn observe_machine(status: &mut BayStatus, bay: &Bay, seen: &SeenMachine, now: T
         record.version.clone().unwrap_or_default()
     };
     saw_machine(status, &seen.id, &version, seen.state.word(), now);
+    forgive(status, seen, now);
     if let Some(record) = &mut status.machine
         && seen.check == CheckState::Passing
         && seen.state == MachineState::Started
@@ -159,6 +188,19 @@ fn observe_machine(status: &mut BayStatus, bay: &Bay, seen: &SeenMachine, now: T
         && record.ready.as_ref().is_none_or(|it| it.version != seen.version)
     {
         record.ready = Some(ReadySeen { version: seen.version.clone(), at: now });
+    }
+}
+
+/// A machine that got where it should be by itself, long after its destruction was ordered, is kept.
+fn forgive(status: &mut BayStatus, seen: &SeenMachine, now: Timestamp) {
+    let Some(record) = status.machine.as_mut().filter(|it| it.destroying) else { return };
+    let settled = matches!(
+        seen.state,
+        MachineState::Started | MachineState::Stopped | MachineState::Suspended
+    );
+    if settled && record.order.as_ref().is_none_or(|it| now >= it.at + DESTROY_AGAIN) {
+        record.destroying = false;
+        record.order = None;
     }
 }
 
@@ -187,6 +229,7 @@ pub(crate) fn provision(
     template: &Template,
     now: Timestamp,
 ) -> Option<Step> {
+    let destroyed = status.machine.as_ref().is_some_and(|it| it.destroying);
     if let Some(step) = losses(world, bay, status, now) {
         return Some(step);
     }
@@ -199,7 +242,14 @@ pub(crate) fn provision(
     if let Some(step) = volume(world, bay, status, template, now) {
         return Some(step);
     }
-    new_machine(world, bay, status, template, now)
+    let step = new_machine(world, bay, status, template, now)?;
+    Some(match step {
+        Step::Act { action, reason: Reason::MachineLost, fault, .. } if destroyed => {
+            let why = "the machine is replaced".to_owned();
+            Step::Act { action, reason: Reason::DeadlineExceeded, why, fault }
+        }
+        other => other,
+    })
 }
 
 /// Things that were there and are not.
@@ -219,11 +269,13 @@ fn losses(world: &World, bay: &Bay, status: &mut BayStatus, now: Timestamp) -> O
     }
     if !is_gone(status, world, missing.what, now) {
         return Some(if now >= missing.since + SECOND_LOOK {
-            wait(
-                Reason::ViewIncomplete,
-                format!("the {} was not found, but Fly's list is not complete", word(missing.what)),
-                now + LOOK,
-            )
+            let why = if is_absent(world, missing.what) {
+                "Fly's list is not complete"
+            } else {
+                "it cannot be looked for again"
+            };
+            let why = format!("the {} was not found, but {why}", word(missing.what));
+            wait(Reason::ViewIncomplete, why, now + LOOK)
         } else {
             again
         });
@@ -348,6 +400,10 @@ fn regions<'a>(world: &'a World, template: &'a Template) -> impl Iterator<Item =
         .chain(template.spec.regions.iter().map(String::as_str))
 }
 
+fn full<'a>(status: &'a BayStatus, region: &str, now: Timestamp) -> Option<&'a FullRegion> {
+    status.full_regions.iter().find(|it| it.region == region && it.retry_at > now)
+}
+
 /// The first region that is not known to be full.
 fn region(
     world: &World,
@@ -355,20 +411,18 @@ fn region(
     template: &Template,
     now: Timestamp,
 ) -> Result<String, Box<Step>> {
-    let full = |region: &str| {
-        status.full_regions.iter().find(|it| it.region == region && it.retry_at > now)
-    };
+    let full = |region: &str| full(status, region, now);
     if let Some(region) = regions(world, template).find(|it| full(it).is_none()) {
         return Ok(region.to_owned());
     }
-    let retry_at = status.full_regions.iter().map(|it| it.retry_at).min().unwrap_or(now);
     let tried: Vec<_> = regions(world, template).collect();
-    Err(Box::new(Step::Wait {
-        reason: Reason::NoCapacity,
-        why: format!("none of the regions has room: {}", tried.join(", ")),
-        until: Some(retry_at),
-        health: Health::Degraded,
-    }))
+    let retry_at = tried.iter().filter_map(|it| full(it)).map(|it| it.retry_at).min();
+    let why = format!("none of the regions has room: {}", tried.join(", "));
+    Err(Box::new(no_room(why, retry_at)))
+}
+
+fn no_room(why: String, until: Option<Timestamp>) -> Step {
+    Step::Wait { reason: Reason::NoCapacity, why, until, health: Health::Degraded }
 }
 
 /// Volume names allow letters, digits and underscores only.
@@ -394,9 +448,12 @@ fn volume(
         let action = Action::ExtendVolume { app, id, size_gib };
         return Some(act(action, Reason::CreatingVolume, "the volume is smaller than declared"));
     }
-    if status.volume_intended && world.seen.volume != Sight::Absent {
-        let why = "a volume may have been made; it is looked for";
-        return Some(wait(Reason::CreatingVolume, why, now + LOOK));
+    if let Some(intended_at) = status.volume_intended_at {
+        let looked = now >= intended_at + SECOND_LOOK && world.seen.volume == Sight::Absent;
+        if !looked {
+            let why = "a volume may have been made; it is looked for";
+            return Some(wait(Reason::CreatingVolume, why, now + LOOK));
+        }
     }
     let region = match region(world, status, template, now) {
         Ok(region) => region,
@@ -440,7 +497,13 @@ fn new_machine(
         None => status.epoch + 1,
     };
     let region = match &status.volume {
-        Some(volume) if !volume.region.is_empty() => volume.region.clone(),
+        Some(volume) if !volume.region.is_empty() => {
+            if let Some(full) = full(status, &volume.region, now) {
+                let why = format!("region {}, where the volume is, has no room", volume.region);
+                return Some(no_room(why, Some(full.retry_at)));
+            }
+            volume.region.clone()
+        }
         Some(_) | None => match region(world, status, template, now) {
             Ok(region) => region,
             Err(step) => return Some(*step),
@@ -493,19 +556,24 @@ pub(crate) fn transit(
 ) -> Option<Step> {
     let since = status.machine.as_ref().and_then(|it| it.state_since).unwrap_or(now);
     let word = seen.state.word();
+    let degraded = |reason, why| {
+        let until = Some(now + SignedDuration::from_secs(30));
+        Some(Step::Wait { reason, why, until, health: Health::Degraded })
+    };
+    if let Some(step) = destruction(status.machine.as_ref(), seen, now) {
+        return Some(step);
+    }
     match &seen.state {
-        MachineState::Started
+        MachineState::Created
+        | MachineState::Started
         | MachineState::Stopped
         | MachineState::Suspended
         | MachineState::Failed
+        | MachineState::Moving(_)
             if !seen.host_answers =>
         {
-            Some(Step::Wait {
-                reason: Reason::HostUnreachable,
-                why: "the machine's host does not answer; nothing is done until it does".to_owned(),
-                until: Some(now + SignedDuration::from_secs(30)),
-                health: Health::Degraded,
-            })
+            let why = "the machine's host does not answer; nothing is done until it does";
+            degraded(Reason::HostUnreachable, why.to_owned())
         }
         MachineState::Started
         | MachineState::Stopped
@@ -523,6 +591,10 @@ pub(crate) fn transit(
             let why = format!("the machine was {word} for more than 5 minutes and is replaced");
             Some(repair(action, Reason::DeadlineExceeded, why))
         }
+        MachineState::Destroying if now >= since + MOVING_MAX => {
+            let why = "the machine has been destroying for more than 5 minutes";
+            degraded(Reason::DeadlineExceeded, why.to_owned())
+        }
         MachineState::Created | MachineState::Moving(_) | MachineState::Destroying => {
             let reason = match word {
                 "updating" | "replacing" => Reason::Updating,
@@ -535,11 +607,19 @@ pub(crate) fn transit(
         MachineState::Destroyed => {
             Some(wait(Reason::MachineLost, "the machine is destroyed", now + LOOK))
         }
-        MachineState::Other(_) => Some(Step::Wait {
-            reason: Reason::Unknown,
-            why: format!("the machine is {word}, a state that hangar does not know"),
-            until: Some(now + SignedDuration::from_secs(30)),
-            health: Health::Degraded,
-        }),
+        MachineState::Other(_) => {
+            let why = format!("the machine is {word}, a state that hangar does not know");
+            degraded(Reason::Unknown, why)
+        }
     }
+}
+
+/// A machine whose destruction was ordered not long ago and cannot be seen yet.
+fn destruction(record: Option<&MachineStatus>, seen: &SeenMachine, now: Timestamp) -> Option<Step> {
+    let destroying = record.filter(|it| it.destroying)?;
+    let order = destroying.order.as_ref().filter(|it| it.kind == OrderKind::Destroy)?;
+    let seen_yet = matches!(seen.state, MachineState::Destroying | MachineState::Destroyed);
+    let why = "the machine's destruction was ordered; it is looked for";
+    (!seen_yet && now < order.at + DESTROY_AGAIN)
+        .then(|| wait(Reason::DeadlineExceeded, why, now + LOOK))
 }

@@ -15,7 +15,7 @@ use crate::plan::{
     bay::{self, SECOND_LOOK},
     machine::{self, MachineSpec},
     sleep::{self, Verdict},
-    world::{MachineState, SeenMachine, Sight, World},
+    world::{CheckState, MachineState, SeenMachine, Sight, World},
 };
 
 /// How often a machine that is not ready yet is looked at.
@@ -24,6 +24,10 @@ const LOOK: SignedDuration = SignedDuration::from_secs(1);
 const LATE_LOOK: SignedDuration = SignedDuration::from_secs(10);
 /// How long a machine that ended before it was ever ready is left before it is started again.
 const START_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+/// How long an order to start or to sleep may take to be seen before it is given again.
+const ORDER_AGAIN: SignedDuration = SignedDuration::from_secs(5);
+/// After so many ends a program that was never ready is not waited for any longer.
+const CRASHES: u32 = 3;
 /// How long an app's deletion may take before it is ordered again.
 const DELETE_AGAIN: SignedDuration = SignedDuration::from_mins(2);
 
@@ -66,13 +70,18 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
     described.status = status.clone();
     let desired = machine::desired(&world.environment, template, &described, status.epoch);
     let here = Here { world, bay, template, record: &record, seen, desired, now };
+    let mode = world.environment.spec.operating_mode();
+    if mode == OperatingMode::Asleep && seen.state == MachineState::Started {
+        // Sleep first: a change costs no restart then.
+        return here.sleep_by_order();
+    }
     let pending = match here.update(status) {
         Update::None => false,
         Update::Pending => true,
         Update::Step(step) => return step,
     };
-    match here.world.environment.spec.operating_mode() {
-        OperatingMode::Asleep => here.asleep_by_order(),
+    match mode {
+        OperatingMode::Asleep => here.asleep(SleepSignal::Ordered),
         OperatingMode::Running | OperatingMode::Auto => here.awake_or_asleep(status, pending),
     }
 }
@@ -140,7 +149,8 @@ impl Here<'_> {
     /// Whether a restart must wait for the next sleep: there will be one, and someone may be using it until then.
     fn must_wait(&self) -> bool {
         let strategy = self.template.spec.update.as_ref().map(|it| it.strategy);
-        let serves = self.seen.state == MachineState::Started && self.record.ready.is_some();
+        let ready = self.record.ready.as_ref().is_some_and(|it| it.version == self.seen.version);
+        let serves = self.seen.state == MachineState::Started && ready;
         strategy != Some(UpdateStrategy::Rolling)
             && serves
             && self.world.environment.spec.operating_mode() == OperatingMode::Auto
@@ -163,9 +173,11 @@ impl Here<'_> {
     }
 
     fn replace_config(&self, reason: Reason, why: String, fault: bool) -> Step {
-        let awake = self.seen.state == MachineState::Started
-            || self.seen.state == MachineState::Failed
-            || self.world.environment.spec.operating_mode() == OperatingMode::Running;
+        let awake = match self.world.environment.spec.operating_mode() {
+            OperatingMode::Running => true,
+            OperatingMode::Asleep => false,
+            OperatingMode::Auto => !self.sleeps(),
+        };
         let action = Action::UpdateMachine {
             app: self.bay.spec.app.clone(),
             id: self.seen.id.clone(),
@@ -177,6 +189,19 @@ impl Here<'_> {
             epoch: self.bay.status.epoch,
         };
         Step::Act { action, reason, why, fault }
+    }
+
+    /// Whether it was put to sleep, or stopped after it had served: nothing is wrong with it.
+    fn sleeps(&self) -> bool {
+        let settled = matches!(self.seen.state, MachineState::Stopped | MachineState::Suspended);
+        let slept = self.record.order.as_ref().is_some_and(|it| it.kind == OrderKind::Sleep);
+        settled && (slept || self.served())
+    }
+
+    /// Whether the version that it has was seen serving.
+    fn served(&self) -> bool {
+        let ready = self.record.ready.as_ref().map(|it| &it.version);
+        ready.is_some() && ready == self.record.version.as_ref()
     }
 
     fn start(&self, reason: Reason, why: &str) -> Step {
@@ -201,14 +226,23 @@ impl Here<'_> {
         Step::Asleep { signal, since: self.record.state_since }
     }
 
-    fn asleep_by_order(&self) -> Step {
-        match self.seen.state {
-            MachineState::Started => {
-                let why = "the environment is to be asleep";
-                self.sleep(SleepSignal::Ordered, Reason::Ordered, why)
-            }
-            _ => self.asleep(SleepSignal::Ordered),
-        }
+    fn sleep_by_order(&self) -> Step {
+        let why = "the environment is to be asleep";
+        self.ordered(OrderKind::Sleep)
+            .unwrap_or_else(|| self.sleep(SleepSignal::Ordered, Reason::Ordered, why))
+    }
+
+    /// An order of this kind that was given a moment ago and cannot be seen yet: it is not given again at once.
+    fn ordered(&self, kind: OrderKind) -> Option<Step> {
+        let order = self.record.order.as_ref().filter(|it| it.kind == kind)?;
+        let followed = self.record.state_since.is_some_and(|it| it > order.at);
+        let (reason, why) = match kind {
+            OrderKind::Start => (Reason::Starting, "the machine was ordered to start"),
+            OrderKind::Sleep => (Reason::Idle, "the machine was ordered to sleep"),
+            OrderKind::Destroy => (Reason::MachineLost, "the machine was ordered to go"),
+        };
+        let again = order.at + ORDER_AGAIN;
+        (!followed && self.now < again).then(|| waiting(reason, why.to_owned(), Some(again)))
     }
 
     fn awake_or_asleep(&self, status: &mut BayStatus, pending: bool) -> Step {
@@ -226,36 +260,43 @@ impl Here<'_> {
     }
 
     fn stopped(&self) -> Step {
+        if let Some(step) = self.ordered(OrderKind::Start) {
+            return step;
+        }
         let running = self.world.environment.spec.operating_mode() == OperatingMode::Running;
         let order = self.record.order.as_ref();
-        let slept = order.is_some_and(|it| it.kind == OrderKind::Sleep);
-        if running {
-            if slept {
+        if let Some(order) = order.filter(|it| it.kind == OrderKind::Sleep) {
+            if running {
                 return self.start(Reason::Starting, "the environment is to be running");
+            }
+            return self.asleep(match order.signal {
+                // The order does not stand any more; it sleeps on until a request comes.
+                Some(SleepSignal::Ordered) | None => SleepSignal::Idle,
+                Some(other) => other,
+            });
+        }
+        if self.served() {
+            if !running {
+                return self.asleep(SleepSignal::External);
+            }
+            let again = order.map_or(self.now, |it| it.at + START_AGAIN);
+            if self.now < again {
+                return self.ended("the machine ended soon after its start", again);
             }
             let why = "the machine was stopped by something other than hangar and is started";
             return self.start(Reason::MachineStopped, why);
-        }
-        if slept {
-            let signal = order.and_then(|it| it.signal).unwrap_or(SleepSignal::Idle);
-            return self.asleep(match signal {
-                // The order does not stand any more; it sleeps on until a request comes.
-                SleepSignal::Ordered => SleepSignal::Idle,
-                other => other,
-            });
-        }
-        let served =
-            self.record.ready.as_ref().map(|it| &it.version) == self.record.version.as_ref();
-        if served {
-            return self.asleep(SleepSignal::External);
         }
         let again = self.record.state_since.unwrap_or(self.now) + START_AGAIN;
         if self.now >= again {
             return self.start(Reason::MachineFailed, "the machine ended before it was ever ready");
         }
+        self.ended("the machine ended before it was ever ready", again)
+    }
+
+    fn ended(&self, why: &str, again: Timestamp) -> Step {
         Step::Wait {
             reason: Reason::MachineFailed,
-            why: "the machine ended before it was ever ready; it is started again".to_owned(),
+            why: format!("{why}; it is started again"),
             until: Some(again),
             health: Health::Degraded,
         }
@@ -302,6 +343,9 @@ impl Here<'_> {
                 fault: false,
             },
             Verdict::Sleep => {
+                if let Some(step) = self.ordered(OrderKind::Sleep) {
+                    return step;
+                }
                 let why = format!("nothing happened for {}", rule.after.as_str());
                 self.sleep(SleepSignal::Idle, Reason::Idle, &why)
             }
@@ -331,6 +375,19 @@ impl Here<'_> {
                 reason: if late { Reason::ReadinessTimeout } else { Reason::NotReadyYet },
                 why: "the readiness command is run".to_owned(),
                 fault: late,
+            };
+        }
+        if let CheckState::Crashing(ends) = self.seen.check
+            && (late || ends >= CRASHES)
+        {
+            let times = if ends == 1 { "once".to_owned() } else { format!("{ends} times") };
+            return Step::Wait {
+                reason: Reason::MachineFailed,
+                why: format!(
+                    "the program ended by itself, {times} lately, and is started again: check the template's image and command"
+                ),
+                until: Some(self.now + LATE_LOOK),
+                health: Health::Degraded,
             };
         }
         if late {
@@ -365,6 +422,13 @@ pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step 
             let why = "the app is gone; it is looked for once more".to_owned();
             waiting(Reason::Deleting, why, Some(now + SECOND_LOOK))
         }
+        // A read that is forbidden says little of an app that was ours: tokens lapse.
+        Sight::Present(app) if !app.ours && status.app_created => Step::Wait {
+            reason: Reason::Deleting,
+            why: "the app was ours and now cannot be read: see whose it is, and whether the token still may".to_owned(),
+            until: Some(now + LATE_LOOK),
+            health: Health::Stalled,
+        },
         // Another's app under our name was never made by us, so nothing of ours is in it.
         Sight::Present(app) if !app.ours => Step::Release,
         Sight::Present(app) if app.network.as_ref().is_some_and(|it| *it != bay.spec.network) => {

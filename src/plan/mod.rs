@@ -135,6 +135,10 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     } else {
         environment::step(world, &mut bay, now)
     };
+    if matches!(step, Step::Awake { .. } | Step::Asleep { .. }) {
+        // Whatever failed on the way here is over.
+        bay.failure = None;
+    }
     let mut status = status::of(world, &bay, &step, now);
     let (action, note, wake_at) = match &step {
         Step::Act { action, reason, why, fault } => {

@@ -59,6 +59,7 @@ pub fn course(mut world: World, now: Timestamp) -> Course {
             break;
         } else if let Some(wake_at) = plan.wake_at {
             now = wake_at.max(now);
+            world.seen.complete_list_at = Some(now);
         }
     }
     Course { stages, status: world.environment.status, note }

@@ -37,7 +37,9 @@ pub(crate) fn decide(
     let after = SignedDuration::try_from(rule.after.get()).unwrap_or(SignedDuration::MAX);
     let later = |at: Timestamp, by: SignedDuration| at.checked_add(by).unwrap_or(Timestamp::MAX);
     let counted = world.connections.filter(|(_, open)| *open > 0).map(|(at, _)| at);
-    let started = machine.state_since.unwrap_or(now);
+    // Whoever waited for it to serve has not had it yet.
+    let served = machine.ready.as_ref().map(|it| it.at);
+    let started = machine.state_since.max(served).unwrap_or(now);
     let signals = [
         (Some(started), SleepSignal::RecentStart, SignedDuration::ZERO),
         (world.last_request_at, SleepSignal::RecentRequest, TELLING),

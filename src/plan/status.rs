@@ -125,12 +125,13 @@ impl<'a> Facts<'a> {
         matches!(self.step, Step::Asleep { .. })
     }
 
-    /// Counting connections is no change in what the environment is.
+    /// Counting connections is no change in what the environment is, and going to sleep is none before it sleeps.
     fn awake(&self) -> bool {
         use crate::plan::action::Action;
         matches!(
             self.step,
             Step::Awake { .. }
+                | Step::Wait { reason: Reason::Idle, .. }
                 | Step::Act {
                     action: Action::CountConnections { .. } | Action::SleepMachine { .. },
                     ..
@@ -159,18 +160,7 @@ impl<'a> Facts<'a> {
             } else {
                 because(C::Provisioned, false)
             },
-            if self.pending() {
-                (
-                    C::Updated,
-                    false,
-                    Reason::WaitingForSleep,
-                    "a change waits until it sleeps; put it to sleep to make it now".to_owned(),
-                )
-            } else if settled || (provisioned && self.reason == Reason::NotReadyYet) {
-                fine(C::Updated, "the machine runs what is declared")
-            } else {
-                because(C::Updated, false)
-            },
+            self.updated(settled, provisioned),
             self.routed(),
             self.ready(settled),
             if self.asleep() {
@@ -189,6 +179,48 @@ impl<'a> Facts<'a> {
                 (C::Stalled, false, Reason::AsDeclared, String::new())
             },
         ]
+    }
+
+    fn updated(&self, settled: bool, provisioned: bool) -> Claim {
+        let kind = ConditionType::Updated;
+        let before = condition::get(&self.world.environment.status.conditions, kind);
+        if self.pending() {
+            let why = "a change waits until it sleeps; put it to sleep to make it now".to_owned();
+            return (kind, false, Reason::WaitingForSleep, why);
+        }
+        let (looked, changes) = match self.step {
+            Step::Awake { .. } | Step::Asleep { .. } => (true, false),
+            // A start or a probe comes after the look at the configuration.
+            Step::Act { .. } | Step::Wait { .. } => match self.reason {
+                Reason::NotReadyYet | Reason::ReadinessTimeout | Reason::MachineFailed => {
+                    (true, false)
+                }
+                Reason::Starting
+                | Reason::MachineStopped
+                | Reason::Idle
+                | Reason::Ordered
+                | Reason::HostUnreachable
+                | Reason::ViewIncomplete
+                | Reason::Unknown => (false, false),
+                _ => (false, true),
+            },
+            Step::Bind | Step::Release => (false, true),
+        };
+        if looked && (settled || provisioned) {
+            return (
+                kind,
+                true,
+                Reason::AsDeclared,
+                "the machine runs what is declared".to_owned(),
+            );
+        }
+        match before {
+            // What was so stays so until it is seen otherwise.
+            Some(old) if !changes && (old.status == Truth::True || settled) => {
+                (kind, old.status == Truth::True, old.reason, old.message.clone())
+            }
+            Some(_) | None => (kind, false, self.reason, self.message.clone()),
+        }
     }
 
     fn routed(&self) -> Claim {

@@ -161,6 +161,8 @@ pub enum CheckState {
     Passing,
     /// Warning or critical.
     Failing,
+    /// Not passing, and the program has ended by itself this many times since the machine got its configuration.
+    Crashing(u32),
 }
 
 /// Fly's machine states.

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::fly::observer::{CallRecord, Observer};
 use crate::reconcile::index::Index;
 use crate::telemetry::{
-    journal::{Journal, Line, Outcome},
+    journal::{Journal, Line, Outcome, milliseconds},
     metrics::Metrics,
 };
 
@@ -52,11 +52,15 @@ impl Observer for Calls {
             // The list of the whole organisation, once a second: a log of those would hide the rest.
             return;
         }
-        let owner = call
-            .app
+        // An app that is made is the call's object; its path names none yet.
+        let app = match call.route.name {
+            "create_app" => &call.object,
+            _ => &call.app,
+        };
+        let owner = app
             .as_ref()
             .and_then(|app| self.index.read().unwrap_or_else(PoisonError::into_inner).of_app(app));
-        let object = match (owner, &call.app) {
+        let object = match (owner, app) {
             (Some(key), _) => key.object().to_string(),
             (None, Some(app)) => format!("app/{app}"),
             (None, None) => "fly".to_owned(),
@@ -66,7 +70,7 @@ impl Observer for Calls {
             object,
             action: format!("fly {method} {}", call.route.template),
             outcome: if fine { Outcome::Ok } else { Outcome::Failed },
-            duration_ms: Some(record.took.as_secs_f64() * 1_000.0),
+            duration_ms: Some(milliseconds(record.took)),
             message: match record.status {
                 Some(status) if !fine => {
                     format!("{call}: {} ({})", status.as_u16(), record.outcome)

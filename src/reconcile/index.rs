@@ -107,6 +107,11 @@ impl Index {
         self.by_app.get(app).cloned()
     }
 
+    /// Takes note of an app that was just bound, ahead of its environment's new status.
+    pub(crate) fn bound(&mut self, app: String, key: EnvKey) {
+        self.by_app.insert(app, key);
+    }
+
     /// How many environments are in each phase.
     pub(crate) fn phases(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
         self.phases.iter().map(|(phase, count)| (word(*phase), *count))

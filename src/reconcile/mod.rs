@@ -110,6 +110,7 @@ pub async fn run(
         clock,
         journal,
         metrics,
+        index: Arc::clone(&calls.index),
     };
     let (news, heard) = mpsc::unbounded_channel();
     let (changed, apps) = mpsc::unbounded_channel();

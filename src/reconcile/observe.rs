@@ -191,7 +191,7 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay) -> Sight<SeenVolume> {
         return Sight::Unasked;
     }
     let Some(record) = &bay.status.volume else {
-        return if bay.status.volume_intended {
+        return if bay.status.volume_intended_at.is_some() {
             find_volume(sources, bay).await
         } else {
             Sight::Unasked

@@ -1,7 +1,10 @@
 //! One pass for one environment: observe, plan, publish, execute, record. It takes a key and nothing else; why it runs is
 //! nobody's business here. It must never decide anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use tracing::Instrument as _;
@@ -18,6 +21,7 @@ use crate::plan::{
 use crate::reconcile::{
     events,
     execute::{SecretValues, execute},
+    index::Index,
     informer::Informer,
     objects::{EnvKey, Objects},
     observe::{Memo, Sources, observe},
@@ -41,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
+    pub(crate) index: Arc<RwLock<Index>>,
 }
 
 /// When to look again.
@@ -128,13 +133,16 @@ impl Pass<'_> {
         now: Timestamp,
     ) -> Result<Next, store::Error> {
         let bay = bay::made(world);
-        let name = bay.metadata.name.clone();
+        let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
         let mut bay_key = [0_u8; 16];
         if let Err(error) = getrandom::fill(&mut bay_key) {
             tracing::error!(%error, "no random bytes for a bay's key");
             return Ok(Next::Failed(Retry::Backoff));
         }
         objects.bind(&self.shared.store, bay, &bay_key, now).await?;
+        // Calls about the app may be logged before the store's feed tells whose it is.
+        let index = &self.shared.index;
+        index.write().unwrap_or_else(PoisonError::into_inner).bound(app, self.of.clone());
         self.log("bind", journal::Outcome::Ok, &format!("bound to {name}"));
         Ok(Next::In(Duration::ZERO))
     }
@@ -169,10 +177,14 @@ impl Pass<'_> {
             Ok(outcome) => (outcome.clone(), Next::GoOn),
             Err(error) => {
                 let refusal = translate::refusal(error);
-                let next = after(&refusal.kind, error.retry());
+                let next = after(action, &refusal.kind, error.retry());
                 (Outcome::Failed(refusal), next)
             }
         };
+        if let (Action::DestroyMachine { app, id }, Outcome::Done) = (action, &outcome) {
+            // The list tells of it a while later; until then it would be destroyed again and again.
+            shared.informer.learn(app, id, None);
+        }
         if let Outcome::Connections(open) = outcome {
             memo.connections = Some((now, open));
         }
@@ -195,7 +207,7 @@ impl Pass<'_> {
                 )
             },
         };
-        let duration_ms = Some(took.as_secs_f64() * 1_000.0);
+        let duration_ms = Some(journal::milliseconds(took));
         shared.journal.record(Line { duration_ms, ..line });
         Ok(next)
     }
@@ -249,16 +261,19 @@ impl Pass<'_> {
 }
 
 /// When to go on after a failed call.
-fn after(kind: &RefusalKind, retry: Retry) -> Next {
-    match kind {
-        RefusalKind::TooEarly | RefusalKind::Changed => {
+fn after(action: &Action, kind: &RefusalKind, retry: Retry) -> Next {
+    match (action, kind) {
+        (_, RefusalKind::TooEarly | RefusalKind::Changed) => {
             Next::Failed(Retry::After(Duration::from_millis(500)))
         }
-        // Something else is planned at once: another region, a look at who has the name.
-        RefusalKind::NoCapacity | RefusalKind::NameTaken | RefusalKind::MachineNameTaken(_) => {
-            Next::In(Duration::ZERO)
-        }
-        RefusalKind::Gone | RefusalKind::Ambiguous | RefusalKind::Other => Next::Failed(retry),
+        // Something else is planned at once: another region, a look at the machine that has the name.
+        (
+            Action::CreateVolume { .. } | Action::CreateMachine { .. },
+            RefusalKind::NoCapacity | RefusalKind::MachineNameTaken(_),
+        ) => Next::In(Duration::ZERO),
+        // A full host stays full, and a name that is refused may be nobody's and stay refused.
+        (_, RefusalKind::NoCapacity | RefusalKind::NameTaken) => Next::Failed(Retry::Backoff),
+        (_, _) => Next::Failed(retry),
     }
 }
 

@@ -181,7 +181,7 @@ pub(crate) fn seen(machine: &wire::Machine) -> SeenMachine {
         version: machine.instance_id.clone(),
         region: machine.region.clone(),
         config: config.map(spec),
-        check: check_state(&machine.checks),
+        check: check_state(machine),
         host_answers: machine.host_status.as_deref().is_none_or(|it| it == "ok"),
         mark: metadata.and_then(mark),
     }
@@ -202,12 +202,29 @@ pub(crate) fn seen_row(id: &str, row: &MachineRow) -> SeenMachine {
     }
 }
 
-fn check_state(checks: &[wire::CheckStatus]) -> CheckState {
-    match checks.iter().find(|it| it.name == machine::CHECK).map(|it| it.status.as_str()) {
-        None => CheckState::None,
-        Some("passing") => CheckState::Passing,
-        Some(_) => CheckState::Failing,
+fn check_state(shown: &wire::Machine) -> CheckState {
+    let checks = &shown.checks;
+    let check = checks.iter().find(|it| it.name == machine::CHECK).map(|it| it.status.as_str());
+    match (check, ends(&shown.events)) {
+        (Some("passing"), _) => CheckState::Passing,
+        (_, ends @ 1..) => CheckState::Crashing(ends),
+        (None, 0) => CheckState::None,
+        (Some(_), 0) => CheckState::Failing,
     }
+}
+
+/// How often the program ended by itself under this configuration, as far back as the events go; the newest come first.
+fn ends(events: &[wire::MachineEvent]) -> u32 {
+    let by_itself = |event: &&wire::MachineEvent| {
+        let request = event.request.as_ref();
+        let exit =
+            request.and_then(|it| it.pointer("/MonitorEvent/exit_event").or(it.get("exit_event")));
+        event.kind == "exit"
+            && exit
+                .is_some_and(|it| it.get("requested_stop") == Some(&serde_json::Value::Bool(false)))
+    };
+    let recent = events.iter().take_while(|it| !matches!(it.kind.as_str(), "launch" | "update"));
+    u32::try_from(recent.filter(by_itself).count()).unwrap_or(u32::MAX)
 }
 
 fn mark(metadata: &BTreeMap<String, String>) -> Option<Mark> {
@@ -232,4 +249,39 @@ pub(crate) fn refusal(error: &fly::Error) -> Refusal {
         _ => RefusalKind::Other,
     };
     Refusal { kind, message: retry::chain(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(events: &[(&str, serde_json::Value)], check: &str) -> CheckState {
+        let events = events.iter().map(|(kind, request)| wire::MachineEvent {
+            kind: (*kind).to_owned(),
+            request: Some(request.clone()),
+            ..wire::MachineEvent::default()
+        });
+        let checks = vec![wire::CheckStatus {
+            name: machine::CHECK.to_owned(),
+            status: check.to_owned(),
+            ..wire::CheckStatus::default()
+        }];
+        check_state(&wire::Machine { events: events.collect(), checks, ..wire::Machine::default() })
+    }
+
+    #[test]
+    fn a_program_that_ends_by_itself_is_told_from_one_that_is_not_ready() {
+        let ended = json!({"exit_event": {"requested_stop": false}});
+        let stopped = json!({"exit_event": {"requested_stop": true}});
+        let older = json!({"MonitorEvent": {"exit_event": {"requested_stop": false}}});
+        let none = json!(null);
+        let crashed = [("exit", ended.clone()), ("start", none.clone()), ("exit", older)];
+        assert_eq!(shown(&crashed, "critical"), CheckState::Crashing(2));
+        assert_eq!(shown(&crashed, "passing"), CheckState::Passing);
+        let updated = [("start", none.clone()), ("update", none.clone()), ("exit", ended)];
+        assert_eq!(shown(&updated, "critical"), CheckState::Failing);
+        assert_eq!(shown(&[("exit", stopped), ("launch", none)], "warning"), CheckState::Failing);
+    }
 }

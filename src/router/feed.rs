@@ -2,17 +2,27 @@
 //! nor call it ready before everything was read once.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
 
 use crate::{
     retry,
-    router::{activity::Seen, fact, index::Index, packed::Label, saved::Shelf, table::Table},
+    router::{
+        activity::Seen,
+        fact,
+        index::{Index, Slots},
+        packed::Label,
+        saved::Shelf,
+        table::Table,
+    },
     tasks::{self, Shutdown},
 };
 
@@ -28,8 +38,8 @@ pub enum Part {
 }
 
 impl Part {
-    /// In the order in which they are best listed.
-    pub const ALL: [Self; 3] = [Self::Environments, Self::Hostnames, Self::Secrets];
+    /// In the order in which they are best listed: then hardly anything has to wait for what it belongs to.
+    pub const ALL: [Self; 3] = [Self::Hostnames, Self::Environments, Self::Secrets];
 }
 
 /// What a source tells of one part: `Init`, `Apply` for each object there is, `InitDone`, then `Apply` and `Delete`; and
@@ -58,38 +68,53 @@ pub trait Source: Send {
 pub struct Feed {
     index: Arc<Mutex<Index>>,
     table: Arc<Table>,
-    environments: Progress<u32>,
-    hostnames: Progress<Label>,
-    secrets: Progress<u32>,
+    seen: Arc<Seen>,
+    environments: Progress<Slots>,
+    hostnames: Progress<HashSet<Label>>,
+    secrets: Progress<Slots>,
 }
 
 /// How far a part is, and what its list under way has named.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Progress<T> {
-    listing: Option<HashSet<T>>,
+    listing: Option<T>,
     done: bool,
 }
 
-impl<T> Default for Progress<T> {
-    fn default() -> Self {
-        Self { listing: None, done: false }
+impl<T> Progress<T> {
+    fn end(&mut self) -> Option<T> {
+        self.done = true;
+        self.listing.take()
     }
 }
 
-impl<T: std::hash::Hash + Eq> Progress<T> {
-    fn begin(&mut self) {
-        self.listing = Some(HashSet::new());
-    }
+/// Lists the parts one after the other, in the order given, then tells what changes in any of them. Ends when all have.
+pub(super) fn in_order(
+    parts: impl IntoIterator<Item = BoxStream<'static, Fed>>,
+) -> BoxStream<'static, Fed> {
+    let order = InOrder { listing: parts.into_iter().collect(), live: SelectAll::new() };
+    stream::unfold(order, |mut order| async move {
+        let fed = order.next().await?;
+        Some((fed, order))
+    })
+    .boxed()
+}
 
-    fn name(&mut self, named: T) {
-        if let Some(listing) = &mut self.listing {
-            listing.insert(named);
+struct InOrder {
+    listing: VecDeque<BoxStream<'static, Fed>>,
+    live: SelectAll<BoxStream<'static, Fed>>,
+}
+
+impl InOrder {
+    async fn next(&mut self) -> Option<Fed> {
+        let Some(first) = self.listing.front_mut() else { return self.live.next().await };
+        let fed = first.next().await;
+        if matches!(fed, Some(Fed::InitDone(_)) | None)
+            && let Some(listed) = self.listing.pop_front()
+        {
+            self.live.push(listed);
         }
-    }
-
-    fn end(&mut self) -> HashSet<T> {
-        self.done = true;
-        self.listing.take().unwrap_or_default()
+        fed
     }
 }
 
@@ -102,10 +127,11 @@ impl Feed {
     #[must_use]
     pub fn new(seen: Arc<Seen>) -> Self {
         let table = Arc::new(Table::new());
-        let index = Index::new(Arc::clone(&table), seen);
+        let index = Index::new(Arc::clone(&table), Arc::clone(&seen));
         Self {
             index: Arc::new(Mutex::new(index)),
             table,
+            seen,
             environments: Progress::default(),
             hostnames: Progress::default(),
             secrets: Progress::default(),
@@ -116,6 +142,12 @@ impl Feed {
     #[must_use]
     pub fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table)
+    }
+
+    /// Where its environments are marked when they are asked for.
+    #[must_use]
+    pub fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.seen)
     }
 
     /// The join behind it, which names environments.
@@ -184,10 +216,13 @@ impl Feed {
 
     fn begin(&mut self, part: Part) {
         match part {
-            Part::Environments => self.environments.begin(),
-            Part::Hostnames => self.hostnames.begin(),
+            Part::Environments => self.environments.listing = Some(Slots::default()),
+            // There is nothing that a first list could fail to name.
+            Part::Hostnames => {
+                self.hostnames.listing = (!self.table.is_empty()).then(HashSet::new);
+            }
             Part::Secrets => {
-                self.secrets.begin();
+                self.secrets.listing = Some(Slots::default());
                 locked(&self.index).forget_spare_keys();
             }
         }
@@ -196,10 +231,23 @@ impl Feed {
     fn end(&mut self, part: Part) {
         let mut index = locked(&self.index);
         match part {
-            Part::Environments => index.keep_environments(&self.environments.end()),
-            Part::Hostnames => index.keep_hostnames(&self.hostnames.end()),
-            Part::Secrets => index.keep_keys(&self.secrets.end()),
+            Part::Environments => {
+                if let Some(listed) = self.environments.end() {
+                    index.keep_environments(&listed);
+                }
+            }
+            Part::Hostnames => {
+                if let Some(listed) = self.hostnames.end() {
+                    index.keep_hostnames(&listed);
+                }
+            }
+            Part::Secrets => {
+                if let Some(listed) = self.secrets.end() {
+                    index.keep_keys(&listed);
+                }
+            }
         }
+        index.shrink();
         drop(index);
         if self.environments.done
             && self.hostnames.done
@@ -217,22 +265,27 @@ impl Feed {
                 let fact = fact::Environment::read(object)?;
                 let mut index = locked(&self.index);
                 let slot = index.apply_environment(&fact);
-                if self.secrets.listing.is_some() && index.has_key(slot) {
-                    self.secrets.name(slot);
+                if let Some(listing) = &mut self.secrets.listing
+                    && index.has_key(slot)
+                {
+                    listing.insert(slot);
                 }
-                drop(index);
-                self.environments.name(slot);
+                if let Some(listing) = &mut self.environments.listing {
+                    listing.insert(slot);
+                }
             }
             Part::Hostnames => {
                 let fact = fact::Hostname::read(object)?;
                 locked(&self.index).apply_hostname(&fact);
-                self.hostnames.name(fact.label);
+                if let Some(listing) = &mut self.hostnames.listing {
+                    listing.insert(fact.label);
+                }
             }
             Part::Secrets => {
                 let Some(fact) = fact::BayKey::read(object)? else { return Ok(()) };
                 let slots = locked(&self.index).apply_key(&fact.namespace, &fact.bay, fact.key);
-                for slot in slots {
-                    self.secrets.name(slot);
+                if let Some(listing) = &mut self.secrets.listing {
+                    slots.into_iter().for_each(|slot| listing.insert(slot));
                 }
             }
         }
@@ -243,7 +296,8 @@ impl Feed {
         let mut index = locked(&self.index);
         match part {
             Part::Environments => {
-                index.delete_environment(fact::Environment::read(object)?.uid);
+                let fact = fact::Environment::read(object)?;
+                index.delete_environment(fact.uid, &fact.name);
             }
             Part::Hostnames => index.delete_hostname(fact::Hostname::read(object)?.label),
             Part::Secrets => {

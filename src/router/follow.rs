@@ -1,14 +1,11 @@
 //! The source behind the store of this process. It must never tell more of the store than routes follow from.
 
-use futures::{
-    StreamExt as _, future,
-    stream::{self, BoxStream},
-};
+use futures::{StreamExt as _, future, stream::BoxStream};
 
 use crate::{
     api::kind::Kind,
     retry,
-    router::feed::{Fed, Part, Source},
+    router::feed::{Fed, Part, Source, in_order},
     store::{Follow, handle::Store},
 };
 
@@ -26,14 +23,13 @@ impl Local {
 
 impl Source for Local {
     fn stream(self: Box<Self>) -> BoxStream<'static, Fed> {
-        let parts = [
-            (Part::Environments, Kind::Environment),
-            (Part::Hostnames, Kind::Hostname),
-            (Part::Secrets, Kind::Secret),
-        ];
-        let follow = |(part, kind): (Part, Kind)| {
-            let prefix = format!("{}/", kind.info().plural);
-            let told = self.0.follow(&prefix).filter_map(move |item| {
+        in_order(Part::ALL.map(|part| {
+            let kind = match part {
+                Part::Environments => Kind::Environment,
+                Part::Hostnames => Kind::Hostname,
+                Part::Secrets => Kind::Secret,
+            };
+            let told = move |item| {
                 future::ready(match item {
                     Ok(follow) => fed(part, follow),
                     Err(error) => {
@@ -45,14 +41,9 @@ impl Source for Local {
                         None
                     }
                 })
-            });
-            // One part's end is the store's.
-            told.map(Some).chain(stream::iter([None]))
-        };
-        stream::select_all(parts.map(follow))
-            .take_while(|fed| future::ready(fed.is_some()))
-            .filter_map(future::ready)
-            .boxed()
+            };
+            self.0.follow(&format!("{}/", kind.info().plural)).filter_map(told).boxed()
+        }))
     }
 }
 

@@ -21,6 +21,11 @@ use crate::router::{
     table::{Flag, Route, Table},
 };
 
+mod copy;
+mod slots;
+
+pub use self::{copy::Saved, slots::Slots};
+
 /// Names of up to 36 characters, which a uuid is, are kept packed; longer ones beside.
 type ShortName = Packed<6>;
 /// Namespace and name of a bay, hashed to where a collision cannot be found.
@@ -77,7 +82,8 @@ pub struct Index {
     environments: Vec<Environment>,
     /// Oldest first, so that a number rests before it means another environment.
     free: VecDeque<u32>,
-    by_uid: HashTable<u32>,
+    /// Those that cannot be found through the label that is their name: few.
+    others: HashMap<Uuid, u32>,
     by_bay: HashTable<u32>,
     odd: HashMap<u32, Odd>,
     unheld: HashMap<u32, Route>,
@@ -117,7 +123,7 @@ impl Index {
             seen,
             environments: Vec::new(),
             free: VecDeque::new(),
-            by_uid: HashTable::new(),
+            others: HashMap::new(),
             by_bay: HashTable::new(),
             odd: HashMap::new(),
             unheld: HashMap::new(),
@@ -184,8 +190,8 @@ impl Index {
     }
 
     /// Takes it that an environment is not there any more.
-    pub fn delete_environment(&mut self, uid: Uuid) {
-        if let Some(slot) = self.find(uid) {
+    pub fn delete_environment(&mut self, uid: Uuid, name: &str) {
+        if let Some(slot) = self.find(uid, name) {
             self.delete_slot(slot);
         }
     }
@@ -217,6 +223,7 @@ impl Index {
             fact.label,
             self.shown(slot, fact.label, route).with(Flag::RELEASED, fact.released),
         );
+        self.keep_findable(slot);
         self.settle(slot, route, &[]);
         if let Some((left, route)) = left {
             self.leave(left, route, fact.label);
@@ -251,9 +258,9 @@ impl Index {
 /// Lists: what a complete list did not name is not there.
 impl Index {
     /// Deletes every environment whose slot is not in the list, also those that are only named by a hostname.
-    pub fn keep_environments(&mut self, listed: &HashSet<u32>) {
+    pub fn keep_environments(&mut self, listed: &Slots) {
         for slot in 0..u32::try_from(self.environments.len()).unwrap_or(u32::MAX) {
-            if !listed.contains(&slot) {
+            if !listed.contains(slot) {
                 self.delete_slot(slot);
             }
         }
@@ -269,10 +276,10 @@ impl Index {
     }
 
     /// Takes the key from every environment whose slot is not in the list.
-    pub fn keep_keys(&mut self, listed: &HashSet<u32>) {
+    pub fn keep_keys(&mut self, listed: &Slots) {
         for slot in 0..u32::try_from(self.environments.len()).unwrap_or(u32::MAX) {
             let route = self.route(slot);
-            if route.has(Flag::KEY) && !listed.contains(&slot) {
+            if route.has(Flag::KEY) && !listed.contains(slot) {
                 self.settle(slot, route.keyed(None), &[]);
             }
         }
@@ -283,123 +290,46 @@ impl Index {
         self.spare.clear();
     }
 
-    /// The slot of an environment whose key is known.
+    /// Gives back the room that a list took while it waited for another.
+    pub fn shrink(&mut self) {
+        self.others.shrink_to_fit();
+        self.odd.shrink_to_fit();
+        self.unheld.shrink_to_fit();
+        self.spare.shrink_to_fit();
+    }
+
+    /// Whether the key of an environment is known.
     #[must_use]
     pub fn has_key(&self, slot: u32) -> bool {
         self.route(slot).has(Flag::KEY)
     }
 }
 
-/// A copy of the table elsewhere.
-impl Index {
-    /// From now on, remembers which labels change.
-    pub fn remember_changes(&mut self) {
-        self.changed.get_or_insert_default();
-    }
-
-    /// The same, and takes every label there is for changed.
-    pub fn changed_from_the_start(&mut self) {
-        let labels = self.table.labels();
-        self.changed.get_or_insert_default().extend(labels);
-    }
-
-    /// Takes up to `max` labels that changed, each with what is to be saved of it.
-    pub fn take_changes(&mut self, max: usize) -> Vec<(Label, Option<Saved>)> {
-        let Some(changed) = &mut self.changed else { return Vec::new() };
-        let labels: Vec<Label> = changed.iter().take(max).copied().collect();
-        for label in &labels {
-            changed.remove(label);
-        }
-        if changed.is_empty() {
-            *changed = HashSet::new();
-        }
-        labels.into_iter().map(|label| (label, self.saved(label))).collect()
-    }
-
-    /// Puts labels back whose change could not be saved.
-    pub fn changed_again(&mut self, labels: &[Label]) {
-        for &label in labels {
-            self.note(label);
-        }
-    }
-
-    /// Says that everything saved was put back. The table may be served from if that was anything.
-    pub fn restored(&mut self, count: usize) {
-        if count > 0 {
-            self.table.set_loaded();
-        }
-    }
-
-    fn saved(&self, label: Label) -> Option<Saved> {
-        let route = self.table.get(&label)?;
-        let environment = &self.environments[route.slot() as usize];
-        Some(Saved {
-            uid: Uuid::from_bytes(environment.uid),
-            namespace: self.namespaces.names[environment.namespace as usize].to_string(),
-            name: self.name(route.slot()),
-            bay: environment.bay,
-            epoch: environment.epoch,
-            present: environment.known == Known::Present,
-            route,
-        })
-    }
-
-    /// Puts a saved label back. Meant for an empty table, before anything else is applied.
-    pub fn restore(&mut self, label: Label, saved: &Saved) {
-        if self.table.get(&label).is_some() {
-            return;
-        }
-        let slot = self.slot_of(saved.uid, &saved.namespace, &saved.name);
-        self.hold(slot);
-        let mut labels = self.labels(slot);
-        let environment = &mut self.environments[slot as usize];
-        if saved.present {
-            if environment.known != Known::Present {
-                environment.known = Known::Present;
-                labels.clear();
-            }
-            environment.epoch = environment.epoch.max(saved.epoch);
-            if !saved.route.has(Flag::UNLISTED) {
-                labels.push(label);
-            }
-            self.set_labels(slot, &saved.name, &labels);
-            self.move_bay(slot, saved.bay, None);
-        } else {
-            self.name_label(slot, label);
-        }
-        self.table.insert(label, saved.route.in_slot(slot));
-    }
-}
-
-/// One label as it is saved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
-    /// Uid of the holder.
-    pub uid: Uuid,
-    /// Namespace of the holder.
-    pub namespace: String,
-    /// Name of the holder.
-    pub name: String,
-    /// Its bay.
-    pub bay: [u8; 16],
-    /// Its epoch.
-    pub epoch: u32,
-    /// Whether the holder is there.
-    pub present: bool,
-    /// Where it leads; the slot in it means nothing.
-    pub route: Route,
-}
-
 /// Environments and their slots.
 impl Index {
-    fn find(&self, uid: Uuid) -> Option<u32> {
-        let uid = uid.into_bytes();
-        let hash = self.hasher.hash_one(uid);
-        self.by_uid.find(hash, |&slot| self.environments[slot as usize].uid == uid).copied()
+    /// The environment with this uid, which has this name: found through the label of that name in the table, where
+    /// nearly all are, or among the others. An index by uid would cost another ten bytes for each.
+    fn find(&self, uid: Uuid, name: &str) -> Option<u32> {
+        let named = Label::of_name(name).and_then(|label| self.table.get(&label));
+        named
+            .map(|route| route.slot())
+            .filter(|&slot| self.environments[slot as usize].uid == uid.into_bytes())
+            .or_else(|| self.others.get(&uid).copied())
+    }
+
+    /// Keeps an environment findable after the holder of a label changed.
+    fn keep_findable(&mut self, slot: u32) {
+        let uid = Uuid::from_bytes(self.environments[slot as usize].uid);
+        let named = Label::of_name(&self.name(slot)).and_then(|label| self.table.get(&label));
+        if named.is_some_and(|route| route.slot() == slot) {
+            self.others.remove(&uid);
+        } else {
+            self.others.insert(uid, slot);
+        }
     }
 
     fn slot_of(&mut self, uid: Uuid, namespace: &str, name: &str) -> u32 {
-        if let Some(slot) = self.find(uid) {
+        if let Some(slot) = self.find(uid, name) {
             return slot;
         }
         let environment = Environment {
@@ -422,9 +352,7 @@ impl Index {
             }
         };
         self.seen.reserve(slot);
-        let Self { environments, by_uid, hasher, .. } = self;
-        let hash = hasher.hash_one(uid.into_bytes());
-        by_uid.insert_unique(hash, slot, |&slot| hasher.hash_one(environments[slot as usize].uid));
+        self.others.insert(uid, slot);
         // Until the environment is seen it is taken to have just its name for a label.
         let label: Vec<Label> = Label::of_name(name).into_iter().collect();
         self.set_labels(slot, name, &label);
@@ -437,12 +365,7 @@ impl Index {
         if environment.held > 0 || environment.known == Known::Present {
             return;
         }
-        let uid = environment.uid;
-        let hash = self.hasher.hash_one(uid);
-        let Self { environments, by_uid, .. } = self;
-        if let Ok(found) = by_uid.find_entry(hash, |&slot| environments[slot as usize].uid == uid) {
-            found.remove();
-        }
+        self.others.remove(&Uuid::from_bytes(environment.uid));
         // A free number must not be deleted once more by the next list.
         self.environments[slot as usize].known = Known::Deleted;
         self.odd.remove(&slot);
@@ -587,7 +510,9 @@ impl Index {
     fn leave(&mut self, slot: u32, route: Route, label: Label) {
         let environment = &mut self.environments[slot as usize];
         environment.held = environment.held.saturating_sub(1);
-        if environment.known != Known::Present {
+        let known = environment.known;
+        self.keep_findable(slot);
+        if known != Known::Present {
             let labels: Vec<Label> =
                 self.labels(slot).into_iter().filter(|it| *it != label).collect();
             let name = self.name(slot);

@@ -7,7 +7,7 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as
 use bytes::{Bytes, BytesMut};
 use futures::{
     StreamExt as _,
-    stream::{self, BoxStream, SelectAll},
+    stream::{self, BoxStream},
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::{
     api::{core::BAY_KEY_TYPE, kind::Kind},
     retry,
-    router::feed::{Fed, Part, Source},
+    router::feed::{Fed, Part, Source, in_order},
 };
 
 /// Objects asked for at a time.
@@ -101,32 +101,7 @@ impl Remote {
 impl Source for Remote {
     fn stream(self: Box<Self>) -> BoxStream<'static, Fed> {
         let remote = Arc::new(*self);
-        let parts = Part::ALL.map(|part| Follower::new(Arc::clone(&remote), part).stream());
-        let phase = Phase { listing: VecDeque::from(parts), live: SelectAll::new() };
-        stream::unfold(phase, |mut phase| async move {
-            let fed = phase.next().await?;
-            Some((fed, phase))
-        })
-        .boxed()
-    }
-}
-
-/// Lists one part after the other, so that little has to wait for what it belongs to, then follows all of them.
-struct Phase {
-    listing: VecDeque<BoxStream<'static, Fed>>,
-    live: SelectAll<BoxStream<'static, Fed>>,
-}
-
-impl Phase {
-    async fn next(&mut self) -> Option<Fed> {
-        let Some(first) = self.listing.front_mut() else { return self.live.next().await };
-        let fed = first.next().await;
-        if matches!(fed, Some(Fed::InitDone(_)) | None)
-            && let Some(listed) = self.listing.pop_front()
-        {
-            self.live.push(listed);
-        }
-        fed
+        in_order(Part::ALL.map(|part| Follower::new(Arc::clone(&remote), part).stream()))
     }
 }
 

@@ -58,6 +58,19 @@ pub fn respond(decision: &Decision, asked: Asked<'_>) -> Response<Body> {
 }
 
 /// Status, sentence, and the seconds after which asking again makes sense.
+/// The answer to whoever asks whether this router lives, or is ready.
+#[must_use]
+pub fn probe(fine: bool, asked: Asked<'_>) -> Response<Body> {
+    let (status, text) = if fine {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "no routes were read yet\n")
+    };
+    let mut response = Response::new(if asked.head { empty() } else { full(text.to_owned()) });
+    *response.status_mut() = status;
+    response
+}
+
 fn said(decision: &Decision) -> (StatusCode, &'static str, Option<&'static str>) {
     match decision {
         Decision::Unknown => {

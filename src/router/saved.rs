@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::Path,
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -18,6 +19,9 @@ use crate::router::{
     packed::{App, Label},
     table::{Flag, Machine, Route},
 };
+
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is wrong with the copy.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +75,7 @@ const FLAGS: [Flag; 6] =
     [Flag::PUBLIC, Flag::ASLEEP, Flag::BROKEN, Flag::DELETED, Flag::RELEASED, Flag::UNLISTED];
 
 impl Shelf {
-    /// Opens the copy in this directory, which is made if need be.
+    /// Opens the copy in this directory, which is made if need be. Blocks; meant for the start.
     ///
     /// # Errors
     /// If the directory cannot be used or another process has it open.
@@ -80,7 +84,7 @@ impl Shelf {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(io)?;
         let config = ::sled::Config::new().path(dir).cache_capacity(16 * 1024 * 1024);
-        let db = config.open().map_err(|source| Error::Database { doing: "open", source })?;
+        let db = open(&config).map_err(|source| Error::Database { doing: "open", source })?;
         let path = dir.join("db");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(io)?;
         Ok(Self { db, file: File::open(path).map_err(io)? })
@@ -125,6 +129,18 @@ impl Shelf {
         self.db.flush().map_err(database)?;
         self.file.sync_all().map_err(|source| Error::Io { doing: "write", source })
     }
+}
+
+/// sled's threads hold the lock a little longer than a handle that was dropped, and a process that was told to end a little
+/// longer than its successor starts.
+fn open(config: &::sled::Config) -> Result<::sled::Db, ::sled::Error> {
+    for _ in 0..LOCK_TRIES {
+        match config.open() {
+            Err(::sled::Error::Io(_)) => std::thread::sleep(LOCK_PAUSE),
+            opened => return opened,
+        }
+    }
+    config.open()
 }
 
 fn row(saved: &Saved) -> Row {

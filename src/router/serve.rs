@@ -13,7 +13,7 @@ use crate::{
         activity::Seen,
         decide::{Decision, decide},
         head::{Head, Place, Refused},
-        respond::{Asked, respond},
+        respond::{Asked, probe, respond},
         table::Table,
     },
     tasks::{self, Shutdown},
@@ -80,7 +80,15 @@ impl Router {
         let decision = match Head::read(&parts, &self.place) {
             Ok(head) => decide(&head, &self.table),
             Err(Refused::Bad) => Decision::BadHost,
-            Err(Refused::Misdirected) => Decision::Misdirected,
+            Err(Refused::Misdirected) => {
+                // Health checks come to the address, not to a host of ours, so no environment's path is taken from it.
+                let asked = Asked { headers: &parts.headers, head: parts.method == Method::HEAD };
+                match parts.uri.path() {
+                    "/healthz" => return probe(true, asked),
+                    "/readyz" => return probe(self.table.ready(), asked),
+                    _ => Decision::Misdirected,
+                }
+            }
         };
         match &decision {
             Decision::Replay(route) => self.seen.touch(route.slot()),

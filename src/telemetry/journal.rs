@@ -12,6 +12,7 @@ use std::{
         mpsc::{self, SyncSender, TrySendError},
     },
     thread,
+    time::Duration,
 };
 
 use futures::{
@@ -80,6 +81,12 @@ pub struct Line {
     /// The other side's name for the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+}
+
+/// A duration as lines have it, to the microsecond.
+#[must_use]
+pub fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
 /// `12:03:04.123 env/alice  create-machine  ok  312ms  3d8d… in ams`

@@ -40,8 +40,8 @@ pub fn init(level: &str, json: bool) -> Result<(), Error> {
     let filter = EnvFilter::builder()
         .parse(level)
         .map_err(|source| Error::Filter { filter: level.to_owned(), source })?;
-    let log =
-        fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
     if json { log.json().finish().try_init() } else { log.finish().try_init() }
         .map_err(Error::Twice)?;
     log_panics();

@@ -140,7 +140,7 @@ impl Model {
                 }
             }
             Event::EnvironmentGone(number) => {
-                index.delete_environment(uid(number));
+                index.delete_environment(uid(number), &format!("env-{}", number / 2));
                 if self.environments.remove(&number).is_some() {
                     self.says_gone(index, uid(number));
                 }
@@ -178,16 +178,20 @@ impl Model {
     }
 
     fn list(&mut self, index: &mut Index) {
-        let slots = self.environments.values().map(|it| index.apply_environment(it)).collect();
+        let mut slots = Slots::default();
+        self.environments.values().for_each(|it| slots.insert(index.apply_environment(it)));
         index.keep_environments(&slots);
         for fact in self.hostnames.values() {
             index.apply_hostname(fact);
         }
         index.keep_hostnames(&self.hostnames.values().map(|it| it.label).collect());
         index.forget_spare_keys();
-        let mut slots = HashSet::new();
+        let mut slots = Slots::default();
         for (bay, key) in &self.keys {
-            slots.extend(index.apply_key("default", &format!("bay-{bay}"), Some([*key; 16])));
+            index
+                .apply_key("default", &format!("bay-{bay}"), Some([*key; 16]))
+                .into_iter()
+                .for_each(|slot| slots.insert(slot));
         }
         index.keep_keys(&slots);
     }
@@ -224,14 +228,19 @@ impl Model {
         }
         self.never_wrong(index);
         let used = index.environments.len() - index.free.len();
-        assert_eq!(used, index.by_uid.len(), "no environment is forgotten or kept for ever");
+        let slots = (0..u32::try_from(index.environments.len()).unwrap())
+            .filter(|it| !index.free.contains(it));
+        for slot in slots {
+            let uid = Uuid::from_bytes(index.environments[slot as usize].uid);
+            assert_eq!(index.find(uid, &index.name(slot)), Some(slot));
+        }
         let wanted: BTreeSet<_> = self
             .environments
             .values()
             .map(|it| it.uid)
             .chain(self.hostnames.values().map(|it| it.uid))
             .collect();
-        assert_eq!(used, wanted.len());
+        assert_eq!(used, wanted.len(), "no environment is forgotten or kept for ever");
     }
 }
 
@@ -276,6 +285,6 @@ fn an_owner_is_named_while_it_is_there() {
         ..environment(2, &[2], 1, 1, true)
     });
     assert_eq!(index.owner(slot).unwrap().name, long);
-    index.delete_environment(uid(2));
+    index.delete_environment(uid(2), &long);
     assert_eq!(index.owner(slot), None);
 }

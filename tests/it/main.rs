@@ -1,0 +1,14 @@
+//! The whole program, from manifests to pages: every test starts the real binary on a data directory of its own and looks at
+//! it as people do, through the command line, through the proxy front and through the local Machines API.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+
+mod change;
+mod end;
+mod failing;
+mod first_start;
+mod harness;
+mod manifest;
+mod removal;
+mod sleep;
+mod view;

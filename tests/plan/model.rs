@@ -1,0 +1,271 @@
+//! One environment under the planner's care: modelled Fly, modelled store, modelled time, and the pass that joins them as
+//! the reconciler does. It must never decide anything that the reconciler does not.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hangar::api::{
+    Timestamp, bay::Bay, environment::Environment, meta::Resource as _, template::Template,
+};
+use hangar::plan::{
+    self, Plan,
+    action::{self, Action, Outcome, RefusalKind},
+    bay::{made, volume_name},
+    world::{SecretFact, Seen, Settings, Sight, World},
+};
+use jiff::SignedDuration;
+
+use crate::fly::{Fly, refused, seen};
+
+const TEMPLATE: &str = "
+apiVersion: hangar.dev/v1alpha1
+kind: Template
+metadata: {name: node, namespace: default, uid: t1, generation: 1}
+spec:
+  machine: {image: 'app@sha256:1', guest: {cpuKind: shared, cpus: 1, memory: 256Mi}}
+  services: [{name: web, internalPort: 8080, port: 443}]
+  regions: [ams, fra]
+  readiness: {http: {path: /healthz, port: 8080}, timeout: 60s}
+  sleep: {after: 1m, mode: Suspend}
+";
+
+const ENVIRONMENT: &str = "
+apiVersion: hangar.dev/v1alpha1
+kind: Environment
+metadata: {name: alice, namespace: default, uid: e1, generation: 1}
+spec: {templateRef: {name: node}}
+";
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fault {
+    /// Nothing does.
+    Not,
+    /// It has its effect, and its answer is this.
+    After(RefusalKind),
+    /// It has none, and its answer is this.
+    Instead(RefusalKind),
+    /// The controller ends before the call.
+    CrashBefore,
+    /// The controller ends after the call.
+    CrashAfter,
+    /// It is answered well and does nothing.
+    Nothing,
+}
+
+/// What one pass did.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) world: World,
+    pub(crate) plan: Plan,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) fault: Option<Fault>,
+    /// When to pass again if nothing happens.
+    pub(crate) next: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    pub(crate) now: Timestamp,
+    pub(crate) environment: Environment,
+    pub(crate) template: Option<Template>,
+    pub(crate) secrets: BTreeMap<String, Option<SecretFact>>,
+    pub(crate) bay: Option<Bay>,
+    pub(crate) fly: Fly,
+    pub(crate) last_request_at: Option<Timestamp>,
+    pub(crate) connections: Option<(Timestamp, u32)>,
+    pub(crate) no_destroying: Option<String>,
+    /// When the list was last complete; `None` while it is at every look.
+    pub(crate) complete_at: Option<Timestamp>,
+    /// What cannot be read: app, volume, machine.
+    pub(crate) unclear: Vec<String>,
+    /// Faults of the next calls of a name; `*` is any.
+    pub(crate) faults: VecDeque<(String, Fault)>,
+    pub(crate) released: bool,
+    bays: u32,
+}
+
+impl Model {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            environment: serde_yaml::from_str(ENVIRONMENT).unwrap(),
+            template: Some(serde_yaml::from_str(TEMPLATE).unwrap()),
+            secrets: BTreeMap::new(),
+            bay: None,
+            fly: Fly::new(),
+            last_request_at: None,
+            connections: None,
+            no_destroying: None,
+            complete_at: None,
+            unclear: Vec::new(),
+            faults: VecDeque::new(),
+            released: false,
+            bays: 0,
+        }
+    }
+
+    pub(crate) fn world(&mut self) -> World {
+        self.fly.settle(self.now);
+        World {
+            settings: Settings {
+                instance: "i1".to_owned(),
+                scheme: "https".to_owned(),
+                domain: "dev.example.com".to_owned(),
+                port: None,
+            },
+            environment: self.environment.clone(),
+            template: self.template.clone(),
+            secrets: self.secrets.clone(),
+            bay: self.bay.clone(),
+            seen: self.seen(),
+            last_request_at: self.last_request_at,
+            connections: self.connections,
+            fresh_name: format!("fresh{}", self.bays + 1),
+            no_destroying: self.no_destroying.clone(),
+        }
+    }
+
+    fn look<T>(&self, what: &str, found: Option<T>) -> Sight<T> {
+        if self.unclear.iter().any(|it| it == what) {
+            return Sight::Unclear("503 from Fly".to_owned());
+        }
+        found.map_or(Sight::Absent, Sight::Present)
+    }
+
+    /// Looks at what the reconciler looks at.
+    fn seen(&self) -> Seen {
+        let complete_list_at = Some(self.complete_at.unwrap_or(self.now));
+        let mut seen = Seen { complete_list_at, ..Seen::default() };
+        let Some(bay) = &self.bay else { return seen };
+        let status = &bay.status;
+        let app = || self.look("app", self.fly.app.clone());
+        if self.environment.is_deleting() {
+            seen.app = app();
+            return seen;
+        }
+        if status.app_contested || (!status.app_created && status.failure.is_some()) {
+            seen.app = app();
+        }
+        if !status.app_created {
+            return seen;
+        }
+        seen.machine = self.machine_sight(bay);
+        if bay.spec.volume && (status.volume.is_some() || status.volume_intended_at.is_some()) {
+            let found = self.fly.volumes.iter().find(|it| match &status.volume {
+                Some(volume) => it.seen.id == volume.id,
+                None => it.name == volume_name(bay),
+            });
+            seen.volume = self.look("volume", found.map(|it| it.seen.clone()));
+        }
+        seen.others = self
+            .fly
+            .machines
+            .iter()
+            .filter(|it| !matches!(&seen.machine, Sight::Present(own) if own.id == it.id))
+            .map(|it| self::seen(it, true))
+            .collect();
+        if seen.machine == Sight::Absent || seen.volume == Sight::Absent || status.missing.is_some()
+        {
+            seen.app = app();
+        }
+        seen
+    }
+
+    fn machine_sight(&self, bay: &Bay) -> Sight<hangar::plan::world::SeenMachine> {
+        let Some(record) = &bay.status.machine else { return Sight::Unasked };
+        let Some(id) = &record.id else {
+            if record.intended_at.is_none() {
+                return Sight::Unasked;
+            }
+            let found = self.fly.machines.iter().find(|it| it.name == record.name);
+            return self.look("machine", found.map(|it| seen(it, false)));
+        };
+        let found = self.fly.machine(id);
+        let settled = found.is_some_and(|machine| {
+            let ready = record.ready.as_ref().is_some_and(|it| it.version == machine.version);
+            record.version.as_ref() == Some(&machine.version)
+                && machine.host_answers
+                && (machine.state.word() != "started" || ready)
+        });
+        self.look("machine", found.map(|it| seen(it, settled)))
+    }
+
+    /// One pass.
+    pub(crate) fn pass(&mut self) -> Passed {
+        let world = self.world();
+        let plan = plan::plan(&world, self.now);
+        let mut passed =
+            Passed { world, next: plan.wake_at, plan: plan.clone(), outcome: None, fault: None };
+        self.environment.status = plan.status;
+        if plan.bind {
+            self.bays += 1;
+            let mut bay = made(&passed.world);
+            bay.metadata.uid = format!("b{}", self.bays);
+            self.bay = Some(bay);
+            return passed;
+        }
+        if plan.release {
+            self.bay = None;
+            self.released = true;
+            return passed;
+        }
+        if let (Some(bay), Some(status)) = (&mut self.bay, plan.bay) {
+            bay.status = status;
+        }
+        if let Some(action) = &plan.action {
+            self.act(action, &mut passed);
+        }
+        passed
+    }
+
+    fn fault(&mut self, action: &Action) -> Option<Fault> {
+        let at = self.faults.iter().position(|(name, _)| name == action.name() || name == "*")?;
+        self.faults.remove(at).map(|(_, fault)| fault)
+    }
+
+    fn act(&mut self, action: &Action, passed: &mut Passed) {
+        let fault = self.fault(action);
+        passed.fault.clone_from(&fault);
+        let outcome = match fault {
+            None | Some(Fault::Not) => self.fly.apply(action, self.now),
+            Some(Fault::After(kind)) => {
+                let _ = self.fly.apply(action, self.now);
+                refused(kind, "injected")
+            }
+            Some(Fault::Instead(kind)) => refused(kind, "injected"),
+            Some(Fault::Nothing) => match action {
+                Action::StartMachine { .. }
+                | Action::SleepMachine { .. }
+                | Action::DestroyMachine { .. }
+                | Action::DeleteApp { .. } => Outcome::Done,
+                _ => self.fly.apply(action, self.now),
+            },
+            Some(Fault::CrashBefore) => return,
+            Some(Fault::CrashAfter) => {
+                let _ = self.fly.apply(action, self.now);
+                return;
+            }
+        };
+        if let Outcome::Connections(open) = outcome {
+            self.connections = Some((self.now, open));
+        }
+        let wait = match &outcome {
+            Outcome::Failed(refusal) => match (action, &refusal.kind) {
+                (_, RefusalKind::TooEarly | RefusalKind::Changed) => {
+                    SignedDuration::from_millis(500)
+                }
+                (
+                    Action::CreateVolume { .. } | Action::CreateMachine { .. },
+                    RefusalKind::NoCapacity | RefusalKind::MachineNameTaken(_),
+                ) => SignedDuration::ZERO,
+                _ => SignedDuration::from_secs(1),
+            },
+            _ => SignedDuration::ZERO,
+        };
+        passed.next = Some(self.now + wait);
+        if let Some(bay) = &mut self.bay {
+            action::record(&mut bay.status, action, &outcome, self.now);
+        }
+        passed.outcome = Some(outcome);
+    }
+}

@@ -1,0 +1,282 @@
+//! What holds in every course, whatever goes wrong: checked at each pass of random courses, and of known courses with a fault
+//! at each call. It must never say how a plan gets there.
+
+use hangar::api::{
+    bay::MissingWhat,
+    condition::holds,
+    environment::{ConditionType, Phase},
+};
+use hangar::plan::{
+    action::Action,
+    plan,
+    world::{Sight, World},
+};
+use proptest::prelude::*;
+
+use crate::model::{Model, Passed};
+use crate::script::Script;
+
+/// What can happen to an environment, apart from faults of calls.
+const EVENTS: &[&str] = &[
+    "tick 1s",
+    "tick 3s",
+    "tick 20s",
+    "tick 2m",
+    "tick 12m",
+    "run",
+    "request",
+    "connections 1",
+    "connections 0",
+    "template machine.image app@sha256:2",
+    "template machine.guest.memory 512Mi",
+    "template volume.size 2Gi",
+    "template update {strategy: Rolling}",
+    "template update {strategy: WhenAsleep}",
+    "template regions [fra, ams]",
+    "environment operatingMode Running",
+    "environment operatingMode Asleep",
+    "environment operatingMode Auto",
+    "environment env {A: b}",
+    "secret keys A",
+    "secret keys missing",
+    "machine destroy",
+    "machine stopped",
+    "machine started",
+    "machine failed",
+    "machine replacing",
+    "machine destroying",
+    "machine hibernating",
+    "machine image evil",
+    "machine touched",
+    "machine unreachable",
+    "machine reachable",
+    "machine older",
+    "machine stranger",
+    "machines stick",
+    "programs hang",
+    "programs exit",
+    "programs serve",
+    "full ams",
+    "full ams fra",
+    "full",
+    "list incomplete",
+    "list complete",
+    "no-destroying doubts",
+    "no-destroying -",
+    "unclear machine",
+    "unclear volume",
+    "unclear app",
+    "clear",
+];
+/// What takes the user's data, or the app.
+const LOSSES: &[&str] =
+    &["app delete", "app foreign", "volume destroy", "volume going", "environment delete"];
+const FAULTS: &[&str] = &[
+    "ambiguous",
+    "ambiguous after-effect",
+    "crash before",
+    "crash after",
+    "nothing",
+    "other",
+    "too-early",
+    "no-capacity",
+    "changed",
+];
+/// All is well from now on.
+const HEALED: &str = "clear
+list complete
+no-destroying -
+programs serve
+full
+connections 0
+machine reachable
+secret keys A";
+
+fn check(model: &Model, passed: &Passed) {
+    let Passed { world, plan: planned, .. } = passed;
+    assert_eq!(*planned, plan(world, model.now), "the same world gives the same plan");
+    let before = world.bay.as_ref().map(|it| it.status.clone()).unwrap_or_default();
+    let after = planned.bay.clone().unwrap_or_default();
+    assert!(planned.bay.is_none() || after.epoch >= before.epoch, "epochs never fall");
+    assert!(
+        planned.action.is_some() || planned.bind || planned.wake_at.is_none_or(|it| it > model.now),
+        "a pass without a call waits"
+    );
+    if holds(&planned.status.conditions, ConditionType::Ready) {
+        let machine = after.machine.as_ref().unwrap();
+        let ready = machine.ready.as_ref().map(|it| &it.version);
+        assert!(ready.is_some() && ready == machine.version.as_ref(), "Ready was seen");
+    }
+    if let Some(action) = &planned.action {
+        check_action(action, world);
+    }
+    let identity = |it: &hangar::api::bay::BayStatus| it.volume.as_ref().map(|it| it.id.clone());
+    assert!(
+        identity(&before).is_none() || identity(&before) == identity(&after),
+        "a recorded volume is never forgotten"
+    );
+}
+
+fn check_action(action: &Action, world: &World) {
+    let bay = world.bay.as_ref().unwrap();
+    let record = bay.status.machine.as_ref();
+    let known = record.and_then(|it| it.id.as_ref());
+    let believed_gone = |what| bay.status.missing.as_ref().is_some_and(|it| it.what == what);
+    match action {
+        Action::CreateVolume { .. } => {
+            assert!(bay.status.volume.is_none(), "a volume is recorded already");
+            assert!(
+                bay.status.volume_intended_at.is_none() || world.seen.volume == Sight::Absent,
+                "a volume may be there"
+            );
+        }
+        Action::CreateMachine { .. } => {
+            let gone = believed_gone(MissingWhat::Machine) && world.seen.complete_list_at.is_some();
+            assert!(known.is_none() || gone, "a machine is recorded already");
+            let intended = record.is_some_and(|it| it.id.is_some() || it.intended_at.is_some());
+            let absent = match &world.seen.machine {
+                Sight::Absent => true,
+                Sight::Present(it) => it.state.word() == "destroyed",
+                Sight::Unasked | Sight::Unclear(_) => false,
+            };
+            assert!(!intended || absent, "a machine may be there");
+        }
+        Action::DestroyMachine { id, .. } => {
+            let older = world.seen.others.iter().any(|it| {
+                it.id == *id
+                    && it.mark.as_ref().is_some_and(|mark| {
+                        mark.bay == bay.metadata.uid && mark.epoch < bay.status.epoch
+                    })
+            });
+            assert!(known == Some(id) || older, "not ours to destroy");
+            assert!(world.no_destroying.is_none(), "nothing may be destroyed");
+        }
+        Action::DeleteApp { .. } => {
+            assert!(world.no_destroying.is_none(), "nothing may be destroyed");
+            assert!(matches!(&world.seen.app, Sight::Present(it) if it.ours), "not ours");
+        }
+        _ => {}
+    }
+}
+
+/// Live things that hangar made.
+fn live(model: &Model) -> (usize, usize) {
+    let uid = model.bay.as_ref().map(|it| it.metadata.uid.clone()).unwrap_or_default();
+    let ours = |it: &&crate::fly::Machine| {
+        it.config.metadata.get(hangar::plan::machine::BAY) == Some(&uid)
+    };
+    let machines = model.fly.machines.iter().filter(ours).count();
+    (machines, model.fly.volumes.iter().filter(|it| !it.seen.going).count())
+}
+
+/// The course ends well and stays so.
+fn check_end(script: &mut Script) {
+    script.run(HEALED);
+    script.run("tick 40m");
+    let calls = script.calls;
+    script.run("tick 10m\nshow");
+    let model = &script.model;
+    let phase = model.environment.status.phase;
+    let told = &script.out;
+    assert!(!told.contains("WITHOUT END"), "a pass that repeats itself:\n{told}");
+    if model.environment.metadata.deletion_timestamp.is_some() {
+        let lost = model.fly.app.as_ref().is_some_and(|it| !it.ours);
+        assert!(model.released || lost, "deleted and still there:\n{told}");
+        return;
+    }
+    let known = model.bay.as_ref().and_then(|it| it.status.volume.clone());
+    let kept = known.is_none_or(|it| {
+        model.fly.volumes.iter().any(|volume| volume.seen.id == it.id && !volume.seen.going)
+    });
+    let ours = model.fly.app.as_ref().is_some_and(|it| it.ours);
+    // A state that hangar does not know, and a machine that somebody else destroys without end, are not hangar's to end.
+    let strange = model
+        .fly
+        .machines
+        .iter()
+        .any(|it| matches!(it.state.word(), "hibernating" | "destroying" | "failed"));
+    if kept && ours && !strange {
+        let (machines, volumes) = live(model);
+        assert!(machines <= 1 && volumes <= 1, "more than one of a kind:\n{told}");
+        assert!(matches!(phase, Phase::Ready | Phase::Asleep), "ends {phase:?}:\n{told}");
+        assert!(script.calls <= calls + 2, "calls without end:\n{told}");
+    }
+}
+
+fn step() -> impl Strategy<Value = String> {
+    let actions = prop::sample::select(vec!["*", "create-machine", "update-machine", "create-app"]);
+    prop_oneof![
+        12 => prop::sample::select(EVENTS).prop_map(str::to_owned),
+        1 => prop::sample::select(LOSSES).prop_map(str::to_owned),
+        4 => (actions, prop::sample::select(FAULTS)).prop_map(|(on, it)| format!("fail {on} {it}")),
+        6 => Just("tick 1s".to_owned()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_course_keeps_the_rules_and_ends_well(
+        volume: bool,
+        steps in prop::collection::vec(step(), 1..30),
+    ) {
+        let mut script = Script::new(check);
+        if volume {
+            script.run("template volume {mountPath: /data, size: 1Gi}");
+        }
+        for step in steps {
+            if volume || !step.starts_with("template volume") {
+                script.run(&step);
+            }
+        }
+        check_end(&mut script);
+    }
+}
+
+/// Courses without faults, and how each ends.
+const COURSES: &[&str] = &[
+    "run\ntick 20s",
+    "template volume {mountPath: /data, size: 1Gi}\nsecret keys A\nrun\ntick 20s\ntemplate volume.size 2Gi\ntick 20s",
+    "template update {strategy: Rolling}\ntick 20s\ntemplate machine.image app@sha256:2\ntick 20s",
+    "tick 20s\nenvironment operatingMode Asleep\ntick 20s\nenvironment operatingMode Running\ntick 20s",
+    "tick 20s\nmachine destroy\ntick 20s",
+    "machines stick\nrun\ntick 6m",
+    "tick 20s\nenvironment delete\ntick 20s",
+];
+
+/// How it ends, without what may differ.
+fn end(script: &mut Script) -> String {
+    script.run("tick 5m");
+    let model = &script.model;
+    let status = &model.environment.status;
+    let machines: Vec<_> =
+        model.fly.machines.iter().map(|it| (&it.state, &it.config.image)).collect();
+    let volumes: Vec<_> = model.fly.volumes.iter().map(|it| it.seen.size_gib).collect();
+    format!("{:?} {machines:?} {volumes:?} released {}", status.phase, model.released)
+}
+
+#[test]
+fn a_lost_answer_or_a_crash_at_any_call_ends_the_same() {
+    for course in COURSES {
+        let mut reference = Script::new(check);
+        reference.run(course);
+        let calls = reference.calls;
+        let expected = end(&mut reference);
+        assert!(calls > 0);
+        for fault in ["ambiguous", "ambiguous after-effect", "crash before", "crash after"] {
+            for call in 0..calls {
+                let mut script = Script::new(check);
+                for _ in 0..call {
+                    script.run("fail * not");
+                }
+                script.run(&format!("fail * {fault}"));
+                script.run(course);
+                let came = end(&mut script);
+                assert_eq!(came, expected, "{fault} at call {call} of {course}:\n{}", script.out);
+                let (machines, volumes) = live(&script.model);
+                assert!(machines <= 1 && volumes <= 1, "{}", script.out);
+            }
+        }
+    }
+}

@@ -217,8 +217,8 @@ fn check_state(shown: &wire::Machine) -> CheckState {
 fn ends(events: &[wire::MachineEvent]) -> u32 {
     let by_itself = |event: &&wire::MachineEvent| {
         let request = event.request.as_ref();
-        let exit =
-            request.and_then(|it| it.pointer("/MonitorEvent/exit_event").or(it.get("exit_event")));
+        let exit = request
+            .and_then(|it| it.pointer("/MonitorEvent/exit_event").or_else(|| it.get("exit_event")));
         event.kind == "exit"
             && exit
                 .is_some_and(|it| it.get("requested_stop") == Some(&serde_json::Value::Bool(false)))

@@ -340,7 +340,7 @@ async fn wait_says_what_was_missing_when_time_is_up() {
     server.on(&format!("GET {ENVIRONMENTS}"), 200, list(&[with_ready("False")]));
     server.on(&format!("WATCH {ENVIRONMENTS}"), 200, "");
     let expected = "error: timed out waiting for Ready of environment/alice: \
-                    Ready is False (NotReadyYet): not yet\n";
+                    not Ready (NotReadyYet): not yet\n";
     for timeout in ["0", "300ms"] {
         let line = format!("wait env alice --for condition=Ready --timeout {timeout}");
         let ran = server.run(&line, "").await;

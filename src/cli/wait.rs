@@ -155,10 +155,14 @@ fn field<'a>(condition: &'a Value, name: &str) -> &'a str {
 }
 
 fn reason(condition: &Value) -> String {
+    let is = match field(condition, "status") {
+        "True" => "",
+        "False" => "not ",
+        _ => "perhaps ",
+    };
     format!(
-        "{} is {} ({}): {}",
+        "{is}{} ({}): {}",
         field(condition, "type"),
-        field(condition, "status"),
         field(condition, "reason"),
         field(condition, "message")
     )

@@ -216,7 +216,10 @@ impl Status {
     pub(super) fn hint(&self) -> Option<String> {
         let hint = match self.reason.as_str() {
             "Unauthorized" => "put the server's token into HANGAR_TOKEN",
-            "Conflict" => "somebody else changed it meanwhile: read it again and repeat",
+            // With a cause it is about what a field says, and no repetition helps.
+            "Conflict" if self.causes().is_empty() => {
+                "somebody else changed it meanwhile: read it again and repeat"
+            }
             "NotFound" if self.details.as_ref().is_some_and(|it| it.kind == "namespaces") => {
                 "the namespace must be there first: apply a v1 Namespace, or choose another with -n"
             }

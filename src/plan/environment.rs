@@ -34,10 +34,10 @@ const DELETE_AGAIN: SignedDuration = SignedDuration::from_mins(2);
 pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Step {
     let Some(template) = &world.template else {
         let name = &world.environment.spec.template_ref.name;
-        return waiting(Reason::TemplateMissing, format!("template {name} does not exist"), None);
+        return lacking(status, Reason::TemplateMissing, format!("template {name} does not exist"));
     };
     if let Some((name, _)) = world.secrets.iter().find(|(_, fact)| fact.is_none()) {
-        return waiting(Reason::SecretMissing, format!("secret {name} does not exist"), None);
+        return lacking(status, Reason::SecretMissing, format!("secret {name} does not exist"));
     }
     let Some(bay) = &world.bay else { return Step::Bind };
     if let Some(step) = bay::provision(world, bay, status, template, now) {
@@ -84,6 +84,12 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         OperatingMode::Asleep => here.asleep(SleepSignal::Ordered),
         OperatingMode::Running | OperatingMode::Auto => here.awake_or_asleep(status, pending),
     }
+}
+
+/// What it is made from is not there. A machine that it has already goes on as it is, and nobody looks after it.
+fn lacking(status: &BayStatus, reason: Reason, why: String) -> Step {
+    let health = if status.machine.is_some() { Health::Degraded } else { Health::Fine };
+    Step::Wait { reason, why, until: None, health }
 }
 
 fn waiting(reason: Reason, why: String, until: Option<Timestamp>) -> Step {

@@ -59,7 +59,8 @@ async fn a_hostname_that_another_environment_holds_is_refused() {
     let thief = manifest::environment("mallory", "workspace", "hostnames: [alice]");
     let refused = hangar.apply(&thief).await;
     assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("hostname") && refused.stderr.contains("alice"), "{refused:?}");
+    let place = "spec.hostnames[0]: the hostname `alice` is held by another environment\n";
+    assert!(refused.stderr.ends_with(place), "a hint to repeat it would be wrong: {refused:?}");
     assert_eq!(hangar.run("get env -o name").await, "environment/alice\n");
     assert_eq!(hangar.page("alice").await["environment"], "alice");
 }
@@ -78,4 +79,18 @@ async fn a_private_environment_answers_403_and_is_not_woken() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(hangar.mutating_calls().await, before);
     assert_eq!(hangar.fly().machines().await[0]["state"], "suspended");
+}
+
+#[tokio::test]
+async fn an_environment_whose_template_was_deleted_says_so_and_serves_on() {
+    let manifests = manifest::one("alice");
+    let hangar = Hangar::up(&manifests).await;
+    hangar.run("delete template workspace").await;
+    hangar.phase("alice", "Degraded").await;
+    let page = hangar.run("describe env alice").await;
+    assert!(page.contains("template workspace does not exist (TemplateMissing"), "{page}");
+    assert_eq!(hangar.page("alice").await["visits"], 1);
+    hangar.apply(&manifests).await.good();
+    hangar.phase("alice", "Ready").await;
+    assert_eq!(hangar.page("alice").await["visits_since_start"], 2);
 }

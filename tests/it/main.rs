@@ -2,6 +2,7 @@
 //! it as people do, through the command line, through the proxy front and through the local Machines API.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+#![expect(clippy::print_stderr, reason = "a failed test shows what hangar wrote")]
 
 mod change;
 mod end;

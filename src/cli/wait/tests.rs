@@ -34,7 +34,7 @@ fn a_condition_is_met_at_the_current_generation_only() {
     );
     assert_eq!(
         judge("condition=Ready", environment(2, &[("Ready", "False")])),
-        not_yet("Ready is False (R): m")
+        not_yet("not Ready (R): m")
     );
     assert_eq!(
         judge("condition=Ready", environment(2, &[])),
@@ -73,7 +73,7 @@ fn an_environment_settles_when_it_serves_or_sleeps_and_fails_when_it_is_stuck() 
     assert_eq!(judge(&[("Ready", "False"), ("Asleep", "True")]), Verdict::Met("asleep".to_owned()));
     let stuck = Verdict::Failed("Stalled is True (R): m".to_owned());
     assert_eq!(judge(&[("Ready", "False"), ("Stalled", "True")]), stuck);
-    assert_eq!(judge(&[("Ready", "False")]), Verdict::NotYet("Ready is False (R): m".to_owned()));
+    assert_eq!(judge(&[("Ready", "False")]), Verdict::NotYet("not Ready (R): m".to_owned()));
 }
 
 #[test]

@@ -1,12 +1,15 @@
-//! Checks that the compiler cannot: module headers and the direction of dependencies.
+//! Checks that the compiler cannot: module headers, the direction of dependencies, and that the documents are about this
+//! tree.
 
-#![expect(clippy::unwrap_used, reason = "a failed read fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed read fails the test")]
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
+
+use clap::CommandFactory as _;
 
 /// Module, and the modules that it may name. Anything absent may name anything.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -98,6 +101,136 @@ fn a_group_of_imports_names_every_module_in_it() {
     assert_eq!(named, ["a", "d", "f"]);
 }
 
+/// Documents whose claims about the tree are checked.
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/fly.md",
+    "docs/style.md",
+    "examples/README.md",
+];
+
+#[test]
+fn every_module_is_in_the_code_map() {
+    let page = read("docs/architecture.md");
+    let rows: Vec<_> = page.lines().filter_map(|it| it.strip_prefix("| `")).collect();
+    for entry in fs::read_dir(root()).unwrap() {
+        let module = module_of(&entry.unwrap().path());
+        let in_map = rows.iter().any(|row| {
+            let first = row.split('|').next().unwrap_or_default();
+            first.split('`').any(|word| word == module)
+        });
+        assert!(in_map, "docs/architecture.md: `{module}` is not in the code map");
+    }
+}
+
+#[test]
+fn every_manifest_and_example_is_named_where_people_look() {
+    for (directory, page, form) in [
+        ("manifests", "README.md", "(manifests/{}.yaml)"),
+        ("examples", "examples/README.md", "{}"),
+    ] {
+        let text = read(page);
+        for entry in fs::read_dir(project().join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|it| it == "md") {
+                continue;
+            }
+            let name = path.file_stem().unwrap().to_string_lossy();
+            assert!(text.contains(&form.replace("{}", &name)), "{page}: {name} is not named");
+        }
+    }
+}
+
+#[test]
+fn every_setting_is_in_the_readme() {
+    let text = read("README.md");
+    let rows: Vec<_> = text.lines().filter(|it| it.starts_with('|')).collect();
+    let named = |words: &[&str]| rows.iter().any(|row| words.iter().all(|it| row.contains(it)));
+    let cli = hangar::cli::Cli::command();
+    let servers = ["up", "serve", "router", "local"].map(|it| cli.find_subcommand(it).unwrap());
+    for argument in servers.iter().flat_map(|it| it.get_arguments()).chain(cli.get_arguments()) {
+        let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else {
+            continue;
+        };
+        let (flag, variable) = (format!("`--{flag}`"), format!("`{}`", variable.display()));
+        assert!(named(&[&flag, &variable]), "README.md: no row with {flag} and {variable}");
+    }
+    for (path, text) in sources().iter().filter(|(path, _)| module_of(path) == "cli") {
+        for literal in text.split('"').filter(|it| is_variable(it)) {
+            let row = named(&[&format!("`{literal}`")]);
+            assert!(row, "README.md: no row with {literal}, named in {}", path.display());
+        }
+    }
+}
+
+fn is_variable(text: &str) -> bool {
+    let prefixed = text.starts_with("HANGAR_") || text.starts_with("FLY_");
+    prefixed && text.chars().all(|it| it.is_ascii_uppercase() || it == '_')
+}
+
+#[test]
+fn what_the_documents_name_is_there() {
+    let mut all = String::new();
+    for (_, text) in sources().into_iter().chain(rust_files(project().join("tests"))) {
+        all.push_str(&text);
+    }
+    for page in DOCUMENTS {
+        let text = read(page).split_whitespace().collect::<Vec<_>>().join(" ");
+        let beside = project().join(page);
+        for link in text.split("](").skip(1).filter_map(|it| it.split(')').next()) {
+            let local = !link.contains("://") && !link.starts_with('#');
+            let path = beside.parent().unwrap().join(link);
+            assert!(!local || path.exists(), "{page}: {link} is not there");
+        }
+        for code in text.split('`').skip(1).step_by(2) {
+            let (path, names) = code.split_once(": ").unwrap_or((code, ""));
+            let inside = ["src/", "tests/", "docs/", "examples/", "manifests/", "benches/"]
+                .iter()
+                .any(|it| path.starts_with(it));
+            let whole = !path.contains(['*', ' ', '<']);
+            assert!(!(inside && whole) || project().join(path).exists(), "{page}: no {path}");
+            if !path.ends_with(".rs") && !path.contains('/') {
+                continue;
+            }
+            for name in names.split(", ").filter(|it| !it.is_empty() && !it.contains(' ')) {
+                let there = ["fn", "const"].iter().any(|it| all.contains(&format!("{it} {name}")));
+                assert!(there, "{page}: `{code}`: there is no {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_names_a_place_outside_the_project() {
+    // Put together here, so that this file does not name them.
+    let places = ["work", "home", "root", "Users"].map(|it| format!("/{it}/"));
+    let mut texts = sources();
+    for directory in ["tests", "benches", "examples"] {
+        texts.extend(rust_files(project().join(directory)));
+    }
+    let more = DOCUMENTS.iter().chain(&["Cargo.toml", "deny.toml", "clippy.toml", ".ci/run"]);
+    texts.extend(more.map(|it| (project().join(it), read(it))));
+    for (path, text) in texts {
+        for place in &places {
+            let named = text.match_indices(place).any(|(at, _)| {
+                // The end of a longer path, such as a directory of that name in a machine's own, is none.
+                !text[..at].ends_with(|it: char| it.is_alphanumeric() || "._-<>{}`".contains(it))
+            });
+            assert!(!named, "{}: names {place}", path.display());
+        }
+    }
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(project().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 #[test]
 fn the_plan_is_pure() {
     let forbidden = ["async", "await", "rand", "tokio", "Clock", "getrandom", "uuid", "SystemTime"];
@@ -125,8 +258,12 @@ fn root() -> PathBuf {
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
+    rust_files(root())
+}
+
+fn rust_files(directory: PathBuf) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut todo = vec![root()];
+    let mut todo = vec![directory];
     while let Some(dir) = todo.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();

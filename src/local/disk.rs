@@ -54,8 +54,6 @@ impl Disk {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
-        // Programs are told paths below it, and each runs in a directory of its own.
-        let root = root.canonicalize().map_err(io_error("find", &root))?;
         Ok(Self { root, durable })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Hangar, host, until};
+use crate::harness::{Hangar, PATIENCE, eventually, host, until};
 use crate::manifest;
 
 #[tokio::test]
@@ -21,10 +21,11 @@ async fn ctrl_c_ends_everything_and_a_new_start_finds_the_same_environments() {
     hangar.interrupt();
     let ended = tokio::time::timeout(Duration::from_secs(15), hangar.stop()).await.unwrap();
     assert_eq!(ended.code(), Some(0), "{}", hangar.said());
-    assert_eq!(hangar.processes(), Vec::<i32>::new());
+    eventually("the end of every process", PATIENCE, async || hangar.processes().is_empty()).await;
+    assert!(hangar.data().join("store").exists());
 
     let hangar = hangar.again().await;
-    let after = until("its page", crate::harness::PATIENCE, async || {
+    let after = until("its page", PATIENCE, async || {
         let answer = hangar.http(&host("alice"), "/?format=json").await;
         if answer.status == 200 { Ok(answer.json()) } else { Err(answer.text()) }
     })

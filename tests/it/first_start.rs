@@ -24,7 +24,9 @@ async fn from_nothing_to_pages_that_count_their_visits() {
     let alice = hangar.object("environment/alice").await;
     assert_eq!(first["machine"], alice["status"]["bay"]["machine"]);
 
-    let page = hangar.http(&host("alice"), "/").await.text();
+    let page = hangar.http(&host("alice"), "/").await;
+    assert!(!page.headers.contains_key("fly-replay"), "{page:?}");
+    let page = page.text();
     assert!(page.contains("<h1>alice</h1>") && page.contains("hello from alice"), "{page}");
     assert!(!page.contains("not-a-real-key") && !page.contains("API_KEY"), "{page}");
     assert!(page.contains("look like secrets"), "{page}");

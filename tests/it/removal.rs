@@ -40,3 +40,13 @@ async fn delete_waits_until_nothing_is_left() {
     assert_eq!(hangar.cli(&["delete", "env", "alice"]).await.code, 1);
     hangar.run("delete env alice --ignore-not-found").await;
 }
+
+#[tokio::test]
+async fn an_environment_whose_app_is_gone_already_is_deleted_all_the_same() {
+    let hangar = Hangar::up(&manifest::one("alice")).await;
+    let app = hangar.object("environment/alice").await["status"]["bay"]["app"].take();
+    hangar.fly().delete(&format!("/v1/apps/{}?force=true", app.as_str().unwrap())).await;
+    hangar.run("delete env alice").await;
+    assert!(hangar.fly().apps().await.is_empty());
+    assert_eq!(hangar.run("get env,bays -o name").await, "");
+}

@@ -91,3 +91,18 @@ async fn an_open_web_socket_holds_an_environment_awake_and_describe_says_so() {
     drop(socket);
     hangar.phase("alice", "Asleep").await;
 }
+
+#[tokio::test]
+async fn a_machine_stopped_behind_hangars_back_is_asleep_and_a_request_starts_it() {
+    let hangar = Hangar::up(&manifest::one("alice")).await;
+    hangar.page("alice").await;
+    let bay = hangar.object("environment/alice").await["status"]["bay"].take();
+    let (app, machine) = (bay["app"].as_str().unwrap(), bay["machine"].as_str().unwrap());
+    let stop = format!("/v1/apps/{app}/machines/{machine}/stop");
+    hangar.fly().post(&stop, &serde_json::json!({})).await;
+    hangar.phase("alice", "Asleep").await;
+    let page = hangar.run("describe env alice").await;
+    assert!(page.contains("because of External"), "{page}");
+    assert_eq!(hangar.page("alice").await["visits"], 2);
+    hangar.phase("alice", "Ready").await;
+}

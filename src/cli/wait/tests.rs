@@ -71,7 +71,7 @@ fn an_environment_settles_when_it_serves_or_sleeps_and_fails_when_it_is_stuck() 
     let judge = |conditions: &[_]| Goal::Settled.judge(Some(&environment(2, conditions)));
     assert_eq!(judge(&[("Ready", "True"), ("Stalled", "False")]), Verdict::Met("ready".to_owned()));
     assert_eq!(judge(&[("Ready", "False"), ("Asleep", "True")]), Verdict::Met("asleep".to_owned()));
-    let stuck = Verdict::Failed("Stalled is True (R): m".to_owned());
+    let stuck = Verdict::Failed("Stalled (R): m".to_owned());
     assert_eq!(judge(&[("Ready", "False"), ("Stalled", "True")]), stuck);
     assert_eq!(judge(&[("Ready", "False")]), Verdict::NotYet("not Ready (R): m".to_owned()));
 }

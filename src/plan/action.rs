@@ -385,6 +385,8 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
             status.app_created = true;
             status.app_contested = false;
         }
+        // The order may have waited long for its turn.
+        (Action::DeleteApp { .. }, _) => status.retired_at = Some(now),
         (Action::WriteSecrets { sources, names, .. }, Outcome::SecretsWritten { version }) => {
             status.secrets = Some(SecretsStatus {
                 sources: sources.clone(),

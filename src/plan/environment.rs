@@ -30,8 +30,8 @@ const ORDER_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 const CRASHES: u32 = 3;
 /// How long after a start a machine that could not even be launched is started again.
 const LAUNCH_AGAIN: SignedDuration = SignedDuration::from_mins(1);
-/// How long an app's deletion may take before it is ordered again, which does no harm.
-const DELETE_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+/// How long an app's deletion may take before it is ordered again: a crash may have come before the call.
+const DELETE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Step {
     let Some(template) = &world.template else {

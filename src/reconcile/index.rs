@@ -86,9 +86,10 @@ impl Index {
         self.known.contains_key(key)
     }
 
-    /// Whether it has a machine that was seen serving.
-    pub(crate) fn has_served(&self, key: &EnvKey) -> bool {
-        self.known.get(key).is_some_and(|it| it.served)
+    /// Whether it has, or had, a machine: what is left to do does not wait behind what was not begun.
+    pub(crate) fn is_begun(&self, key: &EnvKey) -> bool {
+        let new = [Phase::Pending, Phase::Provisioning];
+        self.known.get(key).is_some_and(|it| it.served || !new.contains(&it.phase))
     }
 
     /// Keys that were known and are not in this list.

@@ -241,10 +241,10 @@ impl Loop {
         self.queue.done(key, again.map(|delay| now + delay), urgency);
     }
 
-    /// An environment that has served goes before one that has not.
+    /// An environment that has a machine goes before one that has none yet.
     fn urgency(&self, key: &EnvKey) -> Urgency {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        if index.has_served(key) { Urgency::Begun } else { Urgency::Fresh }
+        if index.is_begun(key) { Urgency::Begun } else { Urgency::Fresh }
     }
 
     fn forget(&mut self, key: &EnvKey) {

@@ -12,8 +12,9 @@ use crate::api::{
 use crate::plan::{
     Health, Step,
     action::Action,
-    bay::{self, SECOND_LOOK},
+    bay,
     machine::{self, MachineSpec},
+    observe::SECOND_LOOK,
     sleep::{self, Verdict},
     world::{CheckState, MachineState, SeenMachine, Sight, World},
 };

@@ -8,6 +8,7 @@ pub mod action;
 pub mod bay;
 pub mod environment;
 pub mod machine;
+pub mod observe;
 pub mod preview;
 pub mod sleep;
 pub mod status;
@@ -127,7 +128,7 @@ pub(crate) enum Health {
 pub fn plan(world: &World, now: Timestamp) -> Plan {
     let mut bay = world.bay.as_ref().map(|bay| bay.status.clone()).unwrap_or_default();
     if world.bay.is_some() {
-        bay::observe(&mut bay, world, now);
+        observe::observe(&mut bay, world, now);
     }
     let step = if world.environment.is_deleting() {
         bay.phase = BayPhase::Retiring;

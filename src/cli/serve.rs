@@ -38,7 +38,7 @@ pub struct Args {
     /// Domain under which environments have their hostnames
     #[arg(long, env = "HANGAR_DOMAIN", default_value = "dev.localhost", value_name = "DOMAIN")]
     pub domain: String,
-    /// Where environments answer, where it is not https under the domain: http://dev.localhost:8080
+    /// Where environments answer, where it is not https under the domain: a URL with scheme, host and port
     #[arg(long, env = "HANGAR_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
     /// File that is written, with the addresses as JSON, once everything listens

@@ -5,6 +5,7 @@
 //! own computer, `client` and `cli` the command line. The rest are small leaves.
 
 pub mod api;
+pub mod chance;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::{
     api::activity::{Report, SeenRequest, WantedLook},
+    chance::{self, Chance},
     clock::{self, Clock},
     fly::{
         http::{Config as FlyConfig, Http},
@@ -70,6 +71,7 @@ impl Addresses {
 #[derive(Debug, Clone)]
 pub(super) struct Core {
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) chance: Arc<dyn Chance>,
     pub(super) journal: Journal,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
@@ -84,6 +86,7 @@ impl Core {
             .with_context(|| format!("cannot open the log in {}", data_dir.display()))?;
         Ok(Self {
             clock: clock::System::shared(),
+            chance: chance::System::shared(),
             journal,
             metrics: Metrics::new(),
             readiness: Readiness::default(),
@@ -104,7 +107,7 @@ impl Core {
         let store =
             Store::new(Arc::new(sled), cipher, SEALED).observed(Arc::clone(&self.clock), observer);
         store.verify().await.context("the secrets cannot be read with this key")?;
-        server::bootstrap(&store, &*self.clock).await?;
+        server::bootstrap(&store, &*self.clock, &*self.chance).await?;
         Ok(store)
     }
 
@@ -120,6 +123,7 @@ impl Core {
         let parts = server::Parts {
             store: store.clone(),
             clock: Arc::clone(&self.clock),
+            chance: Arc::clone(&self.chance),
             journal: self.journal.clone(),
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
@@ -149,6 +153,7 @@ impl Core {
             org: fly.org,
             address,
             clock: Arc::clone(&self.clock),
+            chance: Arc::clone(&self.chance),
             journal: self.journal.clone(),
             metrics: self.metrics.clone(),
             calls,
@@ -315,7 +320,7 @@ impl LocalFly {
         let mut config = local::Config::new(data_dir);
         config.regions = crate::api::name::REGIONS.iter().map(|it| (*it).to_owned()).collect();
         config.no_run = no_run;
-        let backend = Backend::open(config, driver, Arc::clone(clock))?;
+        let backend = Backend::open(config, driver, (Arc::clone(clock), chance::System::shared()))?;
         let listener = net::bind(listen).await?;
         let fly = listener.local_addr()?;
         Ok(Self { backend, fly, listener })

@@ -8,6 +8,7 @@ pub mod limit;
 pub mod observer;
 mod said;
 pub mod token;
+pub mod transport;
 pub mod wire;
 
 use std::{fmt, time::Duration};

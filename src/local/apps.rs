@@ -6,10 +6,9 @@ use serde_json::json;
 
 use crate::fly::wire;
 use crate::local::{
-    Backend, call::AppCall, disk, lifecycle::Who, machine::Event, refusal::Refusal, respond::Reply,
+    Backend, call::AppCall, lifecycle::Who, machine::Event, refusal::Refusal, respond::Reply,
     state::App, state::Key,
 };
-use crate::tasks;
 
 impl Backend {
     pub(super) async fn app_call(
@@ -148,12 +147,8 @@ impl Backend {
             Ok(())
         })
         .await?;
-        let (disk, app): (Arc<disk::Disk>, String) = (Arc::clone(&self.disk), name.to_owned());
-        match tasks::blocking(move || disk.remove_app(&app)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Refusal::Internal(crate::retry::chain(&error))),
-            Err(error) => Err(Refusal::Internal(error.to_string())),
-        }
+        let app = name.to_owned();
+        self.disk.work(move |disk| disk.remove_app(&app)).await
     }
 }
 

@@ -5,17 +5,23 @@ use std::{
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::local::state::{App, Key, Machine, Volume, World};
+use crate::local::{
+    config::Keep,
+    refusal::Refusal,
+    state::{App, Key, Machine, Volume, World},
+};
+use crate::tasks;
 
 /// The data directory.
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
-    durable: bool,
+    keep: Keep,
 }
 
 /// What went wrong with the data directory.
@@ -48,18 +54,42 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error
 
 impl Disk {
     /// Makes the directories. Paths are absolute from here on: machines' shims have working directories of their own.
-    pub(super) fn open(root: PathBuf, durable: bool) -> Result<Self, Error> {
+    pub(super) fn open(root: PathBuf, keep: Keep) -> Result<Self, Error> {
+        if keep == Keep::Nothing {
+            return Ok(Self { root, keep });
+        }
         let root = std::path::absolute(&root).map_err(io_error("find", &root))?;
         for part in ["apps", "volumes", "snapshots"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
-        Ok(Self { root, durable })
+        Ok(Self { root, keep })
+    }
+
+    /// Works on the files, away from the runtime's threads; does nothing where nothing is kept.
+    pub(super) async fn work<T: Default + Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        if self.keep == Keep::Nothing {
+            return Ok(T::default());
+        }
+        let disk = Arc::clone(self);
+        match tasks::blocking(move || work(&disk)).await {
+            Ok(result) => result.map_err(|error| Refusal::Internal(crate::retry::chain(&error))),
+            Err(died) => Err(Refusal::Internal(died.to_string())),
+        }
     }
 
     /// A volume's content.
     pub(super) fn volume(&self, id: &str) -> PathBuf {
         self.root.join("volumes").join(id)
+    }
+
+    /// Makes a volume's empty content.
+    pub(super) fn make_volume(&self, id: &str) -> Result<(), Error> {
+        let path = self.volume(id);
+        fs::create_dir_all(&path).map_err(io_error("create", &path))
     }
 
     /// A snapshot's content.
@@ -94,7 +124,7 @@ impl Disk {
         let temporary = path.with_extension("new");
         let written = private_file(&temporary).and_then(|mut file| {
             file.write_all(bytes)?;
-            if self.durable { file.sync_all() } else { Ok(()) }
+            if self.keep == Keep::Synced { file.sync_all() } else { Ok(()) }
         });
         written.map_err(io_error("write", &temporary))?;
         fs::rename(&temporary, &path).map_err(io_error("replace", &path))?;
@@ -107,7 +137,7 @@ impl Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), Error> {
-        if !self.durable {
+        if self.keep != Keep::Synced {
             return Ok(());
         }
         fs::File::open(dir).and_then(|it| it.sync_all()).map_err(io_error("sync", dir))
@@ -116,6 +146,9 @@ impl Disk {
     /// Reads everything back.
     pub(super) fn load(&self) -> Result<World, Error> {
         let mut world = World::default();
+        if self.keep == Keep::Nothing {
+            return Ok(world);
+        }
         let apps = self.root.join("apps");
         for dir in entries(&apps)? {
             let record = dir.join("app.json");
@@ -212,7 +245,7 @@ mod tests {
     fn paths_hold_wherever_they_are_read() {
         let here = tempfile::tempdir_in(".").unwrap();
         let relative = Path::new(".").join(here.path().file_name().unwrap());
-        let volume = Disk::open(relative, false).unwrap().volume("vol_1");
+        let volume = Disk::open(relative, Keep::Unsynced).unwrap().volume("vol_1");
         assert!(volume.is_absolute(), "{}", volume.display());
     }
 }

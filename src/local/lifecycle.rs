@@ -226,6 +226,7 @@ impl Backend {
                 lease.map_or(Duration::ZERO, |it| until(it, now))
             };
             tokio::select! {
+                biased;
                 () = rung => {}
                 () = tokio::time::sleep(left) => {}
             }

@@ -45,16 +45,17 @@ mod wait;
 use std::{
     collections::BTreeSet,
     fmt,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
 };
 
 use tokio::sync::Notify;
 
+use crate::chance::Chance;
 use crate::clock::{Clock, Timestamp};
 use crate::tasks::{self, Shutdown, Trigger};
 
-pub use config::{Access, Config, Timings};
+pub use config::{Access, Config, Keep, Timings};
 pub use disk::Error;
 pub use serve::serve;
 
@@ -80,7 +81,8 @@ pub struct Backend {
     world: Mutex<World>,
     writers: Vec<tokio::sync::Mutex<()>>,
     bells: Vec<Notify>,
-    hasher: RandomState,
+    /// The same in every process, so that a seed repeats a course.
+    hasher: BuildHasherDefault<DefaultHasher>,
     limits: Mutex<limits::Limits>,
     metrics: metrics::Metrics,
     resumed: AtomicBool,
@@ -102,22 +104,22 @@ impl Backend {
     pub fn open(
         config: Config,
         driver: Arc<dyn Driver>,
-        clock: Arc<dyn Clock>,
+        (clock, chance): (Arc<dyn Clock>, Arc<dyn Chance>),
     ) -> Result<Arc<Self>, Error> {
-        let disk = disk::Disk::open(config.data_dir.clone(), config.durable)?;
+        let disk = disk::Disk::open(config.data_dir.clone(), config.keep)?;
         let world = disk.load()?;
         let (closing, closed) = tasks::shutdown();
         Ok(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             config,
             driver,
-            ids: Ids::new(Arc::clone(&clock)),
+            ids: Ids::new(Arc::clone(&clock), chance),
             clock,
             disk: Arc::new(disk),
             world: Mutex::new(world),
             writers: (0..WRITERS).map(|_| tokio::sync::Mutex::new(())).collect(),
             bells: (0..BELLS).map(|_| Notify::new()).collect(),
-            hasher: RandomState::new(),
+            hasher: BuildHasherDefault::default(),
             limits: Mutex::new(limits::Limits::default()),
             metrics: metrics::Metrics::new(),
             resumed: AtomicBool::new(false),
@@ -185,20 +187,13 @@ impl Backend {
             };
             bytes.transpose().map_err(|error| Refusal::Internal(error.to_string()))?
         };
-        let (disk, at) = (Arc::clone(&self.disk), key.clone());
-        let written = tasks::blocking(move || disk.write(&at, bytes.as_deref())).await;
-        if !matches!(written, Ok(Ok(()))) {
+        let at = key.clone();
+        let written = self.disk.work(move |disk| disk.write(&at, bytes.as_deref())).await;
+        if let Err(refusal) = &written {
+            tracing::error!(%refusal, "state was not written");
             self.lock().unsaved.insert(key.clone());
         }
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                let chain = crate::retry::chain(&error);
-                tracing::error!(error = %chain, "state was not written");
-                Err(Refusal::Internal(chain))
-            }
-            Err(error) => Err(Refusal::Internal(error.to_string())),
-        }
+        written
     }
 
     fn writer(&self, key: &Key) -> &tokio::sync::Mutex<()> {
@@ -233,6 +228,7 @@ impl Backend {
         let mut closed = self.closed.clone();
         tasks::detached(async move {
             tokio::select! {
+                biased;
                 () = closed.wait() => {}
                 () = work => {}
             }

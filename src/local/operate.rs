@@ -150,6 +150,7 @@ impl Backend {
                 return false;
             }
             tokio::select! {
+                biased;
                 () = over.as_mut() => return self.epoch(id) == Some(epoch),
                 () = rung => {}
             }

@@ -1,12 +1,11 @@
 //! Answers: the only place that knows status codes, error bodies and response headers. It must never decide anything.
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::local::refusal::Refusal;
-use crate::net::Body;
 
 /// What a call that went well answers.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +44,7 @@ fn bytes(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
 }
 
 /// The HTTP answer, with its status for the metrics.
-pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Response<Body> {
+pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Response<Bytes> {
     let (status, body, kind) = match outcome {
         Ok(Reply::Ok(json)) => (StatusCode::OK, json, "application/json; charset=utf-8"),
         Ok(Reply::Created(json)) => (StatusCode::CREATED, json, "application/json; charset=utf-8"),
@@ -65,9 +64,7 @@ pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Res
             "application/json; charset=utf-8",
         ),
     };
-    let mut response = Response::new(
-        Full::new(bytes::Bytes::from(body)).map_err(|never| match never {}).boxed_unsync(),
-    );
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     if !kind.is_empty() {

@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, sync::PoisonError, time::Duration};
 
+use bytes::Bytes;
 use http::{Method, Request, Response, header::AUTHORIZATION};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
@@ -32,7 +33,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     net::serve(listener, net::Limits::default(), DRAIN, shutdown, move |request, peer| {
         let backend = Arc::clone(&backend);
-        async move { backend.answer(request, peer).await }
+        async move { backend.over_http(request, peer).await }
     })
     .await
 }
@@ -41,20 +42,50 @@ pub async fn serve(
 type Orgs = Option<Vec<String>>;
 
 impl Backend {
-    async fn answer(
+    async fn over_http(
         self: &Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Response<Body> {
-        let request_id = format!("{}-local", self.ids.ulid());
+        let (head, body) = request.into_parts();
+        let whole = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => Ok(Request::from_parts(head, body.to_bytes())),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err((method(&head.method), "too large", Refusal::TooLarge))
+            }
+            Err(error) => {
+                let refusal = Refusal::Invalid(error.to_string());
+                Err((method(&head.method), "cut short", refusal))
+            }
+        };
+        let response = match whole {
+            Ok(request) => self.answer(request).await,
+            Err((method, route, refusal)) => self.reply(method, route, Err(refusal)),
+        };
+        tracing::debug!(%peer, status = response.status().as_u16(), "answered");
+        response.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync())
+    }
+
+    /// One request and its answer, whatever carried it here.
+    pub async fn answer(self: &Arc<Self>, request: Request<Bytes>) -> Response<Bytes> {
         let method = method(request.method());
         let (route, outcome) = if method == "GET" && request.uri().path() == "/metrics" {
             ("/metrics", Ok(Reply::Text(self.metrics.text())))
         } else {
             self.outcome(method, request).await
         };
+        self.reply(method, route, outcome)
+    }
+
+    fn reply(
+        &self,
+        method: &'static str,
+        route: &'static str,
+        outcome: Result<Reply, Refusal>,
+    ) -> Response<Bytes> {
+        let request_id = format!("{}-local", self.ids.ulid());
         if let Err(refusal) = &outcome {
-            tracing::debug!(%method, route, %refusal, %peer, request_id, "refused");
+            tracing::debug!(%method, route, %refusal, request_id, "refused");
         }
         let response = respond::response(outcome, &request_id);
         self.metrics.count(method, route, response.status().as_u16());
@@ -64,7 +95,7 @@ impl Backend {
     async fn outcome(
         self: &Arc<Self>,
         method: &'static str,
-        request: Request<Incoming>,
+        request: Request<Bytes>,
     ) -> (&'static str, Result<Reply, Refusal>) {
         let authorization =
             request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok()).unwrap_or("");
@@ -77,13 +108,7 @@ impl Backend {
         let uri = request.uri().clone();
         let path = uri.path().trim_matches('/').split('/').map(|it| route::decode(it, false));
         let path: Vec<String> = path.collect();
-        let body = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                return ("too large", Err(Refusal::TooLarge));
-            }
-            Err(error) => return ("cut short", Err(Refusal::Invalid(error.to_string()))),
-        };
+        let body = request.into_body();
         let query = route::Query::parse(uri.query().unwrap_or_default());
         let request = route::Request { method, path, query, nonce, body };
         let (template, call) = route::parse(&request);

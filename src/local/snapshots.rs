@@ -13,8 +13,6 @@ use crate::local::{
     state::{Snapshot, Volume, later, whole_seconds},
     view, volumes,
 };
-use crate::retry;
-use crate::tasks;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -68,18 +66,11 @@ impl Backend {
         let backend = Arc::clone(self);
         self.background(async move {
             let (from, to) = (backend.disk.volume(&volume), backend.disk.snapshot(&snapshot));
-            let size = match tasks::blocking(move || copy_tree(&from, &to)).await {
-                Ok(Ok(size)) => Some(size),
-                Ok(Err(error)) => {
-                    let error = retry::chain(&error);
-                    tracing::error!(volume, error, "a snapshot failed");
-                    None
-                }
-                Err(error) => {
-                    tracing::error!(volume, %error, "a snapshot died");
-                    None
-                }
-            };
+            let copied = backend.disk.work(move |_| copy_tree(&from, &to)).await;
+            if let Err(refusal) = &copied {
+                tracing::error!(volume, %refusal, "a snapshot failed");
+            }
+            let size = copied.ok();
             let recorded = backend
                 .edit(|world, now| {
                     world.edit_volume(&volume, now, |it| match size {
@@ -145,11 +136,7 @@ impl Backend {
                 Ok(dropped.unwrap_or_default())
             })
             .await?;
-        let removed = tasks::blocking(move || dropped.iter().try_for_each(|it| remove_tree(it)));
-        match removed.await {
-            Ok(result) => result.map_err(|error| Refusal::Internal(retry::chain(&error))),
-            Err(error) => Err(Refusal::Internal(error.to_string())),
-        }
+        self.disk.work(move |_| dropped.iter().try_for_each(|it| remove_tree(it))).await
     }
 }
 

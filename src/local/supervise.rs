@@ -34,6 +34,7 @@ impl Backend {
         self.resume_all().await;
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return Ok(()),
                 () = tokio::time::sleep(self.config.timings.sweep) => self.sweep().await,
             }

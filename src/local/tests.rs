@@ -13,7 +13,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Access, Backend, Config, Timings, norun::NoRun, serve};
+use super::{Access, Backend, Config, Keep, Timings, norun::NoRun, serve};
+use crate::chance;
 use crate::clock::{Clock, System};
 use crate::tasks;
 
@@ -70,7 +71,7 @@ fn config(dir: &Path) -> Config {
             ..Timings::default()
         },
         rate_limits: false,
-        durable: false,
+        keep: Keep::Unsynced,
         no_run: true,
         ..Config::new(dir.to_owned())
     }
@@ -81,7 +82,9 @@ impl Fly {
         // A second installation is refused and changes nothing.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let clock: Arc<dyn Clock> = Arc::new(System::new());
-        let backend = Backend::open(config, Arc::clone(&driver) as _, clock).unwrap();
+        let backend =
+            Backend::open(config, Arc::clone(&driver) as _, (clock, chance::System::shared()))
+                .unwrap();
         let listener = crate::net::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (trigger, shutdown) = tasks::shutdown();

@@ -14,7 +14,6 @@ use crate::local::{
     state::{Key, Origin, Volume, World, later},
     view,
 };
-use crate::tasks;
 
 const SIZE_DEFAULT_GB: u32 = 3;
 const SIZE_MAX_GB: u32 = 500;
@@ -59,9 +58,8 @@ impl Backend {
         let region = regions.first().cloned().ok_or(Refusal::NoHost)?;
         let id = self.ids.volume();
         // The directory is there before anybody can know of it.
-        let path = self.disk.volume(&id);
-        std::fs::create_dir_all(&path)
-            .map_err(|error| Refusal::Internal(format!("cannot create the volume: {error}")))?;
+        let of = id.clone();
+        self.disk.work(move |disk| disk.make_volume(&of)).await?;
         let made = self
             .edit(|world, now| {
                 world.app(app)?;
@@ -99,7 +97,7 @@ impl Backend {
             Ok(made) => made,
             Err(refusal) => {
                 // It was made a moment ago and nothing is in it.
-                let _leftover = std::fs::remove_dir(&path);
+                let _leftover = self.disk.work(move |disk| remove_tree(&disk.volume(&id))).await;
                 return Err(refusal);
             }
         };
@@ -123,14 +121,8 @@ impl Backend {
                 Origin::Volume(volume) => backend.disk.volume(volume),
             };
             let to = backend.disk.volume(&id);
-            match tasks::blocking(move || copy_tree(&from, &to)).await {
-                Ok(Ok(_bytes)) => {}
-                Ok(Err(error)) => {
-                    let error = crate::retry::chain(&error);
-                    tracing::error!(volume = id, error, "a volume stays unfilled");
-                    return;
-                }
-                Err(error) => return tracing::error!(volume = id, %error, "a copy died"),
+            if let Err(refusal) = backend.disk.work(move |_| copy_tree(&from, &to)).await {
+                return tracing::error!(volume = id, %refusal, "a volume stays unfilled");
             }
             let filled = backend
                 .edit(|world, now| {
@@ -215,15 +207,10 @@ impl Backend {
         .await?;
         // Content without a record is garbage; a record without content would be a lie.
         let content = self.disk.volume(id);
-        let removed = tasks::blocking(move || {
+        let removed = move |_: &disk::Disk| {
             snapshots.iter().chain([&content]).try_for_each(|it| remove_tree(it))
-        });
-        match removed.await {
-            Ok(result) => {
-                result.map_err(|error: disk::Error| Refusal::Internal(crate::retry::chain(&error)))
-            }
-            Err(error) => Err(Refusal::Internal(error.to_string())),
-        }
+        };
+        self.disk.work(removed).await
     }
 }
 

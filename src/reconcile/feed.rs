@@ -50,6 +50,7 @@ pub(crate) async fn run(
     let secrets = used(&store, "secret", Kind::Secret, &news);
     let doubts = doubts(&store, &news);
     tokio::select! {
+        biased;
         () = shutdown.wait() => Ok(()),
         ended = environments => ended,
         ended = templates => ended,

@@ -2,7 +2,7 @@
 //! It tells which apps changed and must never decide what that means.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -125,7 +125,7 @@ impl Informer {
     /// Keeps the view until shutdown; names of apps that changed go to `changed`.
     pub(crate) async fn run(
         &self,
-        changed: mpsc::UnboundedSender<HashSet<String>>,
+        changed: mpsc::UnboundedSender<BTreeSet<String>>,
         mut shutdown: Shutdown,
     ) {
         let mut swept_at: Option<Duration> = None;
@@ -165,6 +165,7 @@ impl Informer {
                 }
             }
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 () = tokio::time::sleep(TICK) => {}
                 () = self.wanted.notified() => {
@@ -176,12 +177,12 @@ impl Informer {
         }
     }
 
-    async fn sweep(&self) -> Result<HashSet<String>, Error> {
+    async fn sweep(&self) -> Result<BTreeSet<String>, Error> {
         let began_at = self.clock.now();
         let (machines, error_regions) = self.machine_pages(None, false).await?;
         let volumes = self.volume_pages().await?;
         Ok(self.write(|view| {
-            let mut apps = HashSet::new();
+            let mut apps = BTreeSet::new();
             let complete = error_regions.is_empty();
             if complete {
                 let listed: HashSet<_> =
@@ -203,11 +204,11 @@ impl Informer {
         }))
     }
 
-    async fn changes(&self) -> Result<HashSet<String>, Error> {
+    async fn changes(&self) -> Result<BTreeSet<String>, Error> {
         let after = self.read(|view| view.last_updated_at).map(|at| at - OVERLAP);
         let (machines, _) = self.machine_pages(after, true).await?;
         Ok(self.write(|view| {
-            let mut apps = HashSet::new();
+            let mut apps = BTreeSet::new();
             view.take_machines(machines, &mut apps);
             apps
         }))
@@ -262,7 +263,7 @@ impl View {
         machines < page && self.volumes.len() < page
     }
 
-    fn take_machines(&mut self, machines: Vec<OrgMachine>, apps: &mut HashSet<String>) {
+    fn take_machines(&mut self, machines: Vec<OrgMachine>, apps: &mut BTreeSet<String>) {
         for machine in machines {
             let updated_at = machine.updated_at.parse::<Timestamp>().ok();
             self.last_updated_at = self.last_updated_at.max(updated_at);
@@ -280,7 +281,7 @@ impl View {
         }
     }
 
-    fn replace_volumes(&mut self, volumes: Vec<Volume>, apps: &mut HashSet<String>) {
+    fn replace_volumes(&mut self, volumes: Vec<Volume>, apps: &mut BTreeSet<String>) {
         let mut rows = HashMap::with_capacity(volumes.len());
         for volume in volumes {
             let going = volume.is_going();

@@ -15,13 +15,14 @@ mod queue;
 mod translate;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use tokio::{sync::mpsc, task::JoinSet};
 
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fly::Machines;
 use crate::plan::world::Settings;
@@ -71,6 +72,8 @@ pub struct Parts {
     pub address: Address,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Names, keys and jitter.
+    pub chance: Arc<dyn Chance>,
     /// The reconciliation log.
     pub journal: Journal,
     /// Metrics.
@@ -83,8 +86,8 @@ pub struct Parts {
 ///
 /// # Errors
 /// The store's.
-pub async fn instance(store: &Store) -> Result<String, crate::store::Error> {
-    objects::instance(store).await
+pub async fn instance(store: &Store, chance: &dyn Chance) -> Result<String, crate::store::Error> {
+    objects::instance(store, chance).await
 }
 
 /// Reconciles until shutdown. `synced` is called once the store and Fly were read completely for the first time.
@@ -96,8 +99,8 @@ pub async fn run(
     synced: impl FnOnce() + Send,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Parts { store, fly, org, address, clock, journal, metrics, calls } = parts;
-    let instance = objects::instance(&store).await?;
+    let Parts { store, fly, org, address, clock, chance, journal, metrics, calls } = parts;
+    let instance = objects::instance(&store, &*chance).await?;
     let informer = Arc::new(Informer::new(Arc::clone(&fly), Arc::clone(&clock), org.clone()));
     let settings =
         Settings { instance, scheme: address.scheme, domain: address.domain, port: address.port };
@@ -108,6 +111,7 @@ pub async fn run(
         settings,
         informer: Arc::clone(&informer),
         clock,
+        chance,
         journal,
         metrics,
         index: Arc::clone(&calls.index),
@@ -146,7 +150,7 @@ impl Loop {
     async fn run(
         mut self,
         mut heard: mpsc::UnboundedReceiver<News>,
-        mut apps: mpsc::UnboundedReceiver<HashSet<String>>,
+        mut apps: mpsc::UnboundedReceiver<BTreeSet<String>>,
         synced: impl FnOnce() + Send,
         mut shutdown: Shutdown,
     ) {
@@ -162,6 +166,7 @@ impl Loop {
             self.start_due();
             let due = self.next_due();
             tokio::select! {
+                biased;
                 () = shutdown.wait() => break,
                 Some(news) = heard.recv() => store_synced |= self.hear(news),
                 Some(changed) = apps.recv() => self.apps_changed(&changed),
@@ -229,7 +234,8 @@ impl Loop {
             Next::GoOn => Some(Duration::ZERO),
             Next::In(delay) => Some(delay),
             Next::Failed(retry) => {
-                Some(self.failures.entry(key.clone()).or_insert_with(Series::new).after(retry))
+                let series = self.failures.entry(key.clone()).or_insert_with(Series::new);
+                Some(series.after(retry, &*self.shared.chance))
             }
         };
         // A pass that only waits says nothing about what failed before it.
@@ -294,7 +300,7 @@ impl Loop {
         false
     }
 
-    fn apps_changed(&mut self, apps: &HashSet<String>) {
+    fn apps_changed(&mut self, apps: &BTreeSet<String>) {
         let now = self.shared.clock.monotonic();
         let index = Arc::clone(&self.index);
         let index = index.read().unwrap_or_else(PoisonError::into_inner);

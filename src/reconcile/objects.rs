@@ -16,6 +16,7 @@ use crate::api::{
     meta::{Metadata, ObjectRef, Resource},
     template::Template,
 };
+use crate::chance::{self, Chance};
 use crate::store::{
     Error, Key, Precondition, Revision,
     handle::{Store, Stored},
@@ -158,9 +159,9 @@ impl Objects {
         store: &Store,
         mut bay: Bay,
         bay_key: &[u8],
-        now: Timestamp,
+        (now, chance): (Timestamp, &dyn Chance),
     ) -> Result<(), Error> {
-        bay.metadata.uid = uuid::Uuid::new_v4().to_string();
+        bay.metadata.uid = chance::uuid(chance).to_string();
         bay.metadata.creation_timestamp = Some(now);
         bay.metadata.generation = 1;
         let namespace = bay.metadata.namespace.clone().unwrap_or_default();
@@ -170,7 +171,7 @@ impl Objects {
             metadata: Metadata {
                 name: bay.metadata.name.clone(),
                 namespace: bay.metadata.namespace.clone(),
-                uid: uuid::Uuid::new_v4().to_string(),
+                uid: chance::uuid(chance).to_string(),
                 creation_timestamp: Some(now),
                 generation: 1,
                 owner_references: vec![bay.owner_reference()],
@@ -256,13 +257,13 @@ fn nudge_key(of: &EnvKey) -> Key {
 }
 
 /// This installation's id, made once.
-pub(crate) async fn instance(store: &Store) -> Result<String, Error> {
+pub(crate) async fn instance(store: &Store, chance: &dyn Chance) -> Result<String, Error> {
     let key = Key::new("meta/instance");
     loop {
         if let Some(id) = store.get::<String>(&key).await? {
             return Ok(id.value);
         }
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = chance::uuid(chance).simple().to_string();
         match store.txn().put(&key, Precondition::Absent, &id).commit().await {
             Ok(Revision(_)) => return Ok(id),
             Err(Error::Conflict { .. }) => {}

@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use tracing::Instrument as _;
 
 use crate::api::environment::{Phase, Reason};
+use crate::chance::Chance;
 use crate::clock::{Clock, Timestamp};
 use crate::fly::Machines;
 use crate::plan::{
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) informer: Arc<Informer>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
     pub(crate) index: Arc<RwLock<Index>>,
@@ -107,7 +109,7 @@ impl Pass<'_> {
         let sources =
             Sources { fly: &*shared.fly, informer: &shared.informer, settings: &shared.settings };
         let memo = &mut self.remembered.memo;
-        let world = observe(sources, &objects, memo, fresh_name(), now).await;
+        let world = observe(sources, &objects, memo, fresh_name(&*shared.chance), now).await;
         memo.doubted = false;
         let plan = plan::plan(&world, now);
         self.say(&objects, &plan, now).await?;
@@ -139,11 +141,8 @@ impl Pass<'_> {
         let bay = bay::made(world);
         let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
         let mut bay_key = [0_u8; 16];
-        if let Err(error) = getrandom::fill(&mut bay_key) {
-            tracing::error!(%error, "no random bytes for a bay's key");
-            return Ok(Next::Failed(Retry::Backoff));
-        }
-        objects.bind(&self.shared.store, bay, &bay_key, now).await?;
+        self.shared.chance.fill(&mut bay_key);
+        objects.bind(&self.shared.store, bay, &bay_key, (now, &*self.shared.chance)).await?;
         // Calls about the app may be logged before the store's feed tells whose it is.
         let index = &self.shared.index;
         index.write().unwrap_or_else(PoisonError::into_inner).bound(app, self.of.clone());
@@ -251,7 +250,8 @@ impl Pass<'_> {
         // After a restart everything serves as it did before, which is no event.
         let serves_now = serves && environment.status.phase != plan.status.phase;
         if acts || serves_now || note.level == Level::Warning {
-            events::emit(&self.shared.store, environment, note, now).await?;
+            events::emit(&self.shared.store, environment, note, (now, &*self.shared.chance))
+                .await?;
         }
         Ok(())
     }
@@ -299,12 +299,12 @@ fn in_time(at: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Ten letters and digits: a name for a bay, in case one has to be made.
-fn fresh_name() -> String {
+fn fresh_name(chance: &dyn Chance) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let bytes = uuid::Uuid::new_v4().into_bytes();
+    let mut bytes = [0_u8; 10];
+    chance.fill(&mut bytes);
     bytes
         .iter()
-        .take(10)
         .map(|byte| char::from(ALPHABET.get(usize::from(byte % 32)).copied().unwrap_or(b'a')))
         .collect()
 }

@@ -27,13 +27,13 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use http::{Method, Request, Response, header, request::Parts as Head};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub use self::{
     activity::record_activity,
     guard::Token,
+    patch::RequestBody,
     readiness::{Gate, Readiness},
 };
 use self::{
@@ -44,6 +44,7 @@ use self::{
     view::View,
 };
 use crate::api::{kind::Kind, meta::ObjectRef};
+use crate::chance::{self, Chance};
 use crate::clock::Clock;
 use crate::net::{self, Body, Limits};
 use crate::store::{self, Precondition, Revision, handle::Store};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub store: Store,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Uids and generated names.
+    pub chance: Arc<dyn Chance>,
     /// The reconciliation log.
     pub journal: Journal,
     /// What is counted.
@@ -103,11 +106,16 @@ pub struct Server {
     started: Revision,
 }
 
+/// The API without a listener, for callers in this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Api(Arc<State>);
+
 /// What every request needs.
 #[derive(Debug)]
 struct State {
     store: Store,
     clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
     journal: Journal,
     metrics: Metrics,
     readiness: Readiness,
@@ -123,10 +131,14 @@ struct State {
 ///
 /// # Errors
 /// The store's.
-pub async fn bootstrap(store: &Store, clock: &dyn Clock) -> Result<(), store::Error> {
+pub async fn bootstrap(
+    store: &Store,
+    clock: &dyn Clock,
+    chance: &dyn Chance,
+) -> Result<(), store::Error> {
     let scope = Scope { kind: Kind::Namespace, namespace: None };
     let body = json!({"metadata": {"name": "default"}});
-    let Ok(draft) = draft::create(&scope, body, uuid::Uuid::new_v4(), clock.now()) else {
+    let Ok(draft) = draft::create(&scope, body, chance::uuid(chance), clock.now()) else {
         let key = write::key(&ObjectRef::new(Kind::Namespace, "", "default"));
         return Err(store::Error::Invalid { key, why: "it is not admitted".to_owned() });
     };
@@ -165,11 +177,38 @@ impl Server {
     /// Those of [`net::serve`].
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { listener, address, token, parts, started } = self;
-        let Parts { store, clock, journal, metrics, readiness } = parts;
+        let api = Api::new(parts, (address, token), started, shutdown.clone());
+        net::serve(listener, Limits::default(), DRAIN, shutdown, move |request, _peer| {
+            let api = api.clone();
+            async move { api.answer(request).await }
+        })
+        .await
+    }
+}
+
+impl Api {
+    /// An API that is asked in this process, and believes every caller whose `Host` is `localhost`. Watches end at shutdown.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn in_process(parts: Parts, shutdown: Shutdown) -> Result<Self, Error> {
+        let (_, started) = parts.store.list_bytes("//").await.map_err(Error::Store)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self::new(parts, (address, None), started, shutdown))
+    }
+
+    fn new(
+        parts: Parts,
+        (address, token): (SocketAddr, Option<Token>),
+        started: Revision,
+        shutdown: Shutdown,
+    ) -> Self {
+        let Parts { store, clock, chance, journal, metrics, readiness } = parts;
         let pages = Pages::new(Arc::clone(&clock));
-        let state = Arc::new(State {
+        Self(Arc::new(State {
             store,
             clock,
+            chance,
             journal,
             metrics,
             readiness,
@@ -177,47 +216,44 @@ impl Server {
             token,
             started,
             pages,
-            shutdown: shutdown.clone(),
-        });
-        net::serve(listener, Limits::default(), DRAIN, shutdown, move |request, _peer| {
-            let state = Arc::clone(&state);
-            async move { answer(&state, request).await }
-        })
-        .await
+            shutdown,
+        }))
     }
-}
 
-async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
-    let (head, body) = request.into_parts();
-    let call = match Call::parse(&head.method, head.uri.path(), head.uri.query()) {
-        // Probes come from wherever the process is watched from, and tell nothing.
-        Ok(Call::Live) => return respond::text("ok".to_owned()),
-        Ok(Call::Ready) => return ready(state).await,
-        call => call,
-    };
-    let result = match guard::check(&head, state.token.as_ref(), state.address) {
-        Ok(()) => match call {
-            Ok(call) => perform(state, call, &head, body).await,
-            Err(no_call) => Err(no_call.into()),
-        },
-        Err(status) => Err(status),
-    };
-    let response = result.unwrap_or_else(|status| respond::failure(&status));
-    let (method, path) = (&head.method, head.uri.path());
-    let code = response.status().as_u16();
-    if head.method == Method::GET {
-        tracing::debug!(%method, path, code);
-    } else {
-        tracing::info!(%method, path, code);
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<impl RequestBody>) -> Response<Body> {
+        let state = &*self.0;
+        let (head, body) = request.into_parts();
+        let call = match Call::parse(&head.method, head.uri.path(), head.uri.query()) {
+            // Probes come from wherever the process is watched from, and tell nothing.
+            Ok(Call::Live) => return respond::text("ok".to_owned()),
+            Ok(Call::Ready) => return ready(state).await,
+            call => call,
+        };
+        let result = match guard::check(&head, state.token.as_ref(), state.address) {
+            Ok(()) => match call {
+                Ok(call) => perform(state, call, &head, body).await,
+                Err(no_call) => Err(no_call.into()),
+            },
+            Err(status) => Err(status),
+        };
+        let response = result.unwrap_or_else(|status| respond::failure(&status));
+        let (method, path) = (&head.method, head.uri.path());
+        let code = response.status().as_u16();
+        if head.method == Method::GET {
+            tracing::debug!(%method, path, code);
+        } else {
+            tracing::info!(%method, path, code);
+        }
+        response
     }
-    response
 }
 
 async fn perform(
     state: &State,
     call: Call,
     head: &Head,
-    body: Incoming,
+    body: impl RequestBody,
 ) -> Result<Response<Body>, Status> {
     let now = state.clock.now();
     let accept = head.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
@@ -332,7 +368,7 @@ fn check_object(media: Media) -> Result<(), Status> {
     }
 }
 
-async fn json_body(media: Media, body: Incoming) -> Result<bytes::Bytes, Status> {
+async fn json_body(media: Media, body: impl RequestBody) -> Result<bytes::Bytes, Status> {
     if media != Media::Json {
         return Err(Status::unsupported_media_type("the body must be application/json"));
     }
@@ -342,7 +378,7 @@ async fn json_body(media: Media, body: Incoming) -> Result<bytes::Bytes, Status>
 /// The body of a deletion may be absent; where there is one, it is JSON.
 async fn delete_options(
     media: Media,
-    body: Incoming,
+    body: impl RequestBody,
     options: &WriteOptions,
 ) -> Result<removal::Options, Status> {
     let body = patch::read(body).await?;

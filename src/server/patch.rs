@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use serde_json::Value;
 
 use crate::api::kind::Kind;
@@ -95,8 +94,16 @@ impl Change {
     }
 }
 
+/// Whatever brings a request's bytes: a connection, or a caller in this process.
+pub trait RequestBody: hyper::body::Body<Data = Bytes, Error: Into<Broken>> + Send {}
+
+impl<T: hyper::body::Body<Data = Bytes, Error: Into<Broken>> + Send> RequestBody for T {}
+
+/// Why a body did not arrive.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
 /// The body, if it is within its limit and comes in time.
-pub(super) async fn read(body: Incoming) -> Result<Bytes, Status> {
+pub(super) async fn read(body: impl RequestBody) -> Result<Bytes, Status> {
     let whole = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

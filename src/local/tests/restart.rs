@@ -4,7 +4,7 @@ use super::*;
 
 /// Opens the same directory again, with the driver of before (shims survived) or a new one (they did not).
 async fn again(dir: &tempfile::TempDir, driver: Arc<NoRun>) -> Fly {
-    Fly::open(Config { durable: true, ..config(dir.path()) }, driver).await
+    Fly::open(Config { keep: Keep::Synced, ..config(dir.path()) }, driver).await
 }
 
 #[tokio::test]
@@ -124,6 +124,10 @@ async fn a_damaged_record_is_an_error_and_not_an_empty_world() {
     drop(fly.crash());
     std::fs::write(dir.path().join("apps/a/app.json"), "{").unwrap();
     let clock = System::shared();
-    let opened = Backend::open(config(dir.path()), Arc::new(NoRun::new()), clock);
+    let opened = Backend::open(
+        config(dir.path()),
+        Arc::new(NoRun::new()),
+        (clock, chance::System::shared()),
+    );
     assert!(opened.unwrap_err().to_string().ends_with("app.json is damaged"));
 }

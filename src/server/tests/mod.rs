@@ -14,6 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Config, Parts, Readiness, Server, Token, bootstrap, collect as collector};
+use crate::chance;
 use crate::clock::{Clock, Manual};
 use crate::store::{crypt::Cipher, handle::Store, memory::Memory};
 use crate::tasks::{self, Trigger};
@@ -62,10 +63,11 @@ impl Api {
         let store =
             Store::new(Arc::new(Memory::new()), Cipher::ephemeral().unwrap(), &["secrets/"]);
         let clock = Arc::new(Manual::at("2026-09-01T12:00:00.5Z".parse().unwrap()));
-        bootstrap(&store, &*clock).await.unwrap();
+        bootstrap(&store, &*clock, &chance::System).await.unwrap();
         let parts = Parts {
             store: store.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            chance: chance::System::shared(),
             journal: Journal::in_memory(),
             metrics: Metrics::new(),
             readiness: Readiness::default(),

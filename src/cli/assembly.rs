@@ -41,7 +41,7 @@ use crate::{
 /// How long everything may take to end.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// Prefixes of keys whose values are encrypted where they are stored.
-const SEALED: &[&str] = &["secrets/"];
+pub(crate) const SEALED: &[&str] = &["secrets/"];
 
 /// Where the parts of a process listen; what `--ready-file` gets.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -244,9 +244,9 @@ impl Observer for Replies {
 }
 
 /// Takes a router's word straight into the store of this process.
-pub(super) struct IntoStore {
-    pub(super) store: Store,
-    pub(super) clock: Arc<dyn Clock>,
+pub(crate) struct IntoStore {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl IntoStore {

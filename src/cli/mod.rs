@@ -4,7 +4,7 @@
 use std::{io, process::ExitCode};
 
 mod apply;
-mod assembly;
+pub(crate) mod assembly;
 mod completions;
 mod connection;
 mod delete;
@@ -25,6 +25,7 @@ pub mod sample_app;
 mod schema;
 pub mod serve;
 pub mod shim;
+pub mod sim;
 mod table;
 mod targets;
 pub mod up;
@@ -80,6 +81,8 @@ pub enum Command {
     Events(events::Args),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::Args),
+    /// Try hangar itself in a simulated world where everything fails
+    Sim(sim::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Show the versions of this program and of the server
@@ -111,7 +114,7 @@ pub enum Exit {
     Changes,
 }
 
-/// Runs a command on a runtime that suits it: servers want threads, the rest does not, and two bring their own.
+/// Runs a command on a runtime that suits it: servers want threads, the rest does not, and three bring their own.
 ///
 /// # Errors
 /// Whatever keeps it from being done; [`finish`] prints it.
@@ -119,6 +122,7 @@ pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
     let mut builder = match &cli.command {
         Command::MachineShim(args) => return shim::run(args),
         Command::SampleApp(_) => return sample_app::run(),
+        Command::Sim(args) => return sim::run(args, printer),
         command if command.is_server() => {
             let level =
                 std::env::var("HANGAR_LOG").unwrap_or_else(|_| log_level(command).to_owned());
@@ -157,7 +161,7 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Completions(args) => completions::run(args, printer),
         Command::Version => version::run(connection, printer).await,
         // `start` runs these without a runtime around them.
-        Command::MachineShim(_) | Command::SampleApp(_) => Ok(Exit::Success),
+        Command::MachineShim(_) | Command::SampleApp(_) | Command::Sim(_) => Ok(Exit::Success),
     }
 }
 
@@ -213,6 +217,8 @@ mod tests {
             "hangar up -f manifests/ --no-run",
             "hangar serve --org acme --domain dev.example.com",
             "hangar router --from http://127.0.0.1:7070",
+            "hangar sim --seeds 10..20 --minutes 5",
+            "hangar sim --course create --seeds 3 --crash-at 7",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -224,6 +230,8 @@ mod tests {
             "hangar get env -o xml",
             "hangar completions tcsh",
             "hangar serve",
+            "hangar sim --seeds 3..3",
+            "hangar sim --crash-at 7",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -7,6 +7,7 @@
 mod apps;
 mod body;
 mod call;
+pub mod census;
 mod checks;
 mod config;
 mod disk;

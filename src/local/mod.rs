@@ -7,12 +7,14 @@
 mod apps;
 mod body;
 mod call;
+pub mod census;
 mod checks;
 mod config;
 mod disk;
 pub mod driver;
 pub mod fleet;
 pub mod front;
+mod hosts;
 mod ids;
 mod image;
 mod inside;

@@ -7,6 +7,7 @@ use crate::local::{
     Backend,
     call::{VolumeCall, VolumeUpdate},
     disk::{self, copy_tree, remove_tree},
+    hosts,
     machine::State,
     platform,
     refusal::Refusal,
@@ -74,7 +75,7 @@ impl Backend {
                     id: id.clone(),
                     app: app.to_owned(),
                     name: input.name.clone(),
-                    zone: zone(&region),
+                    host: hosts::first(&region, &id),
                     region,
                     size_gb,
                     encrypted: input.encrypted.unwrap_or(true),
@@ -269,9 +270,4 @@ fn origin(
         return Ok((Some(Origin::Volume(id)), source.size_gb));
     }
     Ok((None, 1))
-}
-
-/// One host per region.
-fn zone(region: &str) -> String {
-    blake3::hash(region.as_bytes()).to_hex().chars().take(4).collect()
 }

@@ -1,6 +1,7 @@
 //! The local Machines API over real HTTP, with a driver that starts nothing.
 
 mod apps;
+mod faults;
 mod fleet;
 mod leases;
 mod lifecycle;

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::fly::wire;
-use crate::local::{Backend, machine::State};
+use crate::local::{Backend, machine::State, state::Key};
 use crate::retry;
 use crate::tasks;
 
@@ -123,6 +123,8 @@ impl Backend {
             Some(known) => *known = status,
             None => machine.checks.push(status),
         }
+        let key = Key::Machine(machine.app.clone(), id.to_owned());
+        self.faults.remember(&world, [&key], self.clock.monotonic());
     }
 
     async fn run_check(&self, id: &str, check: &wire::Check) -> Found {

@@ -23,14 +23,16 @@ const DEFAULT_MEMORY_MB: u32 = 256;
 const EVENTS_LIMIT: usize = 20;
 
 impl Backend {
-    pub(super) fn get_machine(&self, id: &str, leases: bool) -> Result<Reply, Refusal> {
-        let world = self.lock();
-        let machine = world.machines.get(id).ok_or(Refusal::NotFound("machine"))?;
+    pub(super) fn get_machine(&self, machine: &Machine, leases: bool) -> Result<Reply, Refusal> {
         Reply::json(&view::machine_json(machine, false, leases, self.now())?)
     }
 
-    pub(super) fn list_machines(&self, app: &str, filter: &Filter) -> Result<Reply, Refusal> {
-        let world = self.lock();
+    pub(super) fn list_machines(
+        &self,
+        world: &World,
+        app: &str,
+        filter: &Filter,
+    ) -> Result<Reply, Refusal> {
         let now = self.now();
         let machines = world.app(app)?.machines.iter().filter_map(|id| world.machines.get(id));
         let shown: Result<Vec<Value>, Refusal> = machines

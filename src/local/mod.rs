@@ -163,6 +163,7 @@ impl Backend {
             let result = change(&mut world, self.now());
             let changed: BTreeSet<Key> = std::mem::take(&mut world.changed).into_iter().collect();
             world.unsaved.extend(changed.iter().cloned());
+            self.faults.remember(&world, &changed, self.clock.monotonic());
             (result, changed)
         };
         for key in &changed {

@@ -3,16 +3,17 @@
 use std::{net::SocketAddr, sync::Arc, sync::PoisonError, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header::AUTHORIZATION};
+use http::{Method, Request, Response, Uri, header::AUTHORIZATION};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use crate::local::{
     Access, Backend,
+    apps::list_apps,
     call::{self, Call},
     delivered::Delivered,
-    faults::Subject,
+    faults::{Look, Subject},
     limits,
     refusal::Refusal,
     respond::{self, Reply},
@@ -48,6 +49,7 @@ struct Asked {
     method: &'static str,
     template: &'static str,
     path: Vec<String>,
+    uri: Uri,
     authorization: String,
     call: Result<Call, Refusal>,
 }
@@ -65,7 +67,7 @@ impl Asked {
         let query = route::Query::parse(uri.query().unwrap_or_default());
         let request = route::Request { method, path, query, nonce, body };
         let (template, call) = route::parse(&request);
-        Self { method, template, path: request.path, authorization, call }
+        Self { method, template, path: request.path, uri, authorization, call }
     }
 }
 
@@ -103,10 +105,7 @@ impl Backend {
         }
         let asked = Asked::of(request);
         let (method, template) = (asked.method, asked.template);
-        let fault = self.reply_fault(|| {
-            let call = asked.call.as_ref().ok();
-            Subject::call((method, template), call, &self.lock(), &self.config.regions)
-        });
+        let fault = self.reply_fault(|| self.subject(&asked));
         if let Some(instead) = fault.as_ref().and_then(|it| self.instead(it, template)) {
             let status = match &instead {
                 Delivered::Whole(answer) | Delivered::Cut(answer) => answer.status().as_u16(),
@@ -121,6 +120,11 @@ impl Backend {
             Some(rule) => self.bend(&rule, template, real).await,
             None => Delivered::Whole(real),
         }
+    }
+
+    fn subject(&self, asked: &Asked) -> Subject {
+        let call = asked.call.as_ref().ok();
+        Subject::call((asked.method, asked.template), call, &self.lock(), &self.config.regions)
     }
 
     /// What is this backend's own and not Fly's.
@@ -166,14 +170,15 @@ impl Backend {
     async fn outcome(self: &Arc<Self>, asked: Asked) -> Result<Reply, Refusal> {
         let orgs = self.authenticate(&asked.authorization)?;
         self.limit(asked.method, asked.template, &asked.path)?;
+        let look = self.look(|| self.subject(&asked), &asked.uri);
         let call = asked.call?;
         self.authorize(&call, orgs.as_deref())?;
         // Boxed, since the largest of all calls would be in every connection otherwise.
         if may_be_cut(&call) {
-            Box::pin(self.apply(call)).await
+            Box::pin(self.apply(call, &look)).await
         } else {
             let backend = Arc::clone(self);
-            self.whole(async move { Box::pin(backend.apply(call)).await }).await
+            self.whole(async move { Box::pin(backend.apply(call, &look)).await }).await
         }
     }
 
@@ -250,17 +255,19 @@ impl Backend {
         }
     }
 
-    async fn apply(self: &Arc<Self>, call: Call) -> Result<Reply, Refusal> {
+    async fn apply(self: &Arc<Self>, call: Call, look: &Look) -> Result<Reply, Refusal> {
         match call {
-            Call::ListApps { org } => self.list_apps(&org),
+            Call::ListApps { org } => list_apps(&self.view(look), &org),
             Call::CreateApp(input) => self.create_app(input).await,
-            Call::App { app, call } => self.app_call(&app, call).await,
+            Call::App { app, call } => self.app_call(&app, call, look).await,
             Call::Machine { app, id, nonce, call } => {
-                self.machine_call(&app, &id, nonce.as_deref(), call).await
+                self.machine_call((&app, &id), nonce.as_deref(), call, look).await
             }
-            Call::Volume { app, id, call } => self.volume_call(&app, &id, call).await,
-            Call::OrgMachines { org, page } => self.list_org_machines(&org, &page),
-            Call::OrgVolumes { org, page } => self.list_org_volumes(&org, &page),
+            Call::Volume { app, id, call } => self.volume_call(&app, &id, call, look).await,
+            Call::OrgMachines { org, page } => {
+                self.list_org_machines(&self.view(look), &org, &page)
+            }
+            Call::OrgVolumes { org, page } => self.list_org_volumes(&self.view(look), &org, &page),
             Call::Regions => self.regions(),
             Call::Placements(input) => self.placements(&input),
         }

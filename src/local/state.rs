@@ -254,7 +254,7 @@ pub(super) struct Snapshot {
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct World {
     pub(super) apps: BTreeMap<String, App>,
     pub(super) machines: BTreeMap<String, Machine>,

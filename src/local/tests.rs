@@ -7,7 +7,9 @@ mod leases;
 mod lifecycle;
 mod lists;
 mod machines;
+mod near;
 mod restart;
+mod views;
 mod volumes;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -7,6 +7,7 @@ use crate::local::{
     Backend,
     call::{VolumeCall, VolumeUpdate},
     disk::{self, copy_tree, remove_tree},
+    faults::Look,
     hosts,
     machine::State,
     platform,
@@ -27,26 +28,19 @@ impl Backend {
         app: &str,
         id: &str,
         call: VolumeCall,
+        look: &Look,
     ) -> Result<Reply, Refusal> {
         match call {
-            VolumeCall::Get => self.show_volume(app, id),
+            VolumeCall::Get => {
+                let view = self.view(look);
+                Reply::json(&view::volume(&view, view.volume(app, id)?))
+            }
             VolumeCall::Update(update) => self.update_volume(app, id, update).await,
             VolumeCall::Extend(to) => self.extend_volume(app, id, to.size_gb).await,
             VolumeCall::Destroy => self.destroy_volume(app, id).await,
             VolumeCall::ListSnapshots => self.list_snapshots(app, id),
             VolumeCall::CreateSnapshot => self.create_snapshot(app, id).await,
         }
-    }
-
-    fn show_volume(&self, app: &str, id: &str) -> Result<Reply, Refusal> {
-        let world = self.lock();
-        Reply::json(&view::volume(&world, world.volume(app, id)?))
-    }
-
-    pub(super) fn list_volumes(&self, app: &str) -> Result<Reply, Refusal> {
-        let world = self.lock();
-        let volumes = world.app(app)?.volumes.iter().filter_map(|id| world.volumes.get(id));
-        Reply::json(&volumes.map(|it| view::volume(&world, it)).collect::<Vec<_>>())
     }
 
     pub(super) async fn create_volume(
@@ -213,6 +207,11 @@ impl Backend {
         };
         self.disk.work(removed).await
     }
+}
+
+pub(super) fn list_volumes(world: &World, app: &str) -> Result<Reply, Refusal> {
+    let volumes = world.app(app)?.volumes.iter().filter_map(|id| world.volumes.get(id));
+    Reply::json(&volumes.map(|it| view::volume(world, it)).collect::<Vec<_>>())
 }
 
 /// A volume that is not being destroyed.

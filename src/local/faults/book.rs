@@ -96,6 +96,11 @@ impl Book {
         self.entries.iter().map(listed).collect()
     }
 
+    /// Whether a rule of such a kind is there, in force or not.
+    pub(super) fn has(&self, of: impl Fn(Kind) -> bool) -> bool {
+        self.entries.iter().any(|it| of(it.rule.kind))
+    }
+
     pub(super) fn fired(&self) -> &BTreeMap<Kind, u64> {
         &self.fired
     }
@@ -105,17 +110,36 @@ impl Book {
         &mut self,
         of: impl Fn(Kind) -> bool,
         subject: &Subject,
-        (now, chance): (Duration, &dyn Chance),
+        at: (Duration, &dyn Chance),
     ) -> Option<Arc<Rule>> {
-        let mut possible = self
-            .entries
-            .iter_mut()
-            .filter(|it| of(it.rule.kind) && it.in_force(now) && subject.is_of(&it.rule));
-        let found = possible.find_map(|it| it.comes_true(chance).then_some(it))?;
-        found.fired += 1;
-        let rule = Arc::clone(&found.rule);
-        *self.fired.entry(rule.kind).or_default() += 1;
-        Some(rule)
+        self.true_ones(of, subject, at).next()
+    }
+
+    /// All rules that come true among those of some kinds.
+    pub(super) fn all(
+        &mut self,
+        of: impl Fn(Kind) -> bool,
+        subject: &Subject,
+        at: (Duration, &dyn Chance),
+    ) -> Vec<Arc<Rule>> {
+        self.true_ones(of, subject, at).collect()
+    }
+
+    fn true_ones<'a>(
+        &'a mut self,
+        of: impl Fn(Kind) -> bool + 'a,
+        subject: &'a Subject,
+        (now, chance): (Duration, &'a dyn Chance),
+    ) -> impl Iterator<Item = Arc<Rule>> + 'a {
+        let Self { entries, fired, .. } = self;
+        entries.iter_mut().filter_map(move |it| {
+            let possible = of(it.rule.kind) && it.in_force(now) && subject.is_of(&it.rule);
+            (possible && it.comes_true(chance)).then(|| {
+                it.fired += 1;
+                *fired.entry(it.rule.kind).or_default() += 1;
+                Arc::clone(&it.rule)
+            })
+        })
     }
 }
 

@@ -8,6 +8,17 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Stage {
     /// On a call's answer, whatever the call is.
     Reply,
+    /// On what a read looks at.
+    View,
+}
+
+impl Stage {
+    /// Limits beside place and time that its rules may have.
+    pub(super) fn limits(self) -> &'static [&'static str] {
+        match self {
+            Self::Reply | Self::View => &["route", "skip", "times", "per_mille"],
+        }
+    }
 }
 
 /// A field of a rule that not every kind reads.
@@ -15,14 +26,26 @@ pub(super) enum Stage {
 pub(super) enum Field {
     /// [`super::Rule::takes`].
     Takes,
+    /// [`super::Rule::ago`].
+    Ago,
+    /// [`super::Rule::reads`].
+    Reads,
+    /// [`super::Rule::regions`].
+    Regions,
     /// [`super::Rule::state`].
     State,
 }
 
 impl Field {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Takes, Self::Ago, Self::Reads, Self::Regions, Self::State];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Takes => "takes",
+            Self::Ago => "ago",
+            Self::Reads => "reads",
+            Self::Regions => "regions",
             Self::State => "state",
         }
     }
@@ -150,6 +173,43 @@ kinds! {
     EmptyOk = "empty_ok", Reply [],
         "The effect is done and the answer a success, but empty: `{}` or `[]`",
         "empty lists for apps that had machines (Fly's infra log, 2026-04-28)";
+    ListEmpty = "list_empty", View [],
+        "A list is empty",
+        "empty lists for apps that had machines (Fly's infra log, 2026-04-28)";
+    ListShort = "list_short", View [],
+        "A list lacks what was made last",
+        "a machine that was just made may be missing (flyctl's blue-green deployments)";
+    ListStale = "list_stale", View [Ago, Reads],
+        "A list is as it was `ago`, or `reads` (1) reads of the same list ago",
+        "a list wrong after a deletion and a second creation (flyctl#3205)";
+    ListOneRegion = "list_one_region", View [Regions],
+        "A list has only what is in `regions`",
+        "partial lists (Fly's infra log, 2026-04-28)";
+    ErrorRegions = "error_regions", View [Regions],
+        "The organisation's list of machines lacks what is in `regions`, and says so in `error_regions`",
+        "documented";
+    DeletedListed = "deleted_listed", View [Ago],
+        "A list still has, as it was, what was deleted no longer than `ago` (60 s) before",
+        "a deleted volume shows as `created` for a moment";
+    LaggingReads = "lagging_reads", View [Ago, Reads],
+        "Any read, of one thing or of a list, is as it was `ago`, or `reads` (1) reads of the same thing ago",
+        "reads come from a gossiped copy (Fly's documents)";
+}
+
+impl Kind {
+    pub(super) fn uses(self, field: Field) -> bool {
+        self.fields().contains(&field)
+    }
+
+    /// Fields without which it cannot be.
+    pub(super) fn needs(self) -> impl Iterator<Item = Field> {
+        self.fields().iter().copied().filter(|it| *it == Field::Regions)
+    }
+
+    /// Whether it shows what was.
+    pub(super) fn looks_back(self) -> bool {
+        matches!(self, Self::ListStale | Self::DeletedListed | Self::LaggingReads)
+    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 
 mod book;
 mod control;
+mod history;
 mod kind;
 mod reply;
 mod rule;
 mod subject;
+mod view;
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +17,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use crate::chance::Chance;
-use crate::local::Backend;
+use crate::local::{
+    Backend,
+    state::{Key, World},
+};
 
 pub use book::Listed;
 pub use control::{Unreadable, read};
@@ -26,8 +32,10 @@ pub use kind::Kind;
 pub use rule::{Invalid, Rule};
 
 use book::Book;
+use history::History;
 use kind::Stage;
 pub(super) use subject::Subject;
+pub(super) use view::{Look, View};
 
 /// The rules of a backend.
 #[derive(Debug)]
@@ -35,12 +43,19 @@ pub(super) struct Faults {
     book: Mutex<Book>,
     /// Asked at every call, before the lock.
     any: AtomicBool,
+    /// Kept only for rules that look back. Locked after the world, where both are.
+    history: Mutex<Option<History>>,
     chance: Arc<dyn Chance>,
 }
 
 impl Faults {
     pub(super) fn new(chance: Arc<dyn Chance>) -> Self {
-        Self { book: Mutex::default(), any: AtomicBool::new(false), chance }
+        Self {
+            book: Mutex::default(),
+            any: AtomicBool::new(false),
+            history: Mutex::default(),
+            chance,
+        }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -50,6 +65,24 @@ impl Faults {
     /// Whether there are rules.
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
+    }
+
+    fn history(&self) -> MutexGuard<'_, Option<History>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what was changed in the world, if that is kept.
+    pub(super) fn remember<'a>(
+        &self,
+        world: &World,
+        keys: impl IntoIterator<Item = &'a Key>,
+        now: Duration,
+    ) {
+        if self.any()
+            && let Some(history) = &mut *self.history()
+        {
+            history.remember(world, keys, now);
+        }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
@@ -72,17 +105,34 @@ impl Switches<'_> {
     pub fn add(&self, rule: Rule) -> Result<u64, Invalid> {
         rule.check()?;
         let now = self.0.clock.monotonic();
-        Ok(self.0.faults.change(|it| it.add(rule, now)))
+        let id = self.0.faults.change(|it| it.add(rule, now));
+        self.keep_history();
+        Ok(id)
     }
 
     /// Ends a rule; false if there is none of that number.
     pub fn remove(&self, id: u64) -> bool {
-        self.0.faults.change(|it| it.remove(id))
+        let removed = self.0.faults.change(|it| it.remove(id));
+        self.keep_history();
+        removed
     }
 
     /// Ends all rules.
     pub fn clear(&self) {
         self.0.faults.change(Book::clear);
+        self.keep_history();
+    }
+
+    /// Begins or ends to keep what was, as the rules want it.
+    fn keep_history(&self) {
+        let world = self.0.lock();
+        let wanted = self.0.faults.book().has(Kind::looks_back);
+        let mut history = self.0.faults.history();
+        if !wanted {
+            *history = None;
+        } else if history.is_none() {
+            *history = Some(History::since(&world));
+        }
     }
 
     /// The rules, oldest first.
@@ -106,12 +156,26 @@ impl Backend {
     }
 
     /// The first rule of such a kind that comes true now.
-    fn fault(&self, of: impl Fn(Kind) -> bool, subject: &Subject) -> Option<Arc<rule::Rule>> {
+    fn fault(&self, of: impl Fn(Kind) -> bool, subject: &Subject) -> Option<Arc<Rule>> {
         let at = (self.clock.monotonic(), &*self.faults.chance);
         let rule = self.faults.book().first(of, subject, at)?;
+        self.tell(&rule, subject);
+        Some(rule)
+    }
+
+    /// All rules of such kinds that come true now.
+    fn all_faults(&self, of: impl Fn(Kind) -> bool, subject: &Subject) -> Vec<Arc<Rule>> {
+        let at = (self.clock.monotonic(), &*self.faults.chance);
+        let rules = self.faults.book().all(of, subject, at);
+        for rule in &rules {
+            self.tell(rule, subject);
+        }
+        rules
+    }
+
+    fn tell(&self, rule: &Rule, subject: &Subject) {
         self.metrics.fault(rule.kind.name());
         tracing::info!(kind = rule.kind.name(), ?subject, "a fault on purpose");
-        Some(rule)
     }
 
     /// What is to become of a call's answer.

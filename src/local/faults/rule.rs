@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::fly::call;
-use crate::local::faults::kind::{Field, Kind, Stage};
+use crate::local::faults::{
+    history::{KEPT, READS_MAX},
+    kind::{Field, Kind},
+};
 
 /// A fault, what it befalls and when. What is not said does not limit it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,15 @@ pub struct Rule {
     /// How long the thing itself takes.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "span")]
     pub takes: Option<Duration>,
+    /// How old the view is.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "span")]
+    pub ago: Option<Duration>,
+    /// How many reads of the same list old the view is, from 1 to 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<u8>,
+    /// Regions that the fault is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<Vec<String>>,
     /// The state's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -72,6 +84,17 @@ pub enum Invalid {
          `POST /v1/apps/{{app}}/machines`"
     )]
     Route(String),
+    /// It lacks what its kind cannot do without.
+    #[error("{kind} needs `{field}`")]
+    Needed {
+        /// The kind's word.
+        kind: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// Views are kept for a while only.
+    #[error("a view can be up to {} minutes or {READS_MAX} reads old, and not both", KEPT.as_secs() / 60)]
+    Ago,
     /// Nothing happens more often than always.
     #[error("per_mille is {0}: it can be at most 1000")]
     PerMille(u16),
@@ -95,6 +118,9 @@ impl Rule {
             from: None,
             lasts: None,
             takes: None,
+            ago: None,
+            reads: None,
+            regions: None,
             state: None,
         }
     }
@@ -115,12 +141,20 @@ impl Rule {
 
     /// Refuses what would silently do nothing.
     pub(super) fn check(&self) -> Result<(), Invalid> {
-        let unused = self.given().into_iter().find(|(field, given)| *given && !self.uses(field));
-        if let Some((field, _)) = unused {
+        if let Some(field) = self.unused() {
             return Err(Invalid::Unused { kind: self.kind.name(), field });
         }
         if let Some(route) = self.route.as_deref().filter(|it| !is_route(it)) {
             return Err(Invalid::Route(route.to_owned()));
+        }
+        let needed = self.kind.needs().find(|it| !self.has(*it));
+        if let Some(field) = needed {
+            return Err(Invalid::Needed { kind: self.kind.name(), field: field.name() });
+        }
+        let known = self.ago.is_none_or(|it| it <= KEPT)
+            && self.reads.is_none_or(|it| (1..=READS_MAX).contains(&usize::from(it)));
+        if !known || self.ago.is_some() && self.reads.is_some() {
+            return Err(Invalid::Ago);
         }
         match self.per_mille {
             Some(more) if more > 1_000 => Err(Invalid::PerMille(more)),
@@ -128,23 +162,28 @@ impl Rule {
         }
     }
 
-    /// Fields that not every kind reads, and whether they are there.
-    fn given(&self) -> [(&'static str, bool); 6] {
-        [
+    fn has(&self, field: Field) -> bool {
+        match field {
+            Field::Takes => self.takes.is_some(),
+            Field::Ago => self.ago.is_some(),
+            Field::Reads => self.reads.is_some(),
+            Field::Regions => self.regions.is_some(),
+            Field::State => self.state.is_some(),
+        }
+    }
+
+    /// A field that is there and says nothing to this kind.
+    fn unused(&self) -> Option<&'static str> {
+        let by_stage = [
             ("route", self.route.is_some()),
             ("skip", self.skip.is_some()),
             ("times", self.times.is_some()),
             ("per_mille", self.per_mille.is_some()),
-            (Field::Takes.name(), self.takes.is_some()),
-            (Field::State.name(), self.state.is_some()),
-        ]
-    }
-
-    fn uses(&self, field: &str) -> bool {
-        let by_stage: &[&str] = match self.kind.stage() {
-            Stage::Reply => &["route", "skip", "times", "per_mille"],
-        };
-        by_stage.contains(&field) || self.kind.fields().iter().any(|it| it.name() == field)
+        ];
+        let limits = self.kind.stage().limits();
+        let limit = by_stage.into_iter().find(|(it, given)| *given && !limits.contains(it));
+        let own = Field::ALL.into_iter().find(|it| self.has(*it) && !self.kind.uses(*it));
+        limit.map(|(it, _)| it).or_else(|| own.map(Field::name))
     }
 }
 

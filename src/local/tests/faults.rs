@@ -4,58 +4,20 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use expect_test::expect;
-use http::{Request, Response};
+use http::Response;
 
-use super::*;
-use crate::clock::{Paused, Timestamp};
-use crate::fly::{
-    token::Token,
-    transport::{Failed, Network, Transport},
+use super::{
+    near::{Near, request},
+    *,
 };
-use crate::local::{
-    InProcess, NoHooks,
-    faults::{Kind, Rule},
-};
-
-/// A backend in this process, on the runtime's time, and the way to it.
-struct Near {
-    backend: Arc<Backend>,
-    transport: Arc<dyn Transport>,
-    trigger: tasks::Trigger,
-}
-
-impl Near {
-    async fn open() -> Self {
-        let clock = Arc::new(Paused::at(Timestamp::UNIX_EPOCH));
-        let config = Config { keep: Keep::Nothing, ..config(Path::new("")) };
-        let chance = Arc::new(chance::Seeded::new(1, "local"));
-        let backend = Backend::open(config, Arc::new(NoRun::new()), (clock, chance)).unwrap();
-        let (trigger, shutdown) = tasks::shutdown();
-        let run = Arc::clone(&backend).run(shutdown);
-        tasks::detached(async move { run.await.unwrap() });
-        let near = InProcess::new(Arc::clone(&backend), &Token::new("t"), Arc::new(NoHooks));
-        Self { backend, transport: Arc::new(near.unwrap()), trigger }
-    }
-}
-
-impl Drop for Near {
-    fn drop(&mut self) {
-        self.backend.close();
-        self.trigger.shut_down();
-    }
-}
+use crate::fly::transport::{Failed, Network, Transport};
+use crate::local::faults::{Kind, Rule};
 
 /// The way to a backend by HTTP.
 fn far() -> Arc<dyn Transport> {
     let mut headers = http::HeaderMap::new();
     headers.insert("authorization", http::HeaderValue::from_static("Bearer t"));
     Arc::new(Network::new(headers, "test", false).unwrap())
-}
-
-fn request(base: &str, line: &str, body: &Value) -> Request<Bytes> {
-    let (method, path) = line.split_once(' ').unwrap();
-    let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-    Request::builder().method(method).uri(format!("{base}/v1{path}")).body(body).unwrap()
 }
 
 /// What a caller makes of an answer.
@@ -210,14 +172,8 @@ async fn rules_are_kept_under_a_path_of_their_own() {
 async fn a_rule_befalls_only_what_it_names() {
     let near = Near::open().await;
     let faults = near.backend.faults();
-    let timeout = Duration::from_secs(10);
-    let call = async |line: &str, body: Value| {
-        let asked = request("http://fly", line, &body);
-        let answer = near.transport.send(asked, timeout).await.unwrap();
-        let body = serde_json::from_slice(answer.body()).unwrap_or(Value::Null);
-        Answer { status: answer.status().as_u16(), body }
-    };
-    call("POST /apps", json!({"name": "a", "org_slug": "personal"})).await.good();
+    let call = async |line: &str, body: Value| near.call(line, body).await;
+    near.app("a").await;
     let volume = json!({"name": "data", "region": "ams"});
     let volume = call("POST /apps/a/volumes", volume).await.good();
     let mounts = json!([{"volume": volume["id"], "path": "/d"}]);

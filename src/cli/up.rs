@@ -9,7 +9,7 @@ use crate::{
     api::{kind::Kind, meta::ObjectRef},
     cli::{
         Exit, apply,
-        assembly::{self, Addresses, Core, Fly, Follows, IntoStore, LocalFly},
+        assembly::{self, Addresses, Core, Fly, Follows, IntoStore, LocalArgs, LocalFly},
         connection::Connection,
         failure::Failure,
         files::FileArgs,
@@ -69,9 +69,9 @@ pub struct Args {
     /// File that is written, with the addresses as JSON, once everything listens
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
-    /// Start no programs: machines are only pretended
-    #[arg(long, env = "HANGAR_NO_RUN")]
-    pub no_run: bool,
+    /// What the stand-in for Fly is told
+    #[command(flatten)]
+    pub local: LocalArgs,
 }
 
 /// Runs until it is told to end.
@@ -108,7 +108,7 @@ async fn start(
 ) -> anyhow::Result<(Addresses, Arc<Backend>)> {
     let store = core.store(&args.data_dir).await?;
     let local =
-        LocalFly::open(&core.clock, args.data_dir.join("fly"), args.fly_listen, args.no_run)
+        LocalFly::open(&core.clock, args.data_dir.join("fly"), args.fly_listen, &args.local)
             .await?;
     let front_listener = net::bind(args.front_listen).await?;
     let front = front_listener.local_addr()?;

@@ -1,12 +1,15 @@
 //! The local Machines API over real HTTP, with a driver that starts nothing.
 
 mod apps;
+mod faults;
 mod fleet;
 mod leases;
 mod lifecycle;
 mod lists;
 mod machines;
+mod near;
 mod restart;
+mod views;
 mod volumes;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -13,6 +13,7 @@ use crate::{
         http::{Config, Http},
         token::Token,
     },
+    local::{Backend, InProcess},
     reconcile::{self, Address, calls::Calls},
     router::{
         activity::{Flusher, Seen},
@@ -54,6 +55,7 @@ pub(crate) struct Life {
 pub(crate) struct Birth {
     pub(crate) disk: Arc<Disk>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) fly: Arc<Backend>,
     pub(crate) wire: Arc<Wire>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
@@ -71,7 +73,7 @@ impl Life {
     /// # Errors
     /// What keeps the real process from starting.
     pub(crate) async fn begin(birth: Birth) -> anyhow::Result<Self> {
-        let Birth { disk, gate, wire, clock, chance } = birth;
+        let Birth { disk, gate, fly, wire, clock, chance } = birth;
         let (trigger, shutdown) = tasks::shutdown();
         let (journal, metrics) = (Journal::in_memory(), Metrics::new());
         let mounted = Arc::new(Mounted::new(disk, Arc::clone(&gate)));
@@ -96,7 +98,8 @@ impl Life {
         tasks.spawn(Flusher::new(Arc::clone(&seen), index, sink).run(shutdown.clone()));
         let calls = Calls::new(Arc::clone(&clock), journal.clone(), metrics.clone());
         let config = Config::new("http://fly.invalid", Token::new(TOKEN));
-        let fly = Http::over(wire, config, Arc::clone(&clock), Arc::new(calls.clone()))?;
+        let carrier = Arc::new(InProcess::new(fly, &config.token, wire)?);
+        let fly = Http::over(carrier, config, Arc::clone(&clock), Arc::new(calls.clone()))?;
         let parts = reconcile::Parts {
             store,
             fly: Arc::new(fly),

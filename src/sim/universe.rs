@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use crate::{
     chance::{self, Chance, Seeded},
     clock::{Clock, Paused, Timestamp},
-    local::{Backend, Config, Keep, Timings, census::Census, fleet::Fleet as _, norun::NoRun},
+    local::{
+        Backend, Config, Delivered, Keep, Timings, census::Census, fleet::Fleet as _, norun::NoRun,
+    },
     router::{
         decide::{Decision, decide},
         head::{Head, Replayed},
@@ -187,8 +189,8 @@ impl Universe {
             let name = format!("controller {}", self.lives);
             let birth = Birth {
                 disk: Arc::clone(&self.disk),
+                fly: Arc::clone(&self.fly),
                 wire: Arc::new(Wire {
-                    fly: Arc::clone(&self.fly),
                     gate: Arc::clone(&gate),
                     listener: Arc::clone(&self.oracle) as _,
                 }),
@@ -416,7 +418,9 @@ impl Universe {
             .uri(path)
             .header(header::AUTHORIZATION, "Bearer somebody")
             .body(bytes)?;
-        let answer = self.fly.answer(request).await;
+        let Delivered::Whole(answer) = self.fly.answer(request).await else {
+            anyhow::bail!("{path}: the answer was cut");
+        };
         self.tell(format_args!("somebody {method} {path} -> {}", answer.status().as_u16()));
         anyhow::ensure!(answer.status().is_success(), "{path}: {:?}", answer.body());
         Ok(serde_json::from_slice(answer.body()).unwrap_or(Value::Null))

@@ -1,13 +1,14 @@
-//! The way from the controller to the modelled Fly: no sockets, the same bytes. It must never change a request or an answer.
+//! What stands beside each call of the simulated controller: the boundaries at which it may die, and whoever listens. It must
+//! never change a request or an answer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use http::{Method, Request, Response, header};
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{Method, Request, Response};
 
-use crate::fly::transport::{Failed, Transport, Why};
-use crate::local::Backend;
+use crate::fly::transport::Failed;
+use crate::local::Hooks;
 use crate::sim::gate::{Boundary, Gate};
 
 /// A call that came back.
@@ -29,51 +30,43 @@ pub(crate) trait Listener: fmt::Debug + Send + Sync {
 /// The wire of one life of the controller.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    pub(crate) fly: Arc<Backend>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) listener: Arc<dyn Listener>,
 }
 
+fn named(request: &Request<Bytes>) -> String {
+    format!("{} {}", request.method(), request.uri().path())
+}
+
 impl Wire {
-    async fn exchange(
-        &self,
-        request: Request<Bytes>,
-        timeout: Duration,
-    ) -> Result<Response<Bytes>, Failed> {
-        let changes = request.method() != Method::GET;
-        let what = format!("{} {}", request.method(), request.uri().path());
-        if changes {
-            self.gate.cross(Boundary::CallUnsent, &what).await;
-        } else {
+    async fn cross(&self, boundary: Boundary, request: &Request<Bytes>) {
+        if request.method() == Method::GET {
             self.gate.live().await;
-        }
-        self.listener.before(&what, &request);
-        let mut sent = request.clone();
-        sent.headers_mut()
-            .insert(header::AUTHORIZATION, header::HeaderValue::from_static("Bearer sim"));
-        let answer = tokio::time::timeout(timeout, self.fly.answer(sent)).await;
-        let answer = answer.map_err(|elapsed| Failed {
-            sent: true,
-            head: None,
-            why: Why::Lost(Box::new(elapsed)),
-        });
-        let status = answer.as_ref().ok().map(|it| it.status().as_u16());
-        self.listener.after(&Exchange { what: &what, request: &request, status });
-        if changes {
-            self.gate.cross(Boundary::CallUnanswered, &what).await;
         } else {
-            self.gate.live().await;
+            self.gate.cross(boundary, &named(request)).await;
         }
-        answer
     }
 }
 
-impl Transport for Wire {
-    fn send(
-        &self,
-        request: Request<Bytes>,
-        timeout: Duration,
-    ) -> BoxFuture<'_, Result<Response<Bytes>, Failed>> {
-        Box::pin(self.exchange(request, timeout))
+impl Hooks for Wire {
+    fn before<'a>(&'a self, request: &'a Request<Bytes>) -> BoxFuture<'a, ()> {
+        async move {
+            self.cross(Boundary::CallUnsent, request).await;
+            self.listener.before(&named(request), request);
+        }
+        .boxed()
+    }
+
+    fn after<'a>(
+        &'a self,
+        request: &'a Request<Bytes>,
+        result: &'a Result<Response<Bytes>, Failed>,
+    ) -> BoxFuture<'a, ()> {
+        async move {
+            let status = result.as_ref().ok().map(|it| it.status().as_u16());
+            self.listener.after(&Exchange { what: &named(request), request, status });
+            self.cross(Boundary::CallUnanswered, request).await;
+        }
+        .boxed()
     }
 }

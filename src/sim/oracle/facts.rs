@@ -76,15 +76,16 @@ impl Facts {
     }
 
     /// Takes in what Fly has now, and counts what is different.
-    pub(super) fn see(&mut self, census: Census, now: Timestamp) {
+    pub(super) fn see(&mut self, mut census: Census, now: Timestamp) {
         self.now = now;
+        census.machines.retain(|_, it| it.destroyed_at.is_none());
         let before = std::mem::replace(&mut self.census, census);
         let census = self.census.clone();
         for (name, app) in &census.apps {
             if !before.apps.contains_key(name) {
                 self.count(name, "app made");
             }
-            if app.ips > 0 {
+            if !app.ips.is_empty() {
                 self.violation(format!("20: app {name} has a public address"));
             }
         }
@@ -127,7 +128,7 @@ impl Facts {
         let word = |key: &str| machine.metadata.get(key).cloned().unwrap_or_default();
         let epoch = word("hangar_epoch").parse().unwrap_or_default();
         self.machines.insert(id.to_owned(), (word("hangar_bay"), epoch));
-        if machine.state == "started" && machine.passing != Some(false) {
+        if machine.state == "started" && machine.checks_pass != Some(false) {
             self.served.insert((id.to_owned(), machine.version.clone()));
         }
     }

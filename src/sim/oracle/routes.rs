@@ -107,7 +107,7 @@ impl Facts {
             let machines: Vec<_> = census
                 .machines
                 .values()
-                .filter(|it| it.app == app)
+                .filter(|it| it.app == app && it.destroyed_at.is_none())
                 .map(|it| {
                     let env: Vec<_> = it.env.iter().filter(|(key, _)| !is_id(key)).collect();
                     format!("{} {} {} {env:?}", it.region, it.state, it.image)

@@ -87,6 +87,8 @@ pub struct Backend {
     limits: Mutex<limits::Limits>,
     metrics: metrics::Metrics,
     resumed: AtomicBool,
+    /// Held shared by each start of a program, alone by whoever must know that none is under way.
+    starts: Arc<tokio::sync::RwLock<()>>,
     closing: Trigger,
     closed: Shutdown,
 }
@@ -124,6 +126,7 @@ impl Backend {
             limits: Mutex::new(limits::Limits::default()),
             metrics: metrics::Metrics::new(),
             resumed: AtomicBool::new(false),
+            starts: Arc::default(),
             closing,
             closed,
         }))

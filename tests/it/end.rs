@@ -89,3 +89,15 @@ async fn a_start_that_the_server_refuses_leaves_nothing() {
     assert_eq!(hangar.ended().await.code(), Some(1), "{}", hangar.said());
     nothing_runs(&hangar).await;
 }
+
+#[tokio::test]
+async fn a_stand_in_for_fly_in_the_directory_of_a_running_hangar_is_refused() {
+    let hangar = Hangar::up(&manifest::one("alice")).await;
+    let line = "local --data-dir data --fly-listen 127.0.0.1:0 --front-listen 127.0.0.1:0";
+    let refused = hangar.cli(&line.split(' ').collect::<Vec<_>>()).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let said = &refused.stderr;
+    assert!(said.contains("data/fly is in use by another process"), "{said}");
+    assert!(said.contains("hint: ") && said.contains("--data-dir"), "{said}");
+    hangar.page("alice").await;
+}

@@ -66,8 +66,9 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
         front: Some(front_listener.local_addr()?),
         ..Addresses::default()
     };
-    let backend = fly.start(&mut set, front_listener, args.front_upstream, clock);
     addresses.write(args.ready_file.as_deref())?;
+    // Last: from here on machines run, and whatever happens must stop them.
+    let backend = fly.start(&mut set, front_listener, args.front_upstream, clock);
     for (what, address) in [("Machines API", addresses.fly), ("proxy front", addresses.front)] {
         if let Some(address) = address {
             printer.note(format_args!("{what}: http://{address}"));

@@ -117,7 +117,6 @@ async fn start(
     let follows = Follows { source, shelf: None, sink };
     let router = core.router(set, follows, args.router_listen, &args.domain).await?;
     let fly = local.fly;
-    let backend = local.start(set, front_listener, router, Arc::clone(&core.clock));
     let stand_in = Fly {
         base_url: format!("http://{fly}"),
         token: Token::new(assembly::LOCAL_TOKEN),
@@ -130,6 +129,8 @@ async fn start(
     };
     core.controller(set, &store, stand_in, address)?;
     let api = core.api(set, &store, args.listen).await?;
+    // Last: from here on machines run, and whatever happens must stop them.
+    let backend = local.start(set, front_listener, router, Arc::clone(&core.clock));
     let addresses =
         Addresses { api: Some(api), fly: Some(fly), front: Some(front), router: Some(router) };
     Ok((addresses, backend))

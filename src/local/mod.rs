@@ -94,6 +94,8 @@ pub struct Backend {
     faults: faults::Faults,
     metrics: metrics::Metrics,
     resumed: AtomicBool,
+    /// Held shared by each start of a program, alone by whoever must know that none is under way.
+    starts: Arc<tokio::sync::RwLock<()>>,
     closing: Trigger,
     closed: Shutdown,
 }
@@ -132,6 +134,7 @@ impl Backend {
             faults: faults::Faults::new(chance),
             metrics: metrics::Metrics::new(),
             resumed: AtomicBool::new(false),
+            starts: Arc::default(),
             closing,
             closed,
         }))

@@ -222,7 +222,8 @@ impl Swarm {
 
     /// Somebody else does something to a machine. Fly may refuse it, which is no matter.
     async fn meddle(&mut self) {
-        let machines: Vec<_> = self.universe.census().machines.into_iter().collect();
+        let machines = self.universe.census().machines.into_iter();
+        let machines: Vec<_> = machines.filter(|(_, it)| it.destroyed_at.is_none()).collect();
         if machines.is_empty() {
             return;
         }

@@ -10,7 +10,8 @@ use crate::{
     cli::{
         Exit,
         connection::Connection,
-        files::{self, FileArgs, Item, Purpose},
+        failure::Failure,
+        files::{self, Bundle, FileArgs, Item, Purpose},
         merge,
         printer::Printer,
         targets::label,
@@ -58,17 +59,16 @@ pub(super) async fn run(
     connection: &Connection,
     printer: &mut Printer,
 ) -> anyhow::Result<Exit> {
+    let bundle = read(&args.files, connection, printer)?;
     if args.dry_run == DryRun::Client {
-        let bundle = args.files.read(connection, Purpose::Declare)?;
-        files::report(&bundle, printer);
         for item in &bundle.items {
             printer.line(format_args!("{} valid{}", label(&item.object), args.dry_run.suffix()))?;
         }
         return Ok(if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed });
     }
-    let (mut exit, applied) = send(&args.files, args.dry_run, connection, printer).await?;
+    let client = connection.client()?;
+    let (mut exit, applied) = send(&bundle, args.dry_run, &client, printer).await?;
     if args.wait && args.dry_run == DryRun::None {
-        let client = connection.client()?;
         for object in applied.iter().filter(|it| it.kind == Kind::Environment) {
             printer.flush()?;
             let outcome = wait::until(&client, object, &Goal::Settled, args.timeout).await?;
@@ -80,29 +80,40 @@ pub(super) async fn run(
     Ok(exit)
 }
 
-/// Applies what files say; which objects were applied.
-pub(super) async fn files(
+/// Reads what is to be applied, and says what is wrong with it.
+pub(super) fn read(
     files: &FileArgs,
     connection: &Connection,
     printer: &mut Printer,
+) -> anyhow::Result<Bundle> {
+    let bundle = files.read(connection, Purpose::Declare)?;
+    files::report(&bundle, printer);
+    if bundle.items.is_empty() && bundle.complaints.is_empty() {
+        return Err(Failure::new("no objects passed to apply").into());
+    }
+    Ok(bundle)
+}
+
+/// Applies what was read; which objects were applied.
+pub(super) async fn declare(
+    bundle: &Bundle,
+    client: &Client,
+    printer: &mut Printer,
 ) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
-    send(files, DryRun::None, connection, printer).await
+    send(bundle, DryRun::None, client, printer).await
 }
 
 async fn send(
-    files: &FileArgs,
+    bundle: &Bundle,
     dry_run: DryRun,
-    connection: &Connection,
+    client: &Client,
     printer: &mut Printer,
 ) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
-    let bundle = files.read(connection, Purpose::Declare)?;
-    files::report(&bundle, printer);
     let mut exit = if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed };
-    let client = connection.client()?;
     let mut applied = Vec::new();
     let mut hints = BTreeSet::new();
     for item in &bundle.items {
-        match apply(&client, item, dry_run == DryRun::Server).await {
+        match apply(client, item, dry_run == DryRun::Server).await {
             Ok((did, written)) => {
                 remark(item, &written, printer);
                 printer.line(format_args!("{} {did}{}", label(&item.object), dry_run.suffix()))?;

@@ -2,6 +2,7 @@
 //! listens. It must never hold a rule of its own.
 
 use std::{
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
@@ -60,11 +61,34 @@ impl Addresses {
     /// Writes the file in one step, so that whoever waits for it never reads half of it.
     pub(super) fn write(&self, path: Option<&Path>) -> anyhow::Result<()> {
         let Some(path) = path else { return Ok(()) };
-        let partial = path.with_extension("partial");
-        let cannot = || format!("cannot write the ready file {}", path.display());
-        std::fs::write(&partial, serde_json::to_vec(self)?).with_context(cannot)?;
-        std::fs::rename(&partial, path).with_context(cannot)
+        let partial = partial(path);
+        let bytes = serde_json::to_vec(self)?;
+        let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, path));
+        written.with_context(|| cannot_write(path))
     }
+}
+
+/// Removes the ready file of an earlier start, which whoever waits for it would believe, and finds out whether a new one can be
+/// written, while nothing runs yet.
+pub(super) fn clear_ready_file(path: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let partial = partial(path);
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    removed
+        .and_then(|()| fs::write(&partial, ""))
+        .and_then(|()| fs::remove_file(&partial))
+        .with_context(|| cannot_write(path))
+}
+
+fn partial(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write the ready file {}", path.display())
 }
 
 /// What every part needs.
@@ -80,7 +104,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(data_dir: &Path) -> anyhow::Result<Self> {
         let logs = data_dir.join("log");
-        std::fs::create_dir_all(&logs)
+        fs::create_dir_all(&logs)
             .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
         let journal = Journal::in_dir(&logs)
             .with_context(|| format!("cannot open the log in {}", data_dir.display()))?;
@@ -379,3 +403,20 @@ fn end_now() {
 /// What must be said wherever machines run without walls between them.
 pub(super) const ISOLATION: &str = "machines run as plain processes of this user: no isolation at all between environments, \
 or between them and this computer. For trying things out and for tests, never for other people's code";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_file_of_an_earlier_start_goes_and_one_that_cannot_be_written_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ready.json");
+        clear_ready_file(Some(&file)).unwrap();
+        Addresses::default().write(Some(&file)).unwrap();
+        clear_ready_file(Some(&file)).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let error = clear_ready_file(Some(&dir.path().join("missing/ready.json"))).unwrap_err();
+        assert!(error.to_string().starts_with("cannot write the ready file "), "{error}");
+    }
+}

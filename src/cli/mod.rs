@@ -20,6 +20,7 @@ mod logs;
 mod merge;
 mod plan;
 mod printer;
+mod progress;
 pub mod router;
 pub mod sample_app;
 mod schema;

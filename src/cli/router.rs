@@ -42,7 +42,8 @@ pub struct Args {
     /// Domain under which environments have their hostnames
     #[arg(long, env = "HANGAR_DOMAIN", default_value = "dev.localhost", value_name = "DOMAIN")]
     pub domain: String,
-    /// File that is written, with the addresses as JSON, once everything listens
+    /// File that is written, with the addresses as JSON, once everything listens; an old one is
+    /// removed at the start
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 }
@@ -64,6 +65,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
         .connect_timeout(Duration::from_secs(5))
         .tcp_keepalive(Duration::from_secs(20))
         .build()?;
+    assembly::clear_ready_file(args.ready_file.as_deref())?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;

@@ -41,7 +41,8 @@ pub struct Args {
     /// Where environments answer, where it is not https under the domain: a URL with scheme, host and port
     #[arg(long, env = "HANGAR_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
-    /// File that is written, with the addresses as JSON, once everything listens
+    /// File that is written, with the addresses as JSON, once everything listens; an old one is
+    /// removed at the start
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 }
@@ -61,6 +62,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
         org: args.org.clone(),
     };
     let address = address(args)?;
+    assembly::clear_ready_file(args.ready_file.as_deref())?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;

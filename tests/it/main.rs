@@ -10,6 +10,7 @@ mod drift;
 mod end;
 mod failing;
 mod first_start;
+mod fly;
 mod harness;
 mod manifest;
 mod removal;

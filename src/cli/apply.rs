@@ -1,5 +1,5 @@
 //! `hangar apply`: make objects be as manifests say, by client-side apply as kubectl does it. It must never send anything of
-//! a file that has something wrong.
+//! a file that has something wrong, nor a part of what the server would not take whole.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -109,31 +109,87 @@ async fn send(
     client: &Client,
     printer: &mut Printer,
 ) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
-    let mut exit = if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed };
+    let mut refusals = Refusals::default();
+    if dry_run == DryRun::None && bundle.items.len() > 1 {
+        rehearse(bundle, client, &mut refusals, printer).await?;
+    }
+    // Of files of which the server would refuse a part, nothing is sent.
+    let items = if refusals.is_empty() { bundle.items.as_slice() } else { &[] };
     let mut applied = Vec::new();
-    let mut hints = BTreeSet::new();
-    for item in &bundle.items {
+    for item in items {
         match apply(client, item, dry_run == DryRun::Server).await {
             Ok((did, written)) => {
                 remark(item, &written, printer);
                 printer.line(format_args!("{} {did}{}", label(&item.object), dry_run.suffix()))?;
                 applied.push(item.object.clone());
             }
-            Err(error @ client::Error::Status(_)) => {
-                exit = Exit::Failed;
-                for complaint in item.refusal(&error) {
-                    printer.note(format_args!("error: {complaint}"));
-                }
-                hints.extend(error.hint());
-            }
-            // Without a server there is no point in going on.
-            Err(error) => return Err(error.into()),
+            Err(error) => refusals.add(item, error, printer)?,
         }
     }
-    for hint in hints {
-        printer.note(format_args!("hint: {hint}"));
+    let whole = bundle.complaints.is_empty() && refusals.is_empty();
+    refusals.hint(printer);
+    Ok((if whole { Exit::Success } else { Exit::Failed }, applied))
+}
+
+/// Asks the server about everything before anything is sent. What is in a namespace that comes with it cannot be asked about:
+/// the server does not know that namespace yet.
+async fn rehearse(
+    bundle: &Bundle,
+    client: &Client,
+    refusals: &mut Refusals,
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
+    let mut new = BTreeSet::new();
+    for item in &bundle.items {
+        if new.contains(item.object.namespace.as_str()) {
+            continue;
+        }
+        match apply(client, item, true).await {
+            Ok(("created", _)) if item.object.kind == Kind::Namespace => {
+                new.insert(item.object.name.as_str());
+            }
+            Ok(_) => {}
+            Err(error) => refusals.add(item, error, printer)?,
+        }
     }
-    Ok((exit, applied))
+    Ok(())
+}
+
+/// What the server refuses, as it is said.
+#[derive(Debug, Default)]
+struct Refusals {
+    count: usize,
+    hints: BTreeSet<String>,
+}
+
+impl Refusals {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Says a refusal; without a server there is no point in going on.
+    fn add(
+        &mut self,
+        item: &Item,
+        error: client::Error,
+        printer: &mut Printer,
+    ) -> Result<(), client::Error> {
+        if !matches!(error, client::Error::Status(_)) {
+            return Err(error);
+        }
+        self.count += 1;
+        for complaint in item.refusal(&error) {
+            printer.note(format_args!("error: {complaint}"));
+        }
+        self.hints.extend(error.hint());
+        Ok(())
+    }
+
+    fn hint(self, printer: &mut Printer) {
+        for hint in self.hints {
+            printer.note(format_args!("hint: {hint}"));
+        }
+    }
 }
 
 /// The server's remarks, except those that were made here before.

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::{
     api::activity::{Report, SeenRequest, WantedLook},
     chance::{self, Chance},
+    cli::failure::Failure,
     clock::{self, Clock},
     fly::{
         http::{Config as FlyConfig, Http},
@@ -34,7 +35,7 @@ use crate::{
         table::Table,
     },
     server::{self, Readiness, Server, record_activity},
-    store::{crypt::Cipher, handle::Store, sled::Sled},
+    store::{self, crypt::Cipher, handle::Store, sled::Sled},
     tasks::{Set, Shutdown, Trigger},
     telemetry::{journal::Journal, metrics::Metrics},
 };
@@ -130,7 +131,7 @@ impl Core {
         let observer = Arc::new(move |took| metrics.store_commit(took));
         let store =
             Store::new(Arc::new(sled), cipher, SEALED).observed(Arc::clone(&self.clock), observer);
-        store.verify().await.context("the secrets cannot be read with this key")?;
+        store.verify().await.map_err(|error| wrong_key(&error, data_dir))?;
         server::bootstrap(&store, &*self.clock, &*self.chance).await?;
         Ok(store)
     }
@@ -152,7 +153,10 @@ impl Core {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
         };
-        let server = Server::bind(config, parts).await?;
+        let server = Server::bind(config, parts).await.map_err(|error| match error {
+            server::Error::Listen(error) => taken(&error, "--listen").into(),
+            other => anyhow::Error::new(other),
+        })?;
         let address = server.address();
         set.spawn("the API server", server.serve(set.shutdown()));
         let collect = server::collect::run(store.clone(), Arc::clone(&self.clock), set.shutdown());
@@ -188,12 +192,12 @@ impl Core {
         Ok(())
     }
 
-    /// A router that follows a source.
+    /// A router that follows a source; with its address the flag that gave it.
     pub(super) async fn router(
         &self,
         set: &mut Set,
         follows: Follows,
-        listen: SocketAddr,
+        (listen, flag): (SocketAddr, &'static str),
         domain: &str,
     ) -> anyhow::Result<SocketAddr> {
         let machine = std::env::var("FLY_MACHINE_ID").ok();
@@ -206,7 +210,7 @@ impl Core {
             tracing::info!(known, "hostnames from the router's own copy of its table");
         }
         let flusher = Flusher::new(Arc::clone(&seen), index, follows.sink);
-        let listener = net::bind(listen).await?;
+        let listener = bind(listen, flag).await?;
         let address = listener.local_addr()?;
         set.spawn("the router's gauge", self.clone().gauge(Arc::clone(&table), set.shutdown()));
         let router =
@@ -223,6 +227,41 @@ impl Core {
         set.spawn("the router", serving);
         Ok(address)
     }
+}
+
+/// The secrets are there, and the key is another one.
+fn wrong_key(error: &store::Error, data_dir: &Path) -> Failure {
+    let file = data_dir.join("secret.key");
+    let hint = if std::env::var("HANGAR_SECRET_KEY").is_ok_and(|it| !it.is_empty()) {
+        format!(
+            "set HANGAR_SECRET_KEY to the key of before; without it, {} is the key",
+            file.display()
+        )
+    } else {
+        format!(
+            "{} is not the key of before: put that one back, or set HANGAR_SECRET_KEY if it was set then",
+            file.display()
+        )
+    };
+    let error = crate::retry::chain(error);
+    Failure::hinted(format!("the secrets cannot be read with this key: {error}"), hint)
+}
+
+/// Binds the address that a flag gave.
+pub(super) async fn bind(
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<tokio::net::TcpListener, Failure> {
+    net::bind(address).await.map_err(|error| taken(&error, flag))
+}
+
+fn taken(error: &io::Error, flag: &'static str) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program has it; choose another address with",
+        io::ErrorKind::PermissionDenied => "ports below 1024 are for root; choose another with",
+        _ => "choose another address with",
+    };
+    Failure::hinted(error.to_string(), format!("{hint} {flag}"))
 }
 
 impl Core {
@@ -329,13 +368,19 @@ pub(super) const LOCAL_ORG: &str = "personal";
 pub(super) const LOCAL_TOKEN: &str = "local";
 
 impl LocalFly {
-    /// Opens the backend and takes its address.
+    /// Opens the backend and takes its address, which only this computer may reach unless `insecure`.
     pub(super) async fn open(
         clock: &Arc<dyn Clock>,
         data_dir: PathBuf,
         listen: SocketAddr,
-        no_run: bool,
+        (no_run, insecure): (bool, bool),
     ) -> anyhow::Result<Self> {
+        if !listen.ip().is_loopback() && !insecure {
+            let message = format!(
+                "refusing to listen on {listen}: any token is believed there, so whoever reaches it runs programs as this user"
+            );
+            return Err(Failure::hinted(message, INSECURE).into());
+        }
         let driver: Arc<dyn Driver> = if no_run {
             Arc::new(NoRun::new())
         } else {
@@ -345,7 +390,7 @@ impl LocalFly {
         config.regions = crate::api::name::REGIONS.iter().map(|it| (*it).to_owned()).collect();
         config.no_run = no_run;
         let backend = Backend::open(config, driver, (Arc::clone(clock), chance::System::shared()))?;
-        let listener = net::bind(listen).await?;
+        let listener = bind(listen, "--fly-listen").await?;
         let fly = listener.local_addr()?;
         Ok(Self { backend, fly, listener })
     }
@@ -399,6 +444,8 @@ pub(super) fn end_on_signals(trigger: Trigger) -> anyhow::Result<()> {
 fn end_now() {
     std::process::exit(130);
 }
+
+const INSECURE: &str = "let --fly-listen be a loopback address, or say --insecure if everybody who reaches it may do that";
 
 /// What must be said wherever machines run without walls between them.
 pub(super) const ISOLATION: &str = "machines run as plain processes of this user: no isolation at all between environments, \

@@ -8,7 +8,7 @@ use crate::{
         assembly::{self, Addresses, LocalFly},
         printer::Printer,
     },
-    clock, net,
+    clock,
     tasks::Set,
 };
 
@@ -49,6 +49,9 @@ pub struct Args {
     /// Start no programs: machines are only pretended
     #[arg(long, env = "HANGAR_NO_RUN")]
     pub no_run: bool,
+    /// Let --fly-listen be an address that others reach. It believes any token: whoever reaches it runs programs as this user
+    #[arg(long, env = "HANGAR_INSECURE")]
+    pub insecure: bool,
 }
 
 /// Runs until it is told to end.
@@ -61,8 +64,9 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let data_dir = args.data_dir.join("fly");
-    let fly = LocalFly::open(&clock, data_dir, args.fly_listen, args.no_run).await?;
-    let front_listener = net::bind(args.front_listen).await?;
+    let fly =
+        LocalFly::open(&clock, data_dir, args.fly_listen, (args.no_run, args.insecure)).await?;
+    let front_listener = assembly::bind(args.front_listen, "--front-listen").await?;
     let addresses = Addresses {
         fly: Some(fly.fly),
         front: Some(front_listener.local_addr()?),

@@ -27,7 +27,6 @@ use crate::{
     client::{Client, Query},
     fly::token::Token,
     local::Backend,
-    net,
     reconcile::Address,
     router::follow::Local,
     tasks::{Set, Shutdown},
@@ -86,6 +85,9 @@ pub struct Args {
     /// Start no programs: machines are only pretended
     #[arg(long, env = "HANGAR_NO_RUN")]
     pub no_run: bool,
+    /// Let --fly-listen be an address that others reach. It believes any token: whoever reaches it runs programs as this user
+    #[arg(long, env = "HANGAR_INSECURE")]
+    pub insecure: bool,
 }
 
 /// Runs until it is told to end.
@@ -137,15 +139,20 @@ async fn start(
     set: &mut Set,
 ) -> anyhow::Result<(Addresses, Arc<Backend>)> {
     let store = core.store(&args.data_dir).await?;
-    let local =
-        LocalFly::open(&core.clock, args.data_dir.join("fly"), args.fly_listen, args.no_run)
-            .await?;
-    let front_listener = net::bind(args.front_listen).await?;
+    let local = LocalFly::open(
+        &core.clock,
+        args.data_dir.join("fly"),
+        args.fly_listen,
+        (args.no_run, args.insecure),
+    )
+    .await?;
+    let front_listener = assembly::bind(args.front_listen, "--front-listen").await?;
     let front = front_listener.local_addr()?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
     let source = Box::new(Local::new(store.clone()));
     let follows = Follows { source, shelf: None, sink };
-    let router = core.router(set, follows, args.router_listen, &args.domain).await?;
+    let router =
+        core.router(set, follows, (args.router_listen, "--router-listen"), &args.domain).await?;
     let fly = local.fly;
     let stand_in = Fly {
         base_url: format!("http://{fly}"),

@@ -13,6 +13,7 @@ mod first_start;
 mod fly;
 mod harness;
 mod manifest;
+mod refused;
 mod removal;
 mod restart;
 mod sleep;

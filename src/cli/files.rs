@@ -135,7 +135,14 @@ impl FileArgs {
         let context = || format!("cannot read {}", path.display());
         if !path.is_dir() {
             if named || is_manifest(path) {
-                let text = fs::read_to_string(path).with_context(context)?;
+                let text = match fs::read_to_string(path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        return Err(
+                            Failure::hinted(format!("{}: {error}", context()), NO_FILE).into()
+                        );
+                    }
+                    text => text.with_context(context)?,
+                };
                 texts.push((path.display().to_string(), text));
             }
             return Ok(());
@@ -161,6 +168,8 @@ impl FileArgs {
         Ok(())
     }
 }
+
+const NO_FILE: &str = "-f takes a file, a directory, or - for stdin";
 
 fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json")

@@ -328,7 +328,7 @@ pub(super) async fn run(
             }
             Target::All(kind) => {
                 let hint = format!("write {}/NAME, or add -l or --all", kind.info().singular);
-                return Err(Failure::hinted("no name is given", hint).into());
+                return Err(Failure::usage("no name is given", hint).into());
             }
         }
     }

@@ -203,6 +203,12 @@ impl Text<'_> {
     }
 }
 
+/// Words of Fly's that came in no answer to a call, such as a machine's event, as one line that is fit for a log.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    clean(text.to_owned(), &[])
+}
+
 /// One line that is fit for a log: secrets and control characters removed, cut at a limit.
 fn clean(mut text: String, hide: &[&str]) -> String {
     for secret in hide.iter().filter(|it| !it.is_empty()) {

@@ -143,9 +143,15 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     let mut status = status::of(world, &bay, &step, now);
     let (action, note, wake_at) = match &step {
         Step::Act { action, reason, why, fault } => {
-            let level = if *fault { Level::Warning } else { Level::Normal };
+            let note = if *fault || !status::keeps_failing(&bay) {
+                let level = if *fault { Level::Warning } else { Level::Normal };
+                Note { reason: *reason, message: why.clone(), level }
+            } else {
+                // Without the count, so that it is the same event each time.
+                let message = format!("{why}, and calls for that failed several times");
+                Note { reason: Reason::CallFailed, message, level: Level::Warning }
+            };
             action::intend(&mut bay, action, world.environment.metadata.generation, now);
-            let note = Note { reason: *reason, message: why.clone(), level };
             (Some(action.clone()), note, Some(now))
         }
         Step::Wait { reason, why, until, health } => {

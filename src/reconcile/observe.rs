@@ -163,7 +163,9 @@ async fn machine_sight(look: Look<'_>, rows: &BTreeMap<String, MachineRow>) -> S
             || record.ready.as_ref().is_some_and(|it| it.version == row.version)
             || objects.template.as_ref().is_none_or(|it| it.spec.readiness.is_none());
         let there = row.state != "destroyed" && bay.status.missing.is_none();
-        listed_since && known && checked && there && !memo.doubted
+        // Nor has it the events, which tell why a launch failed.
+        let failed = row.state == "failed";
+        listed_since && known && checked && there && !failed && !memo.doubted
     });
     if let Some(row) = settled {
         return Sight::Present(translate::seen_row(id, row));

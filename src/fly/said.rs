@@ -66,6 +66,8 @@ impl Said {
         }
         match status.as_u16() {
             400 if text.has("volume not found") => Reason::VolumeNotFound,
+            // Of volumes.
+            400 if text.1.ends_with("no capacity") => Reason::Capacity { scope: Scope::Region },
             400 => Reason::BadRequest,
             401 => Reason::Unauthenticated,
             402 => Reason::PaymentNeeded,

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::Request;
 
 use crate::{
+    api::environment::{Environment, Phase},
     clock::Clock,
     local::Backend,
     router::table::Table,
@@ -59,6 +60,14 @@ impl Oracle {
         facts.table = table;
         facts.under_way = 0;
         facts.creating.clear();
+    }
+
+    /// Whether no environment is on its way somewhere.
+    pub(crate) fn is_settled(&self) -> bool {
+        let settled = |it: &Environment| {
+            matches!(it.status.phase, Phase::Ready | Phase::Asleep | Phase::Stalled)
+        };
+        self.facts().environments.values().all(settled)
     }
 
     /// Whether a call is waited for.

@@ -134,6 +134,8 @@ pub struct Plans {
     pub walks: usize,
     /// How often each kind of fault fired in them.
     pub fired: BTreeMap<&'static str, u64>,
+    /// How often the undisturbed walk made each call.
+    pub calls: BTreeMap<&'static str, u64>,
     /// What is wrong with which.
     pub wrongs: Vec<Wrong>,
 }
@@ -146,6 +148,14 @@ pub fn crash_everywhere(course: Course, seed: u64) -> Result<Plans, Wrong> {
     let reference = undisturbed(course, seed)?;
     let mishaps = (0..reference.crossed.len()).filter_map(|at| u64::try_from(at).ok());
     Ok(walk_all(&reference.report, course, seed, mishaps.map(Mishap::Crash).collect()))
+}
+
+/// The kinds of faults that are one wrong answer to one call, after which all is well again.
+pub fn wrong_answers() -> impl Iterator<Item = Kind> {
+    // What these say stays true: another has the app's name, another machine has this one's.
+    let lasting = [Kind::AppNameTaken, Kind::MachineNameSquatted];
+    let one = |it: &Kind| crate::fly::call::ALL.iter().any(|call| it.befalls(call.name));
+    Kind::ALL.iter().copied().filter(move |it| one(it) && !lasting.contains(it))
 }
 
 /// Walks a course once for each call of its undisturbed walk and each way in which its answer can be wrong, and compares.
@@ -161,10 +171,16 @@ pub fn wrong_answers_everywhere(course: Course, seed: u64) -> Result<Plans, Wron
         let changes = crate::fly::call::ALL.iter().any(|it| it.name == *route && it.changes());
         let places: BTreeSet<u64> =
             if changes { (0..*count).collect() } else { reads.into_iter().collect() };
-        for kind in Kind::ALL.iter().filter(|it| it.is_of_replies()) {
+        for kind in wrong_answers().filter(|it| it.befalls(route)) {
             for skip in &places {
-                let mut rule = Rule::new(*kind).on(route).times(1);
+                let mut rule = Rule::new(kind).on(route).times(1);
                 rule.skip = Some(*skip);
+                // The courses' machines are in ams.
+                rule.regions = match kind {
+                    Kind::ErrorRegions => Some(vec!["ams".to_owned()]),
+                    Kind::ListOneRegion => Some(vec!["fra".to_owned()]),
+                    _ => None,
+                };
                 mishaps.push(Mishap::Fault(Box::new(rule)));
             }
         }
@@ -184,7 +200,11 @@ fn undisturbed(course: Course, seed: u64) -> Result<Walked, Wrong> {
 
 fn walk_all(reference: &Report, course: Course, seed: u64, mishaps: Vec<Mishap>) -> Plans {
     let next = AtomicUsize::new(0);
-    let plans = Mutex::new(Plans { walks: mishaps.len(), ..Plans::default() });
+    let plans = Mutex::new(Plans {
+        walks: mishaps.len(),
+        calls: reference.calls.clone(),
+        ..Plans::default()
+    });
     let work = || {
         while let Some(mishap) = mishaps.get(next.fetch_add(1, Ordering::Relaxed)) {
             let this = Walk { course, seed, mishap: mishap.clone() };

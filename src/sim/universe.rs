@@ -295,7 +295,8 @@ impl Universe {
         }
     }
 
-    /// Passes time until nothing was written and no call changed anything for `quiet`, at most for `limit`. Says how long
+    /// Passes time until no environment waits for anything, nothing was written and no call changed anything for `quiet`, at
+    /// most for `limit`. Says how long
     /// it took until the last change; `None` when it did not come to rest.
     ///
     /// # Errors
@@ -312,7 +313,7 @@ impl Universe {
             let (totals, now) = (self.oracle.totals(), tokio::time::Instant::now());
             if (totals.0, totals.1) != (last.0.0, last.0.1) || self.oracle.is_waiting() {
                 last = (totals, now);
-            } else if now - last.1 >= quiet {
+            } else if now - last.1 >= quiet && self.oracle.is_settled() {
                 return Ok(Some(last.1 - start));
             }
             if now - start >= limit {

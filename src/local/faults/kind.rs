@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::local::faults::reach;
+
 /// Where a kind acts, which says what its rules may be limited by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -291,6 +293,12 @@ kinds! {
 }
 
 impl Kind {
+    /// Whether it can befall a call of this name, such as `create_machine`.
+    #[must_use]
+    pub fn befalls(self, route: &str) -> bool {
+        reach::befalls(self, Some(route))
+    }
+
     pub(super) fn uses(self, field: Field) -> bool {
         self.fields().contains(&field)
     }

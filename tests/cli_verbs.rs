@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+const ENVIRONMENT: &str = "apiVersion: hangar.dev/v1alpha1\nkind: Environment\n";
 const ALICE: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments/alice";
 
 /// A server's answers by request: `GET /path`, `TABLE /path`, `WATCH /path`. The last answer of several is given again.
@@ -394,6 +395,28 @@ async fn delete_waits_until_the_object_is_gone() {
     assert_eq!(ran.code, 1);
     assert_eq!(server.run("delete env bob --ignore-not-found", "").await.code, 0);
     assert_eq!(server.run("delete env", "").await.code, 2);
+}
+
+/// `?` and `.` in the place of a name would make the path that of all environments.
+#[tokio::test]
+async fn what_is_no_name_deletes_nothing() {
+    let server = Server::start().await;
+    for path in [ENVIRONMENTS.to_owned(), format!("{ENVIRONMENTS}/")] {
+        server.on(&format!("DELETE {path}"), 200, list(&[]));
+    }
+    for name in ["?", ".", "..", "#", "?x"] {
+        let manifest = format!("{ENVIRONMENT}metadata: {{name: {name:?}}}\n");
+        for (line, stdin) in [
+            (format!("delete env {name} --wait=false"), ""),
+            (format!("delete env/{name} --wait=false"), ""),
+            ("delete -f - --wait=false".to_owned(), manifest.as_str()),
+        ] {
+            let ran = server.run(&line, stdin).await;
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{line}");
+            assert!(ran.err.contains(&format!("{name:?} is not a name")), "{line}: {}", ran.err);
+        }
+    }
+    assert_eq!(server.writes(), []);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ pub mod condition;
 pub mod core;
 pub mod environment;
 pub mod hostname;
+pub mod json;
 pub mod kind;
 pub mod manifest;
 pub mod meta;

@@ -5,8 +5,11 @@ mod core;
 mod environment;
 mod metadata;
 mod template;
+mod text;
 
 use serde_json::Value;
+
+pub use text::check as check_text;
 
 use crate::api::{
     bay::Bay,
@@ -73,6 +76,10 @@ impl ViolationReason {
 /// # Errors
 /// Everything that is wrong with it, at least one; an object that cannot be read at all has one violation.
 pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Vec<Violation>> {
+    let wrong = check_text(kind, &new);
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
     match kind {
         Kind::Template => door(new, old, template::complete, template::check),
         Kind::Environment => door(new, old, environment::complete, environment::check),
@@ -202,9 +209,35 @@ fn translate(kind: Kind, object: &Value, path: &str, said: &str) -> Violation {
     let text = if said.starts_with("invalid type: null") && object.is_object() {
         "it is empty; leave it out or give it a value".to_owned()
     } else {
-        said.to_owned()
+        mistyped(said).unwrap_or_else(|| said.to_owned())
     };
     violation(path.to_owned(), ViolationReason::Invalid, text)
+}
+
+/// `invalid type: integer `8080`, expected a string`, without the value: it may be a secret.
+fn mistyped(said: &str) -> Option<String> {
+    let (found, expected) = said.strip_prefix("invalid type: ")?.rsplit_once(", expected ")?;
+    let is = |word: &str| found.starts_with(word);
+    let found = match found {
+        _ if is("integer") || is("floating point") => "a number",
+        _ if is("boolean") => "true or false",
+        _ if is("string") => "text",
+        _ if is("sequence") => "a list",
+        _ => "an object",
+    };
+    let expected = match expected {
+        "a string" | "string or map" => "text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "i64" | "u8" | "u16" | "u32" | "u64" => "a whole number",
+        _ => "an object",
+    };
+    let hint = match (found, expected) {
+        ("a number" | "true or false", "text") => ": put it in quotes",
+        ("text", "true or false" | "a whole number") => ": write it without quotes",
+        _ => "",
+    };
+    Some(format!("it is {found} and must be {expected}{hint}"))
 }
 
 /// `spec.volume.?.colour` and `spec.services.0.x` in the form that every other path has.

@@ -139,6 +139,7 @@ mod tests {
         check("Environments.hangar.dev", Ok(&["environments"]));
         check("env,ns", Ok(&["environments", "namespaces"]));
         check("hangar", Ok(&["templates", "environments", "bays", "hostnames"]));
+        check("all", Ok(&["templates", "environments", "bays"]));
         check("env alice bob", Ok(&["environment/alice", "environment/bob"]));
         check("env/alice ns/a", Ok(&["environment/alice", "namespace/a"]));
     }

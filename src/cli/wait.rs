@@ -160,12 +160,12 @@ fn reason(condition: &Value) -> String {
         "False" => "not ",
         _ => "perhaps ",
     };
-    format!(
-        "{is}{} ({}): {}",
-        field(condition, "type"),
-        field(condition, "reason"),
-        field(condition, "message")
-    )
+    let text = format!("{is}{} ({})", field(condition, "type"), field(condition, "reason"));
+    // A condition that is as it should be has nothing to say.
+    match field(condition, "message") {
+        "" => text,
+        message => format!("{text}: {message}"),
+    }
 }
 
 /// Whether the status is about an older specification.

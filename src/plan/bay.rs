@@ -50,7 +50,7 @@ pub fn made(world: &World) -> Bay {
                 uid: environment.metadata.uid.clone(),
             },
             app: format!("hgr-{}", world.fresh_name),
-            network: format!("hgr-{}", world.fresh_name),
+            network: network_name(&format!("hgr-{}", world.fresh_name), &world.settings.instance),
             volume: world.template.as_ref().is_some_and(|it| it.spec.volume.is_some()),
         },
         status: BayStatus::default(),
@@ -278,6 +278,13 @@ fn region(
 
 fn no_room(why: String, until: Option<Timestamp>) -> Step {
     Step::Wait { reason: Reason::NoCapacity, why, until, health: Health::Degraded }
+}
+
+/// The network of an app. An app itself carries no mark, so its network's name says which installation made it.
+#[must_use]
+pub fn network_name(app: &str, instance: &str) -> String {
+    let mark: String = instance.chars().take(12).collect();
+    format!("{app}-{mark}")
 }
 
 /// Volume names allow letters, digits and underscores only.

@@ -16,6 +16,8 @@ pub enum Kind {
     Bay,
     /// A label under the router's domain.
     Hostname,
+    /// Something that Fly or the store has and the other does not.
+    Orphan,
     /// A tenant.
     Namespace,
     /// Values that nobody should read.
@@ -201,6 +203,33 @@ static HOSTNAME: Info = Info {
     about: "Which environment holds a label under the router's domain",
 };
 
+static ORPHAN: Info = Info {
+    kind: Kind::Orphan,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "Orphan",
+    plural: "orphans",
+    singular: "orphan",
+    short_names: &[],
+    categories: &["hangar"],
+    namespaced: false,
+    writable: false,
+    has_status: true,
+    columns: &[
+        column("Side", Cell::Path("status.side"), "Which side has it, Fly or the store"),
+        column("What", Cell::Path("status.what"), "App, machine or volume"),
+        column("Phase", Cell::Path("status.phase"), "How sure it is"),
+        column("Made-By", Cell::Path("status.madeBy"), "Which installation made it"),
+        column("Environment", Cell::Path("status.environment"), "For which environment"),
+        wide("App", Cell::Path("status.app"), "Its app at Fly"),
+        wide("Id", Cell::Path("status.id"), "Its id at Fly"),
+        wide("Order", Cell::Path("status.order.message"), "What was ordered, and how far it is"),
+        column("Seen", Cell::Age("status.evidence.firstSeenAt"), "Time since it was first seen"),
+    ],
+    selectable: &["status.side", "status.what", "status.phase", "status.madeBy", "status.app"],
+    about: "Something that Fly has and the store does not account for, or the reverse",
+};
+
 static NAMESPACE: Info = Info {
     kind: Kind::Namespace,
     group: "",
@@ -274,13 +303,14 @@ static EVENT: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Namespace,
         Self::Secret,
         Self::Template,
         Self::Environment,
         Self::Bay,
         Self::Hostname,
+        Self::Orphan,
         Self::Event,
     ];
 
@@ -292,6 +322,7 @@ impl Kind {
             Self::Environment => &ENVIRONMENT,
             Self::Bay => &BAY,
             Self::Hostname => &HOSTNAME,
+            Self::Orphan => &ORPHAN,
             Self::Namespace => &NAMESPACE,
             Self::Secret => &SECRET,
             Self::Event => &EVENT,

@@ -14,6 +14,7 @@ pub mod kind;
 pub mod manifest;
 pub mod meta;
 pub mod name;
+pub mod orphan;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -16,6 +16,7 @@ use crate::api::{
     environment::Environment,
     hostname::Hostname,
     kind::Kind,
+    orphan::Orphan,
     template::Template,
 };
 
@@ -69,6 +70,7 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Environment => inline::<Environment>(generator),
         Kind::Bay => inline::<Bay>(generator),
         Kind::Hostname => inline::<Hostname>(generator),
+        Kind::Orphan => inline::<Orphan>(generator),
         Kind::Namespace => inline::<Namespace>(generator),
         Kind::Secret => inline::<Secret>(generator),
         Kind::Event => inline::<Event>(generator),

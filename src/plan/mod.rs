@@ -7,9 +7,11 @@
 pub mod action;
 pub mod bay;
 pub mod environment;
+pub mod ledger;
 pub mod machine;
 pub mod observe;
 pub mod preview;
+pub mod price;
 pub mod sleep;
 pub mod status;
 pub mod world;

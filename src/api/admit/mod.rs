@@ -14,6 +14,7 @@ use crate::api::{
     hostname::Hostname,
     kind::Kind,
     meta::Resource,
+    orphan::Orphan,
 };
 
 /// An object that may be stored.
@@ -81,6 +82,7 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
         Kind::Event => door::<Event>(new, old, |_| {}, core::check_event),
         Kind::Bay => door::<Bay>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
+        Kind::Orphan => door::<Orphan>(new, old, |_| {}, |_, _, _| {}),
     }
 }
 

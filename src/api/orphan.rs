@@ -174,6 +174,10 @@ pub struct Order {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub proven_at: Option<Timestamp>,
+    /// When the last call was ordered; written before it is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub acted_at: Option<Timestamp>,
     /// How far it is.
     pub state: OrderState,
     /// The same in a sentence.

@@ -259,6 +259,7 @@ impl Then {
             template,
             secrets,
             bay,
+            orphan: None,
             last_request_at: None,
             connections: None,
             fresh_name: "(new)".to_owned(),
@@ -290,7 +291,9 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
         Sight::Present(SeenVolume {
             id: it.id.clone(),
             region: it.region.clone(),
+            name: String::new(),
             size_gib: it.size_gib,
+            attached_to: None,
             going: false,
         })
     });

@@ -18,6 +18,7 @@ mod get;
 pub mod local;
 mod logs;
 mod merge;
+mod orphans;
 mod plan;
 mod printer;
 pub mod router;
@@ -78,6 +79,8 @@ pub enum Command {
     Logs(logs::Args),
     /// Show what happened to objects
     Events(events::Args),
+    /// Show what Fly has that the store does not account for, and the reverse; adopt or delete one
+    Orphans(orphans::Args),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::Args),
     /// Print a completion script for a shell
@@ -153,6 +156,7 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Wait(args) => wait::run(args, connection, printer).await,
         Command::Logs(args) => logs::run(args, connection, printer).await,
         Command::Events(args) => events::run(args, connection, printer).await,
+        Command::Orphans(args) => orphans::run(args, connection, printer).await,
         Command::Schema(args) => schema::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Version => version::run(connection, printer).await,
@@ -208,6 +212,9 @@ mod tests {
             "hangar wait env/alice --for=condition=Ready --timeout=90s",
             "hangar logs -f env/alice --tail 10 --json",
             "hangar events --for env/alice -w",
+            "hangar orphans -o wide --others",
+            "hangar orphans --delete app-hgr-abc --dry-run",
+            "hangar orphans --adopt app-hgr-abc --to env/alice",
             "hangar schema environment",
             "hangar completions zsh",
             "hangar up -f manifests/ --no-run",
@@ -224,6 +231,8 @@ mod tests {
             "hangar get env -o xml",
             "hangar completions tcsh",
             "hangar serve",
+            "hangar orphans --adopt app-hgr-abc",
+            "hangar orphans --delete a --adopt b --to env/alice",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -58,6 +58,13 @@ pub enum Action {
         /// New size.
         size_gib: u32,
     },
+    /// Delete a volume by its id.
+    DeleteVolume {
+        /// App.
+        app: String,
+        /// Volume.
+        id: String,
+    },
     /// Create the machine, which starts it.
     CreateMachine {
         /// App.
@@ -232,6 +239,7 @@ impl Action {
             Self::WriteSecrets { .. } => "write-secrets",
             Self::CreateVolume { .. } => "create-volume",
             Self::ExtendVolume { .. } => "extend-volume",
+            Self::DeleteVolume { .. } => "delete-volume",
             Self::CreateMachine { .. } => "create-machine",
             Self::UpdateMachine { .. } => "update-machine",
             Self::WriteMetadata { .. } => "write-metadata",
@@ -255,7 +263,9 @@ impl Action {
     #[must_use]
     pub fn risk(&self) -> Option<&'static str> {
         match self {
-            Self::DeleteApp { .. } => Some("destroys the volume and everything on it"),
+            Self::DeleteApp { .. } | Self::DeleteVolume { .. } => {
+                Some("destroys the volume and everything on it")
+            }
             Self::DestroyMachine { .. } => Some("destroys what is not on the volume"),
             Self::CreateApp { .. }
             | Self::WriteSecrets { .. }
@@ -290,6 +300,7 @@ impl fmt::Display for Action {
                 write!(f, "volume {name} of {size_gib} GiB in {region}")
             }
             Self::ExtendVolume { id, size_gib, .. } => write!(f, "volume {id} to {size_gib} GiB"),
+            Self::DeleteVolume { id, .. } => write!(f, "volume {id}"),
             Self::CreateMachine { name, region, spec, .. } => {
                 write!(f, "machine {name} of {} in {region}", spec.image)
             }
@@ -359,6 +370,11 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
                 && machine.order.as_ref().is_none_or(|it| it.kind != OrderKind::Sleep)
             {
                 machine.order = order(OrderKind::Sleep, Some(SleepSignal::External));
+            }
+        }
+        Action::DeleteVolume { id, .. } => {
+            if let Some(volume) = status.volume.as_mut().filter(|it| it.id == *id) {
+                volume.destroying = true;
             }
         }
         Action::CreateApp { .. }

@@ -42,7 +42,7 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
     if let Some((name, _)) = world.secrets.iter().find(|(_, fact)| fact.is_none()) {
         return lacking(status, Reason::SecretMissing, format!("secret {name} does not exist"));
     }
-    let Some(bay) = &world.bay else { return bind(world) };
+    let Some(bay) = &world.bay else { return bind(world, now) };
     if let Some(step) = bay::provision(world, bay, status, template, now) {
         return step;
     }
@@ -104,17 +104,31 @@ fn lacking(status: &BayStatus, reason: Reason, why: String) -> Step {
 }
 
 /// A first bay is made; another one never, since the data is in the first.
-fn bind(world: &World) -> Step {
-    let Some(lost) = &world.environment.status.bay else { return Step::Bind };
-    Step::Wait {
-        reason: Reason::BayPending,
-        why: format!(
-            "{} is not in the store: what it held at Fly is in app {}",
-            lost.name, lost.app
-        ),
-        until: None,
-        health: Health::Stalled,
-    }
+fn bind(world: &World, now: Timestamp) -> Step {
+    let adopt = |orphan: &str| {
+        let name = &world.environment.metadata.name;
+        format!(
+            "`hangar orphans --adopt {orphan} --to env/{name}` gives it back, `hangar orphans --delete {orphan}` destroys it"
+        )
+    };
+    let why = match (&world.environment.status.bay, &world.orphan) {
+        (None, None) => return Step::Bind,
+        (None, Some(orphan)) => {
+            format!("something at Fly was made for an environment of this name: {}", adopt(orphan))
+        }
+        (Some(lost), Some(orphan)) => {
+            format!(
+                "{} is not in the store, and its app is an orphan: {}",
+                lost.name,
+                adopt(orphan)
+            )
+        }
+        (Some(lost), None) => {
+            format!("{} is not in the store: what it held at Fly is in app {}", lost.name, lost.app)
+        }
+    };
+    let until = Some(now + LATE_LOOK);
+    Step::Wait { reason: Reason::BayPending, why, until, health: Health::Stalled }
 }
 
 fn waiting(reason: Reason, why: String, until: Option<Timestamp>) -> Step {

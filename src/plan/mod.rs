@@ -10,6 +10,7 @@ pub mod environment;
 pub mod ledger;
 pub mod machine;
 pub mod observe;
+pub mod orphan;
 pub mod preview;
 pub mod price;
 pub mod sleep;

@@ -42,6 +42,7 @@ fn world(mode: &str, volume: bool) -> World {
         template: Some(template),
         secrets: BTreeMap::new(),
         bay: None,
+        orphan: None,
         seen: Seen::default(),
         last_request_at: None,
         connections: None,
@@ -117,7 +118,9 @@ fn serving(mode: &str, volume: bool) -> World {
         world.seen.volume = Sight::Present(SeenVolume {
             id: "vol_1".to_owned(),
             region: "ams".to_owned(),
+            name: "bay_abc".to_owned(),
             size_gib: 1,
+            attached_to: None,
             going: false,
         });
     }

@@ -19,6 +19,8 @@ pub struct World {
     pub secrets: BTreeMap<String, Option<SecretFact>>,
     /// The bay it is bound to, as recorded.
     pub bay: Option<Bay>,
+    /// An orphan that was made for it, where it has no bay: what is in that is perhaps its data.
+    pub orphan: Option<String>,
     /// What Fly shows of the bay.
     pub seen: Seen,
     /// The last request that a router told of.
@@ -111,8 +113,12 @@ pub struct SeenVolume {
     pub id: String,
     /// Region; empty where Fly left it out.
     pub region: String,
+    /// Name.
+    pub name: String,
     /// Size.
     pub size_gib: u32,
+    /// The machine that has it, where that is known.
+    pub attached_to: Option<String>,
     /// Whether it is being, or has been, destroyed.
     pub going: bool,
 }

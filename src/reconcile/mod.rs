@@ -8,8 +8,10 @@ mod execute;
 mod feed;
 mod index;
 mod informer;
+mod ledger;
 mod objects;
 mod observe;
+mod orders;
 mod pass;
 mod queue;
 mod translate;
@@ -20,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::chance::Chance;
@@ -32,6 +35,7 @@ use crate::reconcile::{
     feed::News,
     index::Index,
     informer::Informer,
+    ledger::Ledger,
     objects::EnvKey,
     pass::{Next, Remembered, Shared},
     queue::{Queue, Urgency},
@@ -116,12 +120,14 @@ pub async fn run(
         metrics,
         index: Arc::clone(&calls.index),
     };
+    let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();
     let (changed, apps) = mpsc::unbounded_channel();
+    let ledger = Ledger::new(Arc::clone(&shared), news.clone()).run(shutdown.clone());
     let feed = feed::run(shared.store.clone(), news, shutdown.clone());
     let list = informer.run(changed, shutdown.clone());
     let looped = Loop {
-        shared: Arc::new(shared),
+        shared,
         index: calls.index,
         queue: Queue::new(),
         remembered: HashMap::new(),
@@ -130,8 +136,10 @@ pub async fn run(
         fresh: HashSet::new(),
         synced: false,
     };
-    let ((), fed, ()) = tokio::join!(looped.run(heard, apps, synced, shutdown), feed, list);
-    fed
+    let looped = looped.run(heard, apps, synced, shutdown).map(Ok);
+    // Without the store nothing can be decided: the first that fails by it ends all.
+    tokio::try_join!(looped, feed, list.map(Ok), ledger)?;
+    Ok(())
 }
 
 struct Loop {
@@ -310,3 +318,6 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

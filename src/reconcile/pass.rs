@@ -140,9 +140,7 @@ impl Pass<'_> {
     ) -> Result<Next, store::Error> {
         let bay = bay::made(world);
         let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
-        let mut bay_key = [0_u8; 16];
-        self.shared.chance.fill(&mut bay_key);
-        objects.bind(&self.shared.store, bay, &bay_key, (now, &*self.shared.chance)).await?;
+        objects.bind(&self.shared.store, bay, None, (now, &*self.shared.chance)).await?;
         // Calls about the app may be logged before the store's feed tells whose it is.
         let index = &self.shared.index;
         index.write().unwrap_or_else(PoisonError::into_inner).bound(app, self.of.clone());
@@ -190,10 +188,10 @@ impl Pass<'_> {
             // The list tells of it a while later; until then it would be destroyed again and again.
             shared.informer.learn(app, id, None);
         }
-        if let (Action::CreateVolume { app, .. }, Outcome::Volume { id, region, size_gib }) =
+        if let (Action::CreateVolume { app, name, .. }, Outcome::Volume { id, region, size_gib }) =
             (action, &outcome)
         {
-            shared.informer.learn_volume(id, VolumeRow::new(app, region, *size_gib));
+            shared.informer.learn_volume(id, VolumeRow::new(app, name, region, *size_gib));
         }
         if let Outcome::Connections(open) = outcome {
             memo.connections = Some((now, open));

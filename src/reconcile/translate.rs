@@ -11,7 +11,8 @@ use crate::fly::{self, Reason, Scope, wire};
 use crate::plan::{
     action::{Refusal, RefusalKind},
     machine::{self, CheckSpec, MachineSpec, ServiceSpec},
-    world::{CheckState, MachineState, Mark, SeenMachine},
+    price::Size,
+    world::{CheckState, MachineState, Mark, SeenMachine, SeenVolume},
 };
 use crate::reconcile::informer::MachineRow;
 use crate::retry;
@@ -205,6 +206,27 @@ pub(crate) fn seen_row(id: &str, row: &MachineRow) -> SeenMachine {
         host_answers: true,
         metadata: row.metadata.clone(),
         mark: row.metadata.as_ref().and_then(mark),
+    }
+}
+
+/// A volume that was read by itself.
+pub(crate) fn seen_volume(volume: &wire::Volume) -> SeenVolume {
+    SeenVolume {
+        id: volume.id.clone(),
+        region: volume.region.clone(),
+        name: volume.name.clone(),
+        size_gib: volume.size_gb,
+        attached_to: volume.attached_machine_id.clone(),
+        going: volume.is_going(),
+    }
+}
+
+/// A machine's size.
+pub(crate) fn size(guest: &wire::Guest) -> Size {
+    Size {
+        performance: guest.cpu_kind == "performance",
+        cpus: guest.cpus,
+        memory_mib: guest.memory_mb,
     }
 }
 

@@ -9,6 +9,7 @@ mod discovery;
 mod draft;
 mod guard;
 mod logs;
+mod order;
 mod pages;
 mod patch;
 mod read;
@@ -315,6 +316,7 @@ async fn perform(
             let deleted = removal::delete(&state.store, &object, &options, now).await?;
             Ok(respond::json(&deleted.answer(&object)))
         }
+        Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
             draft::check_writable(scope.kind, None)?;
             let options = delete_options(media, body, &options).await?;
@@ -335,6 +337,16 @@ async fn update(
     let mut response = respond::json(&shown);
     respond::warn(&mut response, &written.warnings);
     Ok(response)
+}
+
+async fn ordered(
+    state: &State,
+    (object, options): (ObjectRef, WriteOptions),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    let body = json_body(media, body).await?;
+    Ok(respond::json(&order::order(state, &object, &options, &body).await?))
 }
 
 async fn delete_collection(

@@ -70,6 +70,8 @@ pub(crate) struct Model {
     pub(crate) template: Option<Template>,
     pub(crate) secrets: BTreeMap<String, Option<SecretFact>>,
     pub(crate) bay: Option<Bay>,
+    /// An orphan that was made for the environment.
+    pub(crate) orphan: Option<String>,
     pub(crate) fly: Fly,
     pub(crate) last_request_at: Option<Timestamp>,
     pub(crate) connections: Option<(Timestamp, u32)>,
@@ -92,6 +94,7 @@ impl Model {
             template: Some(serde_yaml::from_str(TEMPLATE).unwrap()),
             secrets: BTreeMap::new(),
             bay: None,
+            orphan: None,
             fly: Fly::new(),
             last_request_at: None,
             connections: None,
@@ -117,6 +120,7 @@ impl Model {
             template: self.template.clone(),
             secrets: self.secrets.clone(),
             bay: self.bay.clone(),
+            orphan: self.orphan.clone(),
             seen: self.seen(),
             last_request_at: self.last_request_at,
             connections: self.connections,
@@ -152,10 +156,10 @@ impl Model {
         seen.machine = self.machine_sight(bay);
         if bay.spec.volume && (status.volume.is_some() || status.volume_intended_at.is_some()) {
             let found = self.fly.volumes.iter().find(|it| match &status.volume {
-                Some(volume) => it.seen.id == volume.id,
+                Some(volume) => it.id == volume.id,
                 None => it.name == volume_name(bay),
             });
-            seen.volume = self.look("volume", found.map(|it| it.seen.clone()));
+            seen.volume = self.look("volume", found.map(|it| self.fly.volume(it)));
         }
         seen.others = self
             .fly

@@ -166,7 +166,7 @@ fn live(model: &Model) -> (usize, usize) {
         it.config.metadata.get(hangar::plan::machine::BAY) == Some(&uid)
     };
     let machines = model.fly.machines.iter().filter(ours).count();
-    (machines, model.fly.volumes.iter().filter(|it| !it.seen.going).count())
+    (machines, model.fly.volumes.iter().filter(|it| !it.going).count())
 }
 
 /// The course ends well and stays so.
@@ -186,7 +186,7 @@ fn check_end(script: &mut Script) {
     }
     let known = model.bay.as_ref().and_then(|it| it.status.volume.clone());
     let kept = known.is_none_or(|it| {
-        model.fly.volumes.iter().any(|volume| volume.seen.id == it.id && !volume.seen.going)
+        model.fly.volumes.iter().any(|volume| volume.id == it.id && !volume.going)
     });
     let ours = model.fly.app.as_ref().is_some_and(|it| it.ours);
     // A state that hangar does not know, and a machine that somebody else destroys without end, are not hangar's to end.
@@ -252,7 +252,7 @@ fn end(script: &mut Script) -> String {
     let status = &model.environment.status;
     let machines: Vec<_> =
         model.fly.machines.iter().map(|it| (&it.state, &it.config.image)).collect();
-    let volumes: Vec<_> = model.fly.volumes.iter().map(|it| it.seen.size_gib).collect();
+    let volumes: Vec<_> = model.fly.volumes.iter().map(|it| it.size_gib).collect();
     format!("{:?} {machines:?} {volumes:?} released {}", status.phase, model.released)
 }
 

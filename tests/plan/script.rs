@@ -104,6 +104,8 @@ impl Script {
                 };
                 model.secrets.insert((*name).to_owned(), Some(fact));
             }
+            ["orphan", "-"] => model.orphan = None,
+            ["orphan", name] => model.orphan = Some((*name).to_owned()),
             ["request"] => model.last_request_at = Some(now),
             ["connections", count] => model.fly.connections = count.parse().unwrap(),
             ["no-destroying", "-"] => model.no_destroying = None,
@@ -139,7 +141,7 @@ impl Script {
             }
             ["volume", "destroy"] => model.fly.volumes.clear(),
             ["volume", "going"] => {
-                model.fly.volumes.iter_mut().for_each(|it| it.seen.going = true);
+                model.fly.volumes.iter_mut().for_each(|it| it.going = true);
             }
             ["machine", ..] => self.machine(&words[1..]),
             _ => panic!("not a step: {line}"),
@@ -247,8 +249,7 @@ impl Script {
     fn show(&mut self) {
         let fly = &self.model.fly;
         let mut out = String::new();
-        for volume in &fly.volumes {
-            let it = &volume.seen;
+        for it in &fly.volumes {
             let _ = writeln!(out, "        volume {} in {}, {} GiB", it.id, it.region, it.size_gib);
         }
         for it in &fly.machines {

@@ -5,6 +5,7 @@ mod crud;
 mod guard;
 mod hostname;
 mod list;
+mod order;
 mod secret;
 mod watch;
 

@@ -18,6 +18,7 @@ pub mod retry;
 pub mod router;
 pub mod sample;
 pub mod server;
+pub mod sim;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

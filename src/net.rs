@@ -4,7 +4,7 @@
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -25,6 +25,20 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Header lines of a request; more is answered 431.
     pub header_lines: usize,
+}
+
+/// Marks a response that is not to be sent.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the connection is closed instead of an answer")]
+struct HangUp;
+
+/// What a handler returns to close the connection without an answer.
+#[must_use]
+pub fn hang_up() -> Response<Body> {
+    let empty = Empty::new().map_err(|never: Infallible| match never {});
+    let mut response = Response::new(empty.boxed_unsync());
+    response.extensions_mut().insert(HangUp);
+    response
 }
 
 /// What hyper allows when it is told nothing.
@@ -53,7 +67,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves HTTP/1.1 (with upgrades) until shutdown, then lets requests under way end for at most `drain`.
 ///
-/// `handle` gets each request with its peer's address; it cannot fail, errors are responses.
+/// `handle` gets each request with its peer's address; it cannot fail, errors are responses, and [`hang_up`] is none.
 ///
 /// # Errors
 /// Never at present; accept errors are logged and survived.
@@ -99,7 +113,13 @@ where
             }
             let service = service_fn(move |request| {
                 let response = handle(request, peer);
-                async move { Ok::<_, Infallible>(response.await) }
+                async move {
+                    let response = response.await;
+                    match response.extensions().get::<HangUp>() {
+                        Some(hang_up) => Err(*hang_up),
+                        None => Ok(response),
+                    }
+                }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new())

@@ -41,7 +41,7 @@ use crate::{
 /// How long everything may take to end.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// Prefixes of keys whose values are encrypted where they are stored.
-const SEALED: &[&str] = &["secrets/"];
+pub(crate) const SEALED: &[&str] = &["secrets/"];
 
 /// Where the parts of a process listen; what `--ready-file` gets.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -244,9 +244,9 @@ impl Observer for Replies {
 }
 
 /// Takes a router's word straight into the store of this process.
-pub(super) struct IntoStore {
-    pub(super) store: Store,
-    pub(super) clock: Arc<dyn Clock>,
+pub(crate) struct IntoStore {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl IntoStore {
@@ -292,6 +292,26 @@ pub(super) fn nudges(environments: Vec<Owner>) -> Report {
     Report { requests: Vec::new(), nudges }
 }
 
+/// What the stand-in for Fly is told beside its addresses.
+#[derive(Debug, clap::Args)]
+pub struct LocalArgs {
+    /// Start no programs: machines are only pretended
+    #[arg(long, env = "HANGAR_NO_RUN")]
+    pub no_run: bool,
+    /// Faults on purpose, as YAML: the stand-in fails as Fly was seen to fail (docs/fly.md)
+    #[arg(long, env = "HANGAR_FAULTS", value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+}
+
+impl LocalArgs {
+    fn rules(&self) -> anyhow::Result<Vec<local::faults::Rule>> {
+        let Some(path) = &self.faults else { return Ok(Vec::new()) };
+        let cannot = || format!("cannot use the faults in {}", path.display());
+        let text = std::fs::read(path).with_context(cannot)?;
+        local::faults::read(&text).with_context(cannot)
+    }
+}
+
 /// The stand-in for Fly.
 pub(super) struct LocalFly {
     pub(super) backend: Arc<Backend>,
@@ -310,8 +330,9 @@ impl LocalFly {
         clock: &Arc<dyn Clock>,
         data_dir: PathBuf,
         listen: SocketAddr,
-        no_run: bool,
+        settings: &LocalArgs,
     ) -> anyhow::Result<Self> {
+        let no_run = settings.no_run;
         let driver: Arc<dyn Driver> = if no_run {
             Arc::new(NoRun::new())
         } else {
@@ -321,6 +342,9 @@ impl LocalFly {
         config.regions = crate::api::name::REGIONS.iter().map(|it| (*it).to_owned()).collect();
         config.no_run = no_run;
         let backend = Backend::open(config, driver, (Arc::clone(clock), chance::System::shared()))?;
+        for rule in settings.rules()? {
+            backend.faults().add(rule)?;
+        }
         let listener = net::bind(listen).await?;
         let fly = listener.local_addr()?;
         Ok(Self { backend, fly, listener })

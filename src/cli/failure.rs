@@ -1,6 +1,10 @@
 //! Errors for people: the whole chain in one line, then what may be done about it. It must never change an exit code.
 
-use crate::{cli::printer::Printer, client};
+use crate::{cli::printer::Printer, client, local};
+
+/// Two servers on one data directory would undo each other's work.
+const IN_USE: &str =
+    "another hangar runs on this data directory: end it, or give this one another with --data-dir";
 
 /// Something that was typed, or found, and cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +32,18 @@ impl Failure {
 pub(super) fn report(error: &anyhow::Error, printer: &mut Printer) {
     printer.note(format_args!("error: {error:#}"));
     for cause in error.chain() {
-        let hint = if let Some(failure) = cause.downcast_ref::<Failure>() {
-            failure.hint.clone()
-        } else {
-            cause.downcast_ref::<client::Error>().and_then(client::Error::hint)
-        };
-        if let Some(hint) = hint {
+        if let Some(hint) = hint(cause) {
             printer.note(format_args!("hint: {hint}"));
         }
     }
+}
+
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(failure) = cause.downcast_ref::<Failure>() {
+        return failure.hint.clone();
+    }
+    if let Some(local::Error::InUse { .. }) = cause.downcast_ref() {
+        return Some(IN_USE.to_owned());
+    }
+    cause.downcast_ref::<client::Error>().and_then(client::Error::hint)
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use crate::{
     cli::{
         Exit,
-        assembly::{self, Addresses, LocalFly},
+        assembly::{self, Addresses, LocalArgs, LocalFly},
         printer::Printer,
     },
     clock, net,
@@ -45,9 +45,9 @@ pub struct Args {
     /// File that is written, with the addresses as JSON, once everything listens
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
-    /// Start no programs: machines are only pretended
-    #[arg(long, env = "HANGAR_NO_RUN")]
-    pub no_run: bool,
+    /// What the stand-in for Fly is told
+    #[command(flatten)]
+    pub local: LocalArgs,
 }
 
 /// Runs until it is told to end.
@@ -59,15 +59,16 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let data_dir = args.data_dir.join("fly");
-    let fly = LocalFly::open(&clock, data_dir, args.fly_listen, args.no_run).await?;
+    let fly = LocalFly::open(&clock, data_dir, args.fly_listen, &args.local).await?;
     let front_listener = net::bind(args.front_listen).await?;
     let addresses = Addresses {
         fly: Some(fly.fly),
         front: Some(front_listener.local_addr()?),
         ..Addresses::default()
     };
-    let backend = fly.start(&mut set, front_listener, args.front_upstream, clock);
     addresses.write(args.ready_file.as_deref())?;
+    // Last: from here on machines run, and whatever happens must stop them.
+    let backend = fly.start(&mut set, front_listener, args.front_upstream, clock);
     for (what, address) in [("Machines API", addresses.fly), ("proxy front", addresses.front)] {
         if let Some(address) = address {
             printer.note(format_args!("{what}: http://{address}"));

@@ -4,7 +4,7 @@
 use std::{io, process::ExitCode};
 
 mod apply;
-mod assembly;
+pub(crate) mod assembly;
 mod completions;
 mod connection;
 mod delete;
@@ -26,6 +26,7 @@ pub mod sample_app;
 mod schema;
 pub mod serve;
 pub mod shim;
+pub mod sim;
 mod table;
 mod targets;
 pub mod up;
@@ -83,6 +84,8 @@ pub enum Command {
     Orphans(orphans::Args),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::Args),
+    /// Try hangar itself in a simulated world where everything fails
+    Sim(sim::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Show the versions of this program and of the server
@@ -114,7 +117,7 @@ pub enum Exit {
     Changes,
 }
 
-/// Runs a command on a runtime that suits it: servers want threads, the rest does not, and two bring their own.
+/// Runs a command on a runtime that suits it: servers want threads, the rest does not, and three bring their own.
 ///
 /// # Errors
 /// Whatever keeps it from being done; [`finish`] prints it.
@@ -122,6 +125,7 @@ pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
     let mut builder = match &cli.command {
         Command::MachineShim(args) => return shim::run(args),
         Command::SampleApp(_) => return sample_app::run(),
+        Command::Sim(args) => return sim::run(args, printer),
         command if command.is_server() => {
             let level =
                 std::env::var("HANGAR_LOG").unwrap_or_else(|_| log_level(command).to_owned());
@@ -161,7 +165,7 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Completions(args) => completions::run(args, printer),
         Command::Version => version::run(connection, printer).await,
         // `start` runs these without a runtime around them.
-        Command::MachineShim(_) | Command::SampleApp(_) => Ok(Exit::Success),
+        Command::MachineShim(_) | Command::SampleApp(_) | Command::Sim(_) => Ok(Exit::Success),
     }
 }
 
@@ -220,6 +224,8 @@ mod tests {
             "hangar up -f manifests/ --no-run",
             "hangar serve --org acme --domain dev.example.com",
             "hangar router --from http://127.0.0.1:7070",
+            "hangar sim --seeds 10..20 --minutes 5",
+            "hangar sim --course create --seeds 3 --crash-at 7",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -233,6 +239,8 @@ mod tests {
             "hangar serve",
             "hangar orphans --adopt app-hgr-abc",
             "hangar orphans --delete a --adopt b --to env/alice",
+            "hangar sim --seeds 3..3",
+            "hangar sim --crash-at 7",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -9,7 +9,7 @@ use crate::{
     api::{kind::Kind, meta::ObjectRef},
     cli::{
         Exit, apply,
-        assembly::{self, Addresses, Core, Fly, Follows, IntoStore, LocalFly},
+        assembly::{self, Addresses, Core, Fly, Follows, IntoStore, LocalArgs, LocalFly},
         connection::Connection,
         failure::Failure,
         files::FileArgs,
@@ -69,9 +69,9 @@ pub struct Args {
     /// File that is written, with the addresses as JSON, once everything listens
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
-    /// Start no programs: machines are only pretended
-    #[arg(long, env = "HANGAR_NO_RUN")]
-    pub no_run: bool,
+    /// What the stand-in for Fly is told
+    #[command(flatten)]
+    pub local: LocalArgs,
 }
 
 /// Runs until it is told to end.
@@ -108,7 +108,7 @@ async fn start(
 ) -> anyhow::Result<(Addresses, Arc<Backend>)> {
     let store = core.store(&args.data_dir).await?;
     let local =
-        LocalFly::open(&core.clock, args.data_dir.join("fly"), args.fly_listen, args.no_run)
+        LocalFly::open(&core.clock, args.data_dir.join("fly"), args.fly_listen, &args.local)
             .await?;
     let front_listener = net::bind(args.front_listen).await?;
     let front = front_listener.local_addr()?;
@@ -117,7 +117,6 @@ async fn start(
     let follows = Follows { source, shelf: None, sink };
     let router = core.router(set, follows, args.router_listen, &args.domain).await?;
     let fly = local.fly;
-    let backend = local.start(set, front_listener, router, Arc::clone(&core.clock));
     let stand_in = Fly {
         base_url: format!("http://{fly}"),
         token: Token::new(assembly::LOCAL_TOKEN),
@@ -130,6 +129,8 @@ async fn start(
     };
     core.controller(set, &store, stand_in, address)?;
     let api = core.api(set, &store, args.listen).await?;
+    // Last: from here on machines run, and whatever happens must stop them.
+    let backend = local.start(set, front_listener, router, Arc::clone(&core.clock));
     let addresses =
         Addresses { api: Some(api), fly: Some(fly), front: Some(front), router: Some(router) };
     Ok((addresses, backend))

@@ -6,8 +6,15 @@ use serde_json::json;
 
 use crate::fly::wire;
 use crate::local::{
-    Backend, call::AppCall, lifecycle::Who, machine::Event, refusal::Refusal, respond::Reply,
-    state::App, state::Key,
+    Backend,
+    call::AppCall,
+    faults::Look,
+    lifecycle::Who,
+    machine::Event,
+    refusal::Refusal,
+    respond::Reply,
+    state::{App, Key, World},
+    volumes::list_volumes,
 };
 
 impl Backend {
@@ -15,16 +22,14 @@ impl Backend {
         self: &Arc<Self>,
         app: &str,
         call: AppCall,
+        look: &Look,
     ) -> Result<Reply, Refusal> {
         match call {
-            AppCall::Get => {
-                let world = self.lock();
-                Reply::json(&shown(world.app(app)?))
-            }
+            AppCall::Get => Reply::json(&shown(self.view(look).app(app)?)),
             AppCall::Delete => self.delete_app(app).await,
-            AppCall::ListMachines(filter) => self.list_machines(app, &filter),
+            AppCall::ListMachines(filter) => self.list_machines(&self.view(look), app, &filter),
             AppCall::CreateMachine(input) => self.create_machine(app, *input).await,
-            AppCall::ListVolumes => self.list_volumes(app),
+            AppCall::ListVolumes => list_volumes(&self.view(look), app),
             AppCall::CreateVolume(input) => self.create_volume(app, *input).await,
             AppCall::ListSecrets { min_version } => self.list_secrets(app, min_version),
             AppCall::UpdateSecrets(update) => self.update_secrets(app, update).await,
@@ -44,18 +49,6 @@ impl Backend {
             AppCall::PutPolicy(policy) => self.put_policy(app, policy).await,
             AppCall::DeletePolicy { id } => self.delete_policy(app, &id).await,
         }
-    }
-
-    pub(super) fn list_apps(&self, org: &str) -> Result<Reply, Refusal> {
-        if org.is_empty() {
-            return Err(Refusal::Invalid(
-                "authorization: request doesn't contain org_slug".to_owned(),
-            ));
-        }
-        let world = self.lock();
-        let apps: Vec<_> =
-            world.apps.values().filter(|it| it.org == org && !it.deleting).map(shown).collect();
-        Reply::json(&wire::Apps { total_apps: apps.len() as u64, apps })
     }
 
     pub(super) async fn create_app(&self, input: wire::CreateApp) -> Result<Reply, Refusal> {
@@ -150,6 +143,15 @@ impl Backend {
         let app = name.to_owned();
         self.disk.work(move |disk| disk.remove_app(&app)).await
     }
+}
+
+pub(super) fn list_apps(world: &World, org: &str) -> Result<Reply, Refusal> {
+    if org.is_empty() {
+        return Err(Refusal::Invalid("authorization: request doesn't contain org_slug".to_owned()));
+    }
+    let apps: Vec<_> =
+        world.apps.values().filter(|it| it.org == org && !it.deleting).map(shown).collect();
+    Reply::json(&wire::Apps { total_apps: apps.len() as u64, apps })
 }
 
 fn shown(app: &App) -> wire::App {

@@ -22,6 +22,8 @@ use crate::tasks;
 pub(super) struct Disk {
     root: PathBuf,
     keep: Keep,
+    /// Locked for as long as it is open; shims do not inherit it. `None` where nothing is kept.
+    _claim: Option<fs::File>,
 }
 
 /// What went wrong with the data directory.
@@ -36,6 +38,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another backend has it: two would start and stop each other's machines.
+    #[error("{} is in use by another process", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
     },
     /// A file is not what this program wrote.
     #[error("{} is damaged", path.display())]
@@ -53,17 +61,18 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error
 }
 
 impl Disk {
-    /// Makes the directories. Paths are absolute from here on: machines' shims have working directories of their own.
+    /// Makes the directories and claims them for this value's life. Paths are absolute from here on: machines' shims have working directories of their own.
     pub(super) fn open(root: PathBuf, keep: Keep) -> Result<Self, Error> {
         if keep == Keep::Nothing {
-            return Ok(Self { root, keep });
+            return Ok(Self { root, keep, _claim: None });
         }
         let root = std::path::absolute(&root).map_err(io_error("find", &root))?;
         for part in ["apps", "volumes", "snapshots"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
-        Ok(Self { root, keep })
+        let claim = claim(&root)?;
+        Ok(Self { root, keep, _claim: Some(claim) })
     }
 
     /// Works on the files, away from the runtime's threads; does nothing where nothing is kept.
@@ -172,6 +181,17 @@ impl Disk {
             }
         }
         Ok(world)
+    }
+}
+
+/// Makes this process the directory's only user, for as long as the returned file is open.
+fn claim(root: &Path) -> Result<fs::File, Error> {
+    let path = root.join("lock");
+    let file = private_file(&path).map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse { path: root.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::fly::wire;
 use crate::local::{
     Backend,
     call::Filter,
+    hosts,
     lifecycle::{Who, check_stop},
     machine::{Event, State, step},
     operate::Work,
@@ -22,14 +23,16 @@ const DEFAULT_MEMORY_MB: u32 = 256;
 const EVENTS_LIMIT: usize = 20;
 
 impl Backend {
-    pub(super) fn get_machine(&self, id: &str, leases: bool) -> Result<Reply, Refusal> {
-        let world = self.lock();
-        let machine = world.machines.get(id).ok_or(Refusal::NotFound("machine"))?;
+    pub(super) fn get_machine(&self, machine: &Machine, leases: bool) -> Result<Reply, Refusal> {
         Reply::json(&view::machine_json(machine, false, leases, self.now())?)
     }
 
-    pub(super) fn list_machines(&self, app: &str, filter: &Filter) -> Result<Reply, Refusal> {
-        let world = self.lock();
+    pub(super) fn list_machines(
+        &self,
+        world: &World,
+        app: &str,
+        filter: &Filter,
+    ) -> Result<Reply, Refusal> {
         let now = self.now();
         let machines = world.app(app)?.machines.iter().filter_map(|id| world.machines.get(id));
         let shown: Result<Vec<Value>, Refusal> = machines
@@ -78,7 +81,7 @@ impl Backend {
                     .filter(|it| !it.is_empty())
                     .unwrap_or_else(|| format!("machine-{id}"));
                 check_name(world, app, &name)?;
-                let region = choose(world, app, &mut input, &regions)?;
+                let (region, host) = choose(world, (app, &id), &mut input, &regions)?;
                 let words = ("launch", "created", "user");
                 let event = view::event(self.ids.ulid(), now, words, None);
                 let version = self.ids.ulid();
@@ -96,6 +99,7 @@ impl Backend {
                     app: app.to_owned(),
                     name,
                     region,
+                    host,
                     state: State::Created,
                     versions: vec![Version { version, config: std::mem::take(&mut input.config) }],
                     digest: String::new(),
@@ -227,15 +231,18 @@ fn check_update(machine: &Machine, input: &mut wire::MachineInput) -> Result<(),
     }
 }
 
-/// The region: the volume's, where one is mounted, else the first one with room.
+/// Region and host: the volume's, where one is mounted, else the first ones with room.
 fn choose(
     world: &World,
-    app: &str,
+    (app, id): (&str, &str),
     input: &mut wire::MachineInput,
     regions: &[String],
-) -> Result<String, Refusal> {
+) -> Result<(String, String), Refusal> {
     let first = regions.first().cloned().ok_or(Refusal::NoHost)?;
-    let Some(mount) = input.config.mounts.first_mut() else { return Ok(first) };
+    let Some(mount) = input.config.mounts.first_mut() else {
+        let host = hosts::first(&first, id);
+        return Ok((first, host));
+    };
     let asked = input.region.as_deref().is_some_and(|it| !it.is_empty());
     let volume = if mount.volume.is_empty() {
         let name = mount.name.as_deref().unwrap_or_default();
@@ -263,7 +270,7 @@ fn choose(
     }
     mount.volume.clone_from(&volume.id);
     mount.name = Some(volume.name.clone());
-    Ok(volume.region.clone())
+    Ok((volume.region.clone(), volume.host.clone()))
 }
 
 /// Checks a configuration and fills in what Fly fills in.

@@ -7,14 +7,19 @@
 mod apps;
 mod body;
 mod call;
+pub mod census;
 mod checks;
 mod config;
+mod delivered;
 mod disk;
 pub mod driver;
+pub mod faults;
 pub mod fleet;
 pub mod front;
+mod hosts;
 mod ids;
 mod image;
+mod in_process;
 mod inside;
 mod leases;
 mod lifecycle;
@@ -56,7 +61,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::tasks::{self, Shutdown, Trigger};
 
 pub use config::{Access, Config, Keep, Timings};
+pub use delivered::Delivered;
 pub use disk::Error;
+pub use in_process::{Hooks, InProcess, NoHooks};
 pub use serve::serve;
 
 use driver::Driver;
@@ -84,8 +91,11 @@ pub struct Backend {
     /// The same in every process, so that a seed repeats a course.
     hasher: BuildHasherDefault<DefaultHasher>,
     limits: Mutex<limits::Limits>,
+    faults: faults::Faults,
     metrics: metrics::Metrics,
     resumed: AtomicBool,
+    /// Held shared by each start of a program, alone by whoever must know that none is under way.
+    starts: Arc<tokio::sync::RwLock<()>>,
     closing: Trigger,
     closed: Shutdown,
 }
@@ -113,7 +123,7 @@ impl Backend {
             me: Weak::clone(me),
             config,
             driver,
-            ids: Ids::new(Arc::clone(&clock), chance),
+            ids: Ids::new(Arc::clone(&clock), Arc::clone(&chance)),
             clock,
             disk: Arc::new(disk),
             world: Mutex::new(world),
@@ -121,8 +131,10 @@ impl Backend {
             bells: (0..BELLS).map(|_| Notify::new()).collect(),
             hasher: BuildHasherDefault::default(),
             limits: Mutex::new(limits::Limits::default()),
+            faults: faults::Faults::new(chance),
             metrics: metrics::Metrics::new(),
             resumed: AtomicBool::new(false),
+            starts: Arc::default(),
             closing,
             closed,
         }))
@@ -154,6 +166,7 @@ impl Backend {
             let result = change(&mut world, self.now());
             let changed: BTreeSet<Key> = std::mem::take(&mut world.changed).into_iter().collect();
             world.unsaved.extend(changed.iter().cloned());
+            self.faults.remember(&world, &changed, self.clock.monotonic());
             (result, changed)
         };
         for key in &changed {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::fly::wire;
 use crate::local::{
     Backend,
-    driver::{self, Status},
+    driver::{self, Spec, Status},
     lifecycle::Who,
     machine::{Event, State, step},
     spec,
@@ -16,6 +16,7 @@ use crate::local::{
     view,
 };
 use crate::retry;
+use crate::tasks;
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -118,7 +119,10 @@ impl Backend {
             })
             .await;
         reported.unwrap_or_else(|refusal| {
-            tracing::warn!(machine = id, ?event, %refusal, "a report was not taken");
+            // Whoever closes the backend wants no news; a later process looks for itself.
+            if !self.closed.asked() {
+                tracing::warn!(machine = id, ?event, %refusal, "a report was not taken");
+            }
             None
         })
     }
@@ -219,7 +223,26 @@ impl Backend {
         let Some(spec) = spec else {
             return Err(driver::Error::NotRunning { id: id.to_owned() });
         };
-        self.driver.start(&spec).await
+        self.start_whole(spec).await
+    }
+
+    /// A start that was begun goes on to its end even if the work that wanted it does not: half of one is a program that
+    /// nobody knows of. None begins once the backend closes.
+    async fn start_whole(&self, spec: Spec) -> Result<(), driver::Error> {
+        let under_way = Arc::clone(&self.starts).read_owned().await;
+        if self.closed.asked() {
+            // Background work ends here; a later process does it again.
+            return std::future::pending().await;
+        }
+        let (id, driver) = (spec.id.clone(), Arc::clone(&self.driver));
+        let (done, result) = tokio::sync::oneshot::channel();
+        tasks::detached(async move {
+            let started = driver.start(&spec).await;
+            drop(under_way);
+            // Sending fails if the work ended meanwhile.
+            let _unheard = done.send(started);
+        });
+        result.await.unwrap_or(Err(driver::Error::NotRunning { id }))
     }
 
     /// A volume may be mounted while a copy into it goes on; a program may not see it then.

@@ -66,6 +66,23 @@ pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Res
     };
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
+    finish(&mut response, kind, request_id);
+    response
+}
+
+/// An answer that is none of the Machines API's, such as a proxy's.
+pub(super) fn page(
+    status: StatusCode,
+    (kind, body): (&'static str, &'static str),
+    request_id: &str,
+) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+    *response.status_mut() = status;
+    finish(&mut response, kind, request_id);
+    response
+}
+
+fn finish(response: &mut Response<Bytes>, kind: &'static str, request_id: &str) {
     let headers = response.headers_mut();
     if !kind.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -74,7 +91,6 @@ pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Res
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert("fly-request-id", id);
     }
-    response
 }
 
 fn status(refusal: &Refusal) -> StatusCode {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::Timestamp;
 use crate::fly::wire;
 use crate::local::{
-    image,
+    hosts, image,
     refusal::Refusal,
     state::{Machine, Volume, World, whole_seconds},
 };
@@ -105,7 +105,7 @@ pub(super) fn volume(world: &World, volume: &Volume) -> wire::Volume {
         state: volume.state().to_owned(),
         size_gb: volume.size_gb,
         region: volume.region.clone(),
-        zone: volume.zone.clone(),
+        zone: hosts::zone(&volume.host),
         encrypted: volume.encrypted,
         attached_machine_id: world.holder(volume).map(|it| it.id.clone()),
         snapshot_retention: volume.snapshot_retention,

@@ -7,6 +7,8 @@ use crate::local::{
     Backend,
     call::{VolumeCall, VolumeUpdate},
     disk::{self, copy_tree, remove_tree},
+    faults::Look,
+    hosts,
     machine::State,
     platform,
     refusal::Refusal,
@@ -26,26 +28,19 @@ impl Backend {
         app: &str,
         id: &str,
         call: VolumeCall,
+        look: &Look,
     ) -> Result<Reply, Refusal> {
         match call {
-            VolumeCall::Get => self.show_volume(app, id),
+            VolumeCall::Get => {
+                let view = self.view(look);
+                Reply::json(&view::volume(&view, view.volume(app, id)?))
+            }
             VolumeCall::Update(update) => self.update_volume(app, id, update).await,
             VolumeCall::Extend(to) => self.extend_volume(app, id, to.size_gb).await,
             VolumeCall::Destroy => self.destroy_volume(app, id).await,
             VolumeCall::ListSnapshots => self.list_snapshots(app, id),
             VolumeCall::CreateSnapshot => self.create_snapshot(app, id).await,
         }
-    }
-
-    fn show_volume(&self, app: &str, id: &str) -> Result<Reply, Refusal> {
-        let world = self.lock();
-        Reply::json(&view::volume(&world, world.volume(app, id)?))
-    }
-
-    pub(super) fn list_volumes(&self, app: &str) -> Result<Reply, Refusal> {
-        let world = self.lock();
-        let volumes = world.app(app)?.volumes.iter().filter_map(|id| world.volumes.get(id));
-        Reply::json(&volumes.map(|it| view::volume(&world, it)).collect::<Vec<_>>())
     }
 
     pub(super) async fn create_volume(
@@ -74,7 +69,7 @@ impl Backend {
                     id: id.clone(),
                     app: app.to_owned(),
                     name: input.name.clone(),
-                    zone: zone(&region),
+                    host: hosts::first(&region, &id),
                     region,
                     size_gb,
                     encrypted: input.encrypted.unwrap_or(true),
@@ -214,6 +209,11 @@ impl Backend {
     }
 }
 
+pub(super) fn list_volumes(world: &World, app: &str) -> Result<Reply, Refusal> {
+    let volumes = world.app(app)?.volumes.iter().filter_map(|id| world.volumes.get(id));
+    Reply::json(&volumes.map(|it| view::volume(world, it)).collect::<Vec<_>>())
+}
+
 /// A volume that is not being destroyed.
 pub(super) fn live<'a>(world: &'a World, app: &str, id: &str) -> Result<&'a Volume, Refusal> {
     let volume = world.volume(app, id)?;
@@ -269,9 +269,4 @@ fn origin(
         return Ok((Some(Origin::Volume(id)), source.size_gb));
     }
     Ok((None, 1))
-}
-
-/// One host per region.
-fn zone(region: &str) -> String {
-    blake3::hash(region.as_bytes()).to_hex().chars().take(4).collect()
 }

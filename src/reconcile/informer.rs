@@ -72,8 +72,8 @@ struct View {
     /// When the last list that was complete began.
     machines_complete_at: Option<Timestamp>,
     volumes_complete_at: Option<Timestamp>,
-    /// The newest change told so far.
-    last_updated_at: Option<Timestamp>,
+    /// The newest change told so far, by Fly's clock, and when it was told, by ours.
+    newest: Option<(Timestamp, Duration)>,
 }
 
 /// The view of the organisation.
@@ -232,7 +232,7 @@ impl Informer {
     }
 
     async fn sweep(&self) -> Result<BTreeSet<String>, Error> {
-        let began_at = self.clock.now();
+        let (began_at, asked) = (self.clock.now(), self.clock.monotonic());
         let (machines, error_regions) = self.machine_pages(None, false).await?;
         let volumes = self.volume_pages().await?;
         let apps = self.write(|view| {
@@ -251,7 +251,7 @@ impl Informer {
                 view.machines.retain(|_, rows| !rows.is_empty());
                 view.machines_complete_at = Some(began_at);
             }
-            view.take_machines(machines, &mut apps);
+            view.take_machines(machines, asked, &mut apps);
             view.replace_volumes(volumes, &mut apps);
             view.volumes_complete_at = Some(began_at);
             apps
@@ -261,11 +261,16 @@ impl Informer {
     }
 
     async fn changes(&self) -> Result<BTreeSet<String>, Error> {
-        let after = self.read(|view| view.last_updated_at).map(|at| at - OVERLAP);
+        let asked = self.clock.monotonic();
+        // Fly's clock has gone on since, at least as long as ours: what is older and not told yet is later than any overlap.
+        let after = self.read(|view| view.newest).map(|(at, told)| {
+            let since = SignedDuration::try_from(asked.saturating_sub(told));
+            at + since.unwrap_or(SignedDuration::ZERO) - OVERLAP
+        });
         let (machines, _) = self.machine_pages(after, true).await?;
         Ok(self.write(|view| {
             let mut apps = BTreeSet::new();
-            view.take_machines(machines, &mut apps);
+            view.take_machines(machines, asked, &mut apps);
             apps
         }))
     }
@@ -319,10 +324,20 @@ impl View {
         machines < page && self.volumes.len() < page
     }
 
-    fn take_machines(&mut self, machines: Vec<OrgMachine>, apps: &mut BTreeSet<String>) {
+    /// Takes machines that were asked for then, by our clock.
+    fn take_machines(
+        &mut self,
+        machines: Vec<OrgMachine>,
+        asked: Duration,
+        apps: &mut BTreeSet<String>,
+    ) {
         for machine in machines {
             let updated_at = machine.updated_at.parse::<Timestamp>().ok();
-            self.last_updated_at = self.last_updated_at.max(updated_at);
+            if let Some(at) = updated_at
+                && self.newest.is_none_or(|(newest, _)| at > newest)
+            {
+                self.newest = Some((at, asked));
+            }
             let created_at = machine.created_at.parse().ok();
             let OrgMachine { id, app_name, name, state, region, version, config, .. } = machine;
             let size = config.as_ref().and_then(|it| it.guest.as_ref()).map(translate::size);

@@ -4,8 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{FutureExt as _, future::BoxFuture};
-use http::{Request, Response};
+use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 
@@ -15,9 +14,8 @@ use crate::clock::Paused;
 use crate::fly::{
     http::{Config as FlyConfig, Http},
     token::Token,
-    transport::{Failed, Transport},
 };
-use crate::local::{self, Backend, norun::NoRun};
+use crate::local::{self, Backend, InProcess, NoHooks, norun::NoRun};
 use crate::server;
 use crate::store::{Key, Precondition, crypt::Cipher, memory::Memory};
 use crate::tasks::{self, Trigger};
@@ -28,22 +26,6 @@ const ORPHANS: &str = "/apis/hangar.dev/v1alpha1/orphans";
 const TEMPLATE: &str = "{apiVersion: hangar.dev/v1alpha1, kind: Template, metadata: {name: node}, spec: {
   machine: {image: 'hangar.dev/sample-app:1'}, volume: {mountPath: /data, size: 1Gi}, regions: [ams],
   services: [{name: web, internalPort: 8080}], readiness: {http: {path: /healthz, port: 8080}}}}";
-
-/// Requests of the controller's client, answered by the backend in this process.
-#[derive(Debug)]
-struct Inside(Arc<Backend>);
-
-impl Transport for Inside {
-    fn send(
-        &self,
-        mut request: Request<Bytes>,
-        _timeout: Duration,
-    ) -> BoxFuture<'_, Result<Response<Bytes>, Failed>> {
-        let token = http::HeaderValue::from_static("Bearer any");
-        request.headers_mut().insert(http::header::AUTHORIZATION, token);
-        async move { Ok(self.0.answer(request).await) }.boxed()
-    }
-}
 
 struct Universe {
     store: Store,
@@ -72,9 +54,11 @@ impl Universe {
         server::bootstrap(&store, &*clock, &*chance).await.unwrap();
         let (trigger, shutdown) = tasks::shutdown();
         let calls = Calls::new(Arc::clone(&clock), journal.clone(), metrics.clone());
+        let token = Token::new("any");
+        let way = InProcess::new(Arc::clone(&backend), &token, Arc::new(NoHooks)).unwrap();
         let fly = Http::over(
-            Arc::new(Inside(Arc::clone(&backend))),
-            FlyConfig::new("http://fly.test", Token::new("any")),
+            Arc::new(way),
+            FlyConfig::new("http://fly.test", token),
             Arc::clone(&clock),
             Arc::new(calls.clone()),
         )
@@ -141,7 +125,9 @@ impl Universe {
             .header("authorization", "Bearer other")
             .body(Bytes::from(body))
             .unwrap();
-        let response = self.backend.answer(request).await;
+        let local::Delivered::Whole(response) = self.backend.answer(request).await else {
+            panic!()
+        };
         assert!(response.status().is_success(), "{method} {path}: {response:?}");
         serde_json::from_slice(response.body()).unwrap_or_default()
     }

@@ -64,6 +64,19 @@ impl Hangar {
     }
 
     async fn start(home: tempfile::TempDir, manifests: Option<&Path>) -> Self {
+        let mut up = Self::begin(home, manifests);
+        up.ready().await;
+        up
+    }
+
+    /// Starts it again as [`Hangar::again`], after a clean end too, and waits for nothing.
+    pub(crate) fn begin_again(mut self, manifests: Option<&Path>) -> Self {
+        self.kill9();
+        let home = std::mem::replace(&mut self.home, tempfile::tempdir().unwrap());
+        Self::begin(home, manifests)
+    }
+
+    fn begin(home: tempfile::TempDir, manifests: Option<&Path>) -> Self {
         let ready = home.path().join("ready.json");
         let _none = fs::remove_file(&ready);
         let open =
@@ -80,30 +93,33 @@ impl Hangar {
         if let Some(manifests) = manifests {
             command.arg("-f").arg(manifests);
         }
-        let mut up = Self {
+        Self {
             process: command.spawn().unwrap(),
             home,
             api: String::new(),
             fly: String::new(),
             front: String::new(),
             router: String::new(),
-        };
+        }
+    }
+
+    async fn ready(&mut self) {
+        let ready = self.home.path().join("ready.json");
         let waiting = async {
             while !ready.exists() {
-                if let Some(status) = up.process.try_wait().unwrap() {
-                    panic!("it ended with {status} before it was ready:\n{}", up.said());
+                if let Some(status) = self.process.try_wait().unwrap() {
+                    panic!("it ended with {status} before it was ready:\n{}", self.said());
                 }
                 tokio::time::sleep(LOOK).await;
             }
         };
         if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            panic!("it was not ready within {PATIENCE:?}:\n{}", up.said());
+            panic!("it was not ready within {PATIENCE:?}:\n{}", self.said());
         }
         let addresses: Value = serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap();
         let address = |part: &str| addresses[part].as_str().unwrap().to_owned();
-        (up.api, up.fly) = (address("api"), address("fly"));
-        (up.front, up.router) = (address("front"), address("router"));
-        up
+        (self.api, self.fly) = (address("api"), address("fly"));
+        (self.front, self.router) = (address("front"), address("router"));
     }
 
     /// What the process wrote, over all its lives.
@@ -135,6 +151,11 @@ impl Hangar {
     /// A signal that asks it to end, and its end.
     pub(crate) async fn end_by(&mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);
+        self.ended().await
+    }
+
+    /// Its end, by itself or because it was asked.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let process = &mut self.process;
         until("the end of hangar", PATIENCE, async || {
             process.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())

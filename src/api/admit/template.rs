@@ -134,7 +134,7 @@ fn check_machine(template: &Template, findings: &mut Findings) {
 fn check_guest(guest: &Guest, findings: &mut Findings) {
     let (cpus, per_cpu, step): (&[u32], (u64, u64), u64) = match guest.cpu_kind {
         CpuKind::Shared => (&[1, 2, 4, 6, 8], (256, 2048), 256),
-        CpuKind::Performance => (&[1, 2, 4, 6, 8, 10, 12, 14, 16], (2048, 8192), 256),
+        CpuKind::Performance => (&[1, 2, 4, 6, 8, 10, 12, 14, 16], (2048, 8192), 2048),
     };
     if !cpus.contains(&guest.cpus) {
         findings.add(

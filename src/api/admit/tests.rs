@@ -72,6 +72,11 @@ fn an_admitted_object_is_admitted_again_unchanged() {
     }
 }
 
+/// A guest with one CPU of its own.
+fn performance(memory: &str) -> Value {
+    json!({"cpuKind": "performance", "cpus": 1, "memory": memory})
+}
+
 #[test]
 fn every_wrong_field_of_a_template_is_named() {
     for (path, value, field) in [
@@ -82,6 +87,7 @@ fn every_wrong_field_of_a_template_is_named() {
         ("spec.machine.guest", json!({"memory": "1 GB"}), "spec.machine.guest.memory"),
         ("spec.machine.guest", json!({"memory": "300Mi"}), "spec.machine.guest.memory"),
         ("spec.machine.guest", json!({"memory": "4Gi"}), "spec.machine.guest.memory"),
+        ("spec.machine.guest", performance("2304Mi"), "spec.machine.guest.memory"),
         ("spec.machine.guest", json!({"cpus": 3}), "spec.machine.guest.cpus"),
         ("spec.machine.guest", json!({"cpuKind": "fast"}), "spec.machine.guest.cpuKind"),
         ("spec.machine.env", json!({"FLY_X": "1"}), "spec.machine.env.FLY_X"),
@@ -115,6 +121,13 @@ fn every_wrong_field_of_a_template_is_named() {
 fn several_wrong_fields_are_named_at_once() {
     let object = with(with(template(), "spec.regions", json!(["mars"])), "spec.typo", json!(1));
     refused(Kind::Template, object, None, &["spec.typo", "spec.regions[0]"]);
+}
+
+#[test]
+fn every_size_that_fly_sells_is_taken() {
+    for memory in ["2Gi", "4Gi", "6144Mi", "8Gi"] {
+        admitted(Kind::Template, with(template(), "spec.machine.guest", performance(memory)), None);
+    }
 }
 
 #[test]

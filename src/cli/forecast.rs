@@ -264,6 +264,8 @@ impl Then {
             connections: None,
             fresh_name: "(new)".to_owned(),
             no_destroying: None,
+            no_replacing: None,
+            no_creating: None,
         })
     }
 }

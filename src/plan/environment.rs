@@ -518,7 +518,7 @@ pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step 
             }
             if let Some(why) = &world.no_destroying {
                 return Step::Wait {
-                    reason: Reason::Deleting,
+                    reason: Reason::Held,
                     why: format!("nothing is destroyed: {why}"),
                     until: Some(now + LATE_LOOK),
                     health: Health::Stalled,

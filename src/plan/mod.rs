@@ -7,6 +7,7 @@
 pub mod action;
 pub mod bay;
 pub mod environment;
+pub mod hold;
 pub mod ledger;
 pub mod machine;
 pub mod observe;
@@ -23,7 +24,11 @@ use crate::api::{
     environment::{EnvironmentStatus, Reason, SleepSignal},
     meta::Resource as _,
 };
-use crate::plan::{action::Action, world::World};
+use crate::plan::{
+    action::Action,
+    hold::{Absence, Impact},
+    world::World,
+};
 
 /// What one pass does about one environment.
 #[must_use]
@@ -37,6 +42,10 @@ pub struct Plan {
     pub bind: bool,
     /// The one call.
     pub action: Option<Action>,
+    /// What that does to what is there.
+    pub impact: Impact,
+    /// Whether something is missing that nobody ordered to go.
+    pub absence: Absence,
     /// Nothing is left at Fly: the bay, its key and the finalizer go, the hostnames are freed.
     pub release: bool,
     /// Why this and not something else.
@@ -133,12 +142,21 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     if world.bay.is_some() {
         observe::observe(&mut bay, world, now);
     }
-    let step = if world.environment.is_deleting() {
+    let absence = hold::absence(world, &bay, now);
+    if world.environment.is_deleting() {
         bay.phase = BayPhase::Retiring;
+    }
+    let seen = bay.clone();
+    let mut step = if world.environment.is_deleting() {
         environment::retire(world, &bay, now)
     } else {
         environment::step(world, &mut bay, now)
     };
+    if let Some(wait) = hold::gate(world, &step, now) {
+        // What would have been forgotten on the way to the call is not.
+        (step, bay) = (wait, seen);
+    }
+    let impact = hold::impact(&step);
     if matches!(step, Step::Awake { .. } | Step::Asleep { .. }) {
         // Whatever failed on the way here is over.
         bay.failure = None;
@@ -169,6 +187,8 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         bay: world.bay.as_ref().map(|_| bay),
         bind: matches!(step, Step::Bind),
         action,
+        impact,
+        absence,
         release: matches!(step, Step::Release),
         note,
         wake_at,

@@ -48,6 +48,8 @@ fn world(mode: &str, volume: bool) -> World {
         connections: None,
         fresh_name: "abc".to_owned(),
         no_destroying: None,
+        no_replacing: None,
+        no_creating: None,
     }
 }
 

@@ -31,6 +31,10 @@ pub struct World {
     pub fresh_name: String,
     /// Why nothing may be destroyed now, if so.
     pub no_destroying: Option<String>,
+    /// Why nothing may be made in the place of what is gone, if so.
+    pub no_replacing: Option<String>,
+    /// Why nothing may be made now, if so.
+    pub no_creating: Option<String>,
 }
 
 /// What holds for all environments.

@@ -81,6 +81,8 @@ pub(crate) async fn observe(
         connections: memo.connections,
         fresh_name,
         no_destroying,
+        no_replacing: None,
+        no_creating: None,
     }
 }
 

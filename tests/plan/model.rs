@@ -76,6 +76,9 @@ pub(crate) struct Model {
     pub(crate) last_request_at: Option<Timestamp>,
     pub(crate) connections: Option<(Timestamp, u32)>,
     pub(crate) no_destroying: Option<String>,
+    /// Why everything is held back, and whether that goes for what is new too.
+    pub(crate) hold: Option<String>,
+    pub(crate) hold_creates: bool,
     /// When the list was last complete; `None` while it is at every look.
     pub(crate) complete_at: Option<Timestamp>,
     /// What cannot be read: app, volume, machine.
@@ -99,6 +102,8 @@ impl Model {
             last_request_at: None,
             connections: None,
             no_destroying: None,
+            hold: None,
+            hold_creates: false,
             complete_at: None,
             unclear: Vec::new(),
             faults: VecDeque::new(),
@@ -125,7 +130,9 @@ impl Model {
             last_request_at: self.last_request_at,
             connections: self.connections,
             fresh_name: format!("fresh{}", self.bays + 1),
-            no_destroying: self.no_destroying.clone(),
+            no_destroying: self.no_destroying.clone().or_else(|| self.hold.clone()),
+            no_replacing: self.hold.clone(),
+            no_creating: self.hold.clone().filter(|_| self.hold_creates),
         }
     }
 

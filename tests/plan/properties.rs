@@ -8,6 +8,7 @@ use hangar::api::{
 };
 use hangar::plan::{
     action::Action,
+    hold::Impact,
     plan,
     world::{Sight, World},
 };
@@ -63,6 +64,9 @@ const EVENTS: &[&str] = &[
     "list complete",
     "no-destroying doubts",
     "no-destroying -",
+    "hold replacing doubts",
+    "hold all doubts",
+    "hold -",
     "unclear machine",
     "unclear volume",
     "unclear app",
@@ -86,6 +90,7 @@ const FAULTS: &[&str] = &[
 const HEALED: &str = "clear
 list complete
 no-destroying -
+hold -
 programs serve
 full
 connections 0
@@ -110,6 +115,13 @@ fn check(model: &Model, passed: &Passed) {
     if let Some(action) = &planned.action {
         check_action(action, world);
     }
+    let held = match planned.impact {
+        Impact::None => &None,
+        Impact::Creates => &world.no_creating,
+        Impact::Replaces => &world.no_replacing,
+        Impact::Destroys => &world.no_destroying,
+    };
+    assert!(held.is_none(), "{:?} although {held:?}", planned.action);
     let identity = |it: &hangar::api::bay::BayStatus| it.volume.as_ref().map(|it| it.id.clone());
     assert!(
         identity(&before).is_none() || identity(&before) == identity(&after),

@@ -108,12 +108,7 @@ impl Script {
             ["orphan", name] => model.orphan = Some((*name).to_owned()),
             ["request"] => model.last_request_at = Some(now),
             ["connections", count] => model.fly.connections = count.parse().unwrap(),
-            ["no-destroying", "-"] => model.no_destroying = None,
-            ["no-destroying", ..] => model.no_destroying = Some(rest(1)),
-            ["list", "complete"] => model.complete_at = None,
-            ["list", "incomplete"] => model.complete_at = Some(now),
-            ["unclear", what] => model.unclear.push((*what).to_owned()),
-            ["clear"] => model.unclear.clear(),
+            ["no-destroying" | "hold" | "list" | "unclear" | "clear", ..] => self.view(words, rest),
             ["fail", action, fault @ ..] => {
                 model.faults.push_back(((*action).to_owned(), self::fault(fault)));
             }
@@ -145,6 +140,25 @@ impl Script {
             }
             ["machine", ..] => self.machine(&words[1..]),
             _ => panic!("not a step: {line}"),
+        }
+    }
+
+    /// What may be believed, and what may be done, changes.
+    fn view(&mut self, words: &[&str], rest: &dyn Fn(usize) -> String) {
+        let model = &mut self.model;
+        let now = model.now;
+        match words {
+            ["no-destroying", "-"] => model.no_destroying = None,
+            ["no-destroying", ..] => model.no_destroying = Some(rest(1)),
+            ["hold", "-"] => model.hold = None,
+            ["hold", what, ..] => {
+                (model.hold, model.hold_creates) = (Some(rest(2)), *what == "all");
+            }
+            ["list", "complete"] => model.complete_at = None,
+            ["list", "incomplete"] => model.complete_at = Some(now),
+            ["unclear", what] => model.unclear.push((*what).to_owned()),
+            ["clear"] => model.unclear.clear(),
+            _ => panic!("not a step: {words:?}"),
         }
     }
 

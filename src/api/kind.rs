@@ -16,6 +16,8 @@ pub enum Kind {
     Bay,
     /// A label under the router's domain.
     Hostname,
+    /// Something that waits for a person's word.
+    Hold,
     /// A tenant.
     Namespace,
     /// Values that nobody should read.
@@ -47,6 +49,8 @@ pub struct Info {
     pub namespaced: bool,
     /// Whether users may create, change and delete it; the others are hangar's own and are read.
     pub writable: bool,
+    /// Whether users may delete it.
+    pub deletable: bool,
     /// Whether `status` is written apart from the rest.
     pub has_status: bool,
     /// Columns after the name.
@@ -105,6 +109,7 @@ static TEMPLATE: Info = Info {
     categories: &["hangar"],
     namespaced: true,
     writable: true,
+    deletable: true,
     has_status: false,
     columns: &[
         column("Image", Cell::Path("spec.machine.image"), "What runs"),
@@ -130,6 +135,7 @@ static ENVIRONMENT: Info = Info {
     categories: &["hangar", "all"],
     namespaced: true,
     writable: true,
+    deletable: true,
     has_status: true,
     columns: &[
         column("Phase", Cell::Path("status.phase"), "The conditions in one word"),
@@ -163,6 +169,7 @@ static BAY: Info = Info {
     categories: &["hangar"],
     namespaced: true,
     writable: false,
+    deletable: false,
     has_status: true,
     columns: &[
         column("Phase", Cell::Path("status.phase"), "In one word"),
@@ -190,6 +197,7 @@ static HOSTNAME: Info = Info {
     categories: &["hangar"],
     namespaced: false,
     writable: false,
+    deletable: false,
     has_status: false,
     columns: &[
         column("Namespace", Cell::Path("spec.namespace"), "Namespace of the holder"),
@@ -199,6 +207,29 @@ static HOSTNAME: Info = Info {
     ],
     selectable: &["spec.namespace", "spec.environment"],
     about: "Which environment holds a label under the router's domain",
+};
+
+static HOLD: Info = Info {
+    kind: Kind::Hold,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "Hold",
+    plural: "holds",
+    singular: "hold",
+    short_names: &[],
+    categories: &["hangar"],
+    namespaced: false,
+    writable: false,
+    deletable: true,
+    has_status: false,
+    columns: &[
+        column("What", Cell::Path("spec.what"), "What is held back"),
+        column("Reason", Cell::Path("spec.reason"), "Why"),
+        AGE,
+        column("Message", Cell::Path("spec.message"), "Why, for people"),
+    ],
+    selectable: &["spec.what", "spec.reason"],
+    about: "Something that hangar does not do until a person says so",
 };
 
 static NAMESPACE: Info = Info {
@@ -212,6 +243,7 @@ static NAMESPACE: Info = Info {
     categories: &[],
     namespaced: false,
     writable: true,
+    deletable: true,
     has_status: true,
     columns: &[column("Status", Cell::Path("status.phase"), "Active or Terminating"), AGE],
     selectable: &["status.phase"],
@@ -229,6 +261,7 @@ static SECRET: Info = Info {
     categories: &[],
     namespaced: true,
     writable: true,
+    deletable: true,
     has_status: false,
     columns: &[
         column("Type", Cell::Path("type"), "What it holds"),
@@ -250,6 +283,7 @@ static EVENT: Info = Info {
     categories: &[],
     namespaced: true,
     writable: true,
+    deletable: true,
     has_status: false,
     columns: &[
         column("Last Seen", Cell::Age("lastTimestamp"), "When it last happened"),
@@ -274,13 +308,14 @@ static EVENT: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Namespace,
         Self::Secret,
         Self::Template,
         Self::Environment,
         Self::Bay,
         Self::Hostname,
+        Self::Hold,
         Self::Event,
     ];
 
@@ -292,6 +327,7 @@ impl Kind {
             Self::Environment => &ENVIRONMENT,
             Self::Bay => &BAY,
             Self::Hostname => &HOSTNAME,
+            Self::Hold => &HOLD,
             Self::Namespace => &NAMESPACE,
             Self::Secret => &SECRET,
             Self::Event => &EVENT,

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod machine;
 pub mod observe;
 pub mod preview;
+pub mod restored;
 pub mod sleep;
 pub mod status;
 pub mod world;
@@ -127,12 +128,16 @@ pub(crate) enum Health {
 /// Plans one pass. Total: it never fails and never panics.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
     let mut bay = world.bay.as_ref().map(|bay| bay.status.clone()).unwrap_or_default();
-    if world.bay.is_some() {
+    let deleting = world.environment.is_deleting();
+    let adopted = if deleting { None } else { restored::adopt(&mut bay, world, now) };
+    if world.bay.is_some() && adopted.is_none() {
         observe::observe(&mut bay, world, now);
     }
-    let step = if world.environment.is_deleting() {
+    let step = if deleting {
         bay.phase = BayPhase::Retiring;
         environment::retire(world, &bay, now)
+    } else if let Some(id) = adopted {
+        environment::adopted(&id, now)
     } else {
         environment::step(world, &mut bay, now)
     };

@@ -6,6 +6,7 @@ pub mod calls;
 mod events;
 mod execute;
 mod feed;
+pub mod holds;
 mod index;
 mod informer;
 mod objects;
@@ -22,6 +23,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::JoinSet};
 
+use crate::api::restored::{self, Restored};
 use crate::clock::Clock;
 use crate::fly::Machines;
 use crate::plan::world::Settings;
@@ -35,7 +37,7 @@ use crate::reconcile::{
     pass::{Next, Remembered, Shared},
     queue::{Queue, Urgency},
 };
-use crate::store::handle::Store;
+use crate::store::{Key, handle::Store};
 use crate::tasks::Shutdown;
 use crate::telemetry::{journal::Journal, metrics::Metrics};
 
@@ -99,8 +101,10 @@ pub async fn run(
     let Parts { store, fly, org, address, clock, journal, metrics, calls } = parts;
     let instance = objects::instance(&store).await?;
     let informer = Arc::new(Informer::new(Arc::clone(&fly), Arc::clone(&clock), org.clone()));
-    let settings =
-        Settings { instance, scheme: address.scheme, domain: address.domain, port: address.port };
+    let restored = store.get::<Restored>(&Key::new(restored::KEY)).await?;
+    let Address { scheme, domain, port } = address;
+    let restored_at = restored.map(|it| it.value.at);
+    let settings = Settings { instance, scheme, domain, port, restored_at };
     let shared = Shared {
         store,
         fly,
@@ -153,7 +157,7 @@ impl Loop {
         let mut synced = Some(synced);
         let mut store_synced = false;
         loop {
-            if !self.synced && store_synced && self.shared.informer.complete_at().is_some() {
+            if !self.synced && store_synced && self.first_looked().await {
                 self.synced = true;
                 if let Some(synced) = synced.take() {
                     synced();
@@ -176,6 +180,22 @@ impl Loop {
             tracing::warn!(
                 "passes were cut at shutdown; what they did is found again at the next start"
             );
+        }
+    }
+
+    /// Whether Fly was read completely, and what that says of a new installation was written down.
+    async fn first_looked(&self) -> bool {
+        let Shared { informer, store, settings, clock, .. } = &*self.shared;
+        if informer.complete_at().is_none() {
+            return false;
+        }
+        let marked = informer.installations();
+        match holds::first_list(store, &settings.instance, marked, clock.now()).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "what Fly has at the first start cannot be written down");
+                false
+            }
         }
     }
 
@@ -278,6 +298,7 @@ impl Loop {
                 return true;
             }
             News::Used { kind, namespace, name } => index.users(kind, &namespace, &name),
+            News::Holds => index.keys(),
             News::Doubt(key) => {
                 self.remembered.entry(key.clone()).or_default().memo.doubted = true;
                 vec![key]

@@ -16,6 +16,7 @@ use crate::api::{
     meta::{Metadata, ObjectRef, Resource},
     template::Template,
 };
+use crate::reconcile::holds;
 use crate::store::{
     Error, Key, Precondition, Revision,
     handle::{Store, Stored},
@@ -29,6 +30,8 @@ pub(crate) struct Objects {
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     pub(crate) bay: Option<Stored<Bay>>,
     pub(crate) last_request_at: Option<Timestamp>,
+    /// Why nothing may be destroyed, if a hold says so.
+    pub(crate) held: Option<String>,
 }
 
 /// Which environment; also the queue's key.
@@ -86,7 +89,8 @@ impl Objects {
             .filter(|it| it.value.uid == environment.value.metadata.uid)
             .and_then(|it| Timestamp::from_millisecond(it.value.last_request_at_ms).ok());
         let template = template.map(|it| it.value);
-        Ok(Some(Self { environment, template, secrets, bay, last_request_at }))
+        let held = holds::on_destroying(store).await?;
+        Ok(Some(Self { environment, template, secrets, bay, last_request_at, held }))
     }
 
     /// Writes the status of the environment and of its bay, where they differ from what was read.

@@ -18,6 +18,8 @@ pub enum Kind {
     Hostname,
     /// Something that Fly or the store has and the other does not.
     Orphan,
+    /// Something that waits for a person's word.
+    Hold,
     /// A tenant.
     Namespace,
     /// Values that nobody should read.
@@ -49,6 +51,8 @@ pub struct Info {
     pub namespaced: bool,
     /// Whether users may create, change and delete it; the others are hangar's own and are read.
     pub writable: bool,
+    /// Whether users may delete it.
+    pub deletable: bool,
     /// Whether `status` is written apart from the rest.
     pub has_status: bool,
     /// Columns after the name.
@@ -107,6 +111,7 @@ static TEMPLATE: Info = Info {
     categories: &["hangar"],
     namespaced: true,
     writable: true,
+    deletable: true,
     has_status: false,
     columns: &[
         column("Image", Cell::Path("spec.machine.image"), "What runs"),
@@ -132,6 +137,7 @@ static ENVIRONMENT: Info = Info {
     categories: &["hangar", "all"],
     namespaced: true,
     writable: true,
+    deletable: true,
     has_status: true,
     columns: &[
         column("Phase", Cell::Path("status.phase"), "The conditions in one word"),
@@ -165,6 +171,7 @@ static BAY: Info = Info {
     categories: &["hangar"],
     namespaced: true,
     writable: false,
+    deletable: false,
     has_status: true,
     columns: &[
         column("Phase", Cell::Path("status.phase"), "In one word"),
@@ -192,6 +199,7 @@ static HOSTNAME: Info = Info {
     categories: &["hangar"],
     namespaced: false,
     writable: false,
+    deletable: false,
     has_status: false,
     columns: &[
         column("Namespace", Cell::Path("spec.namespace"), "Namespace of the holder"),
@@ -201,6 +209,29 @@ static HOSTNAME: Info = Info {
     ],
     selectable: &["spec.namespace", "spec.environment"],
     about: "Which environment holds a label under the router's domain",
+};
+
+static HOLD: Info = Info {
+    kind: Kind::Hold,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "Hold",
+    plural: "holds",
+    singular: "hold",
+    short_names: &[],
+    categories: &["hangar"],
+    namespaced: false,
+    writable: false,
+    deletable: true,
+    has_status: false,
+    columns: &[
+        column("What", Cell::Path("spec.what"), "What is held back"),
+        column("Reason", Cell::Path("spec.reason"), "Why"),
+        AGE,
+        column("Message", Cell::Path("spec.message"), "Why, for people"),
+    ],
+    selectable: &["spec.what", "spec.reason"],
+    about: "Something that hangar does not do until a person says so",
 };
 
 static ORPHAN: Info = Info {
@@ -214,6 +245,7 @@ static ORPHAN: Info = Info {
     categories: &["hangar"],
     namespaced: false,
     writable: false,
+    deletable: false,
     has_status: true,
     columns: &[
         column("Side", Cell::Path("status.side"), "Which side has it, Fly or the store"),
@@ -241,6 +273,7 @@ static NAMESPACE: Info = Info {
     categories: &[],
     namespaced: false,
     writable: true,
+    deletable: true,
     has_status: true,
     columns: &[column("Status", Cell::Path("status.phase"), "Active or Terminating"), AGE],
     selectable: &["status.phase"],
@@ -258,6 +291,7 @@ static SECRET: Info = Info {
     categories: &[],
     namespaced: true,
     writable: true,
+    deletable: true,
     has_status: false,
     columns: &[
         column("Type", Cell::Path("type"), "What it holds"),
@@ -279,6 +313,7 @@ static EVENT: Info = Info {
     categories: &[],
     namespaced: true,
     writable: true,
+    deletable: true,
     has_status: false,
     columns: &[
         column("Last Seen", Cell::Age("lastTimestamp"), "When it last happened"),
@@ -303,7 +338,7 @@ static EVENT: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Namespace,
         Self::Secret,
         Self::Template,
@@ -311,6 +346,7 @@ impl Kind {
         Self::Bay,
         Self::Hostname,
         Self::Orphan,
+        Self::Hold,
         Self::Event,
     ];
 
@@ -323,6 +359,7 @@ impl Kind {
             Self::Bay => &BAY,
             Self::Hostname => &HOSTNAME,
             Self::Orphan => &ORPHAN,
+            Self::Hold => &HOLD,
             Self::Namespace => &NAMESPACE,
             Self::Secret => &SECRET,
             Self::Event => &EVENT,

@@ -253,6 +253,7 @@ impl Then {
                 scheme: "https".to_owned(),
                 domain: String::new(),
                 port: None,
+                restored_at: None,
             },
             seen: bay.as_ref().map(|bay| recorded(bay, now)).unwrap_or_default(),
             environment,

@@ -21,6 +21,7 @@ mod merge;
 mod orphans;
 mod plan;
 mod printer;
+mod resume;
 pub mod router;
 pub mod sample_app;
 mod schema;
@@ -74,6 +75,8 @@ pub enum Command {
     Describe(describe::Args),
     /// Delete objects
     Delete(delete::Args),
+    /// Say that what hangar holds back may go on
+    Resume(resume::Args),
     /// Wait until objects are in a state
     Wait(wait::Args),
     /// Show what hangar did: its log lines
@@ -157,6 +160,7 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Get(args) => get::run(args, connection, printer).await,
         Command::Describe(args) => describe::run(args, connection, printer).await,
         Command::Delete(args) => delete::run(args, connection, printer).await,
+        Command::Resume(args) => resume::run(args, connection, printer).await,
         Command::Wait(args) => wait::run(args, connection, printer).await,
         Command::Logs(args) => logs::run(args, connection, printer).await,
         Command::Events(args) => events::run(args, connection, printer).await,
@@ -214,6 +218,7 @@ mod tests {
             "hangar delete env alice --wait=false",
             "hangar delete -f x.yaml --ignore-not-found",
             "hangar wait env/alice --for=condition=Ready --timeout=90s",
+            "hangar resume restored --dry-run",
             "hangar logs -f env/alice --tail 10 --json",
             "hangar events --for env/alice -w",
             "hangar orphans -o wide --others",

@@ -18,6 +18,7 @@ use crate::plan::{
     action::Action,
     machine,
     observe::{SECOND_LOOK, is_absent, is_gone, is_listed},
+    restored,
     world::{MachineState, SeenMachine, Sight, World},
 };
 
@@ -310,7 +311,8 @@ fn volume(
         let action = Action::ExtendVolume { app, id, size_gib };
         return Some(act(action, Reason::CreatingVolume, "the volume is smaller than declared"));
     }
-    if let Some(intended_at) = status.volume_intended_at {
+    // Before a restore one may have been made that nobody remembers: an empty one must not take its place.
+    if let Some(intended_at) = status.volume_intended_at.or_else(|| restored::bay_behind(world)) {
         let looked = now >= intended_at + SECOND_LOOK && world.seen.volume == Sight::Absent;
         if !looked {
             let why = "a volume may have been made; it is looked for";
@@ -356,7 +358,12 @@ fn new_machine(
             }
             status.epoch
         }
-        None => status.epoch + 1,
+        None if !restored::looked(world) => {
+            let why =
+                "a machine may have been made before the store was restored; it is looked for";
+            return Some(wait(Reason::CreatingMachine, why, now + LOOK));
+        }
+        None => restored::next_epoch(world, status),
     };
     let region = match &status.volume {
         Some(volume) if !volume.region.is_empty() => {

@@ -103,6 +103,12 @@ fn lacking(status: &BayStatus, reason: Reason, why: String) -> Step {
     Step::Wait { reason, why, until: None, health }
 }
 
+/// A machine was found that the store does not know any more. It is looked at before anything is done about it.
+pub(crate) fn adopted(id: &str, now: Timestamp) -> Step {
+    let why = format!("machine {id} is of a later epoch than is recorded and is taken over");
+    waiting(Reason::ViewIncomplete, why, Some(now + LOOK))
+}
+
 /// A first bay is made; another one never, since the data is in the first.
 fn bind(world: &World, now: Timestamp) -> Step {
     let adopt = |orphan: &str| {

@@ -14,6 +14,7 @@ pub mod observe;
 pub mod orphan;
 pub mod preview;
 pub mod price;
+pub mod restored;
 pub mod sleep;
 pub mod status;
 pub mod world;
@@ -139,16 +140,20 @@ pub(crate) enum Health {
 /// Plans one pass. Total: it never fails and never panics.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
     let mut bay = world.bay.as_ref().map(|bay| bay.status.clone()).unwrap_or_default();
-    if world.bay.is_some() {
+    let deleting = world.environment.is_deleting();
+    let adopted = if deleting { None } else { restored::adopt(&mut bay, world, now) };
+    if world.bay.is_some() && adopted.is_none() {
         observe::observe(&mut bay, world, now);
     }
     let absence = hold::absence(world, &bay, now);
-    if world.environment.is_deleting() {
+    if deleting {
         bay.phase = BayPhase::Retiring;
     }
     let seen = bay.clone();
-    let mut step = if world.environment.is_deleting() {
+    let mut step = if deleting {
         environment::retire(world, &bay, now)
+    } else if let Some(id) = adopted {
+        environment::adopted(&id, now)
     } else {
         environment::step(world, &mut bay, now)
     };

@@ -48,6 +48,8 @@ pub struct Settings {
     pub domain: String,
     /// Port, where it is not the scheme's own.
     pub port: Option<u16>,
+    /// When the store was last made from an export, if it was.
+    pub restored_at: Option<Timestamp>,
 }
 
 impl Settings {

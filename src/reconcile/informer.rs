@@ -17,6 +17,7 @@ use crate::fly::{
 };
 use crate::plan::{
     ledger::{ListedMachine, ListedVolume, Listing},
+    machine,
     price::Size,
 };
 use crate::reconcile::translate;
@@ -96,6 +97,18 @@ impl Informer {
     /// Machines of an app.
     pub(crate) fn machines(&self, app: &str) -> BTreeMap<String, MachineRow> {
         self.read(|view| view.machines.get(app).cloned().unwrap_or_default())
+    }
+
+    /// How many machines each installation of hangar has, by its id.
+    pub(crate) fn installations(&self) -> BTreeMap<String, usize> {
+        self.read(|view| {
+            let mut counts = BTreeMap::new();
+            let rows = view.machines.values().flat_map(BTreeMap::values);
+            for id in rows.filter_map(|row| row.metadata.as_ref()?.get(machine::INSTANCE)) {
+                *counts.entry(id.clone()).or_default() += 1;
+            }
+            counts
+        })
     }
 
     /// A volume, or that a complete list did not have it (`Err(true)`), or that nothing is known (`Err(false)`).

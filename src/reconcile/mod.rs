@@ -6,6 +6,7 @@ pub mod calls;
 mod events;
 mod execute;
 mod feed;
+pub mod holds;
 mod index;
 mod informer;
 mod ledger;
@@ -25,6 +26,7 @@ use std::{
 use futures::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
 
+use crate::api::restored::{self, Restored};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fly::Machines;
@@ -40,7 +42,7 @@ use crate::reconcile::{
     pass::{Next, Remembered, Shared},
     queue::{Queue, Urgency},
 };
-use crate::store::handle::Store;
+use crate::store::{Key, handle::Store};
 use crate::tasks::Shutdown;
 use crate::telemetry::{journal::Journal, metrics::Metrics};
 
@@ -106,8 +108,10 @@ pub async fn run(
     let Parts { store, fly, org, address, clock, chance, journal, metrics, calls } = parts;
     let instance = objects::instance(&store, &*chance).await?;
     let informer = Arc::new(Informer::new(Arc::clone(&fly), Arc::clone(&clock), org.clone()));
-    let settings =
-        Settings { instance, scheme: address.scheme, domain: address.domain, port: address.port };
+    let restored = store.get::<Restored>(&Key::new(restored::KEY)).await?;
+    let Address { scheme, domain, port } = address;
+    let restored_at = restored.map(|it| it.value.at);
+    let settings = Settings { instance, scheme, domain, port, restored_at };
     let shared = Shared {
         store,
         fly,
@@ -165,7 +169,7 @@ impl Loop {
         let mut synced = Some(synced);
         let mut store_synced = false;
         loop {
-            if !self.synced && store_synced && self.shared.informer.complete_at().is_some() {
+            if !self.synced && store_synced && self.first_looked().await {
                 self.synced = true;
                 if let Some(synced) = synced.take() {
                     synced();
@@ -189,6 +193,22 @@ impl Loop {
             tracing::warn!(
                 "passes were cut at shutdown; what they did is found again at the next start"
             );
+        }
+    }
+
+    /// Whether Fly was read completely, and what that says of a new installation was written down.
+    async fn first_looked(&self) -> bool {
+        let Shared { informer, store, settings, clock, chance, .. } = &*self.shared;
+        if informer.complete_at().is_none() {
+            return false;
+        }
+        let marked = informer.installations();
+        match holds::first_list(store, &settings.instance, marked, (clock.now(), &**chance)).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "what Fly has at the first start cannot be written down");
+                false
+            }
         }
     }
 
@@ -292,6 +312,7 @@ impl Loop {
                 return true;
             }
             News::Used { kind, namespace, name } => index.users(kind, &namespace, &name),
+            News::Holds => index.keys(),
             News::Doubt(key) => {
                 self.remembered.entry(key.clone()).or_default().memo.doubted = true;
                 vec![key]

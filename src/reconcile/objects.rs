@@ -18,6 +18,7 @@ use crate::api::{
     template::Template,
 };
 use crate::chance::{self, Chance};
+use crate::reconcile::holds;
 use crate::store::{
     Error, Key, Precondition, Revision,
     handle::{Store, Stored},
@@ -33,6 +34,8 @@ pub(crate) struct Objects {
     /// An orphan that was made for it, where it has no bay.
     pub(crate) orphan: Option<String>,
     pub(crate) last_request_at: Option<Timestamp>,
+    /// Why nothing may be destroyed, if a hold says so.
+    pub(crate) held: Option<String>,
 }
 
 /// Which environment; also the queue's key.
@@ -94,7 +97,8 @@ impl Objects {
             .filter(|it| it.value.uid == environment.value.metadata.uid)
             .and_then(|it| Timestamp::from_millisecond(it.value.last_request_at_ms).ok());
         let template = template.map(|it| it.value);
-        Ok(Some(Self { environment, template, secrets, bay, orphan, last_request_at }))
+        let held = holds::on_destroying(store).await?;
+        Ok(Some(Self { environment, template, secrets, bay, orphan, last_request_at, held }))
     }
 
     /// Writes the status of the environment and of its bay, where they differ from what was read.

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::fly::{Machines, Reason};
 use crate::plan::{
     bay::volume_name,
-    machine,
+    machine, restored,
     world::{
         MachineState, SecretFact, Seen, SeenApp, SeenMachine, SeenVolume, Settings, Sight, World,
     },
@@ -68,7 +68,7 @@ pub(crate) async fn observe(
         None => Seen::default(),
     };
     seen.complete_list_at = sources.informer.complete_at();
-    let no_destroying = no_destroying(sources.informer, now);
+    let no_destroying = objects.held.clone().or_else(|| no_destroying(sources.informer, now));
     World {
         settings: sources.settings.clone(),
         environment: environment.clone(),
@@ -157,10 +157,16 @@ pub(crate) async fn app_sight(fly: &dyn Machines, app: &str) -> Sight<SeenApp> {
 
 async fn machine_sight(look: Look<'_>, rows: &BTreeMap<String, MachineRow>) -> Sight<SeenMachine> {
     let Look { sources, objects, bay, memo, now } = look;
-    let Some(record) = &bay.status.machine else { return Sight::Unasked };
+    let Some(record) = &bay.status.machine else {
+        return if is_behind(sources, bay) {
+            find_machine(sources, bay, None).await
+        } else {
+            Sight::Unasked
+        };
+    };
     let Some(id) = &record.id else {
         return if record.intended_at.is_some() {
-            find_machine(sources, bay, &record.name).await
+            find_machine(sources, bay, Some(&record.name)).await
         } else {
             Sight::Unasked
         };
@@ -201,16 +207,25 @@ pub(crate) async fn read_machine(
     }
 }
 
-/// A machine whose create was not answered.
-async fn find_machine(sources: Sources<'_>, bay: &Bay, name: &str) -> Sight<SeenMachine> {
+/// Whether Fly may have more of the bay than is recorded.
+fn is_behind(sources: Sources<'_>, bay: &Bay) -> bool {
+    restored::behind(sources.settings, bay.metadata.creation_timestamp).is_some()
+}
+
+/// A machine whose create was not answered, by its name; the bay's latest when even that is not known.
+async fn find_machine(sources: Sources<'_>, bay: &Bay, name: Option<&str>) -> Sight<SeenMachine> {
     let mine = [(machine::BAY, bay.metadata.uid.as_str())];
-    match sources.fly.list_machines(&bay.spec.app, &mine).await {
-        Ok(machines) => machines
-            .iter()
-            .find(|it| it.name == name && it.state != "destroyed")
-            .map_or(Sight::Absent, |it| Sight::Present(translate::seen(it))),
-        Err(error) => Sight::Unclear(retry::chain(&error)),
-    }
+    let machines = match sources.fly.list_machines(&bay.spec.app, &mine).await {
+        Ok(machines) => machines,
+        Err(error) => return Sight::Unclear(retry::chain(&error)),
+    };
+    let epoch = |it: &SeenMachine| it.mark.as_ref().map(|mark| mark.epoch);
+    let found = machines.iter().filter(|it| it.state != "destroyed").map(translate::seen);
+    let found = match name {
+        Some(name) => found.into_iter().find(|it| it.name == name),
+        None => found.filter(|it| epoch(it) >= Some(bay.status.epoch)).max_by_key(epoch),
+    };
+    found.map_or(Sight::Absent, Sight::Present)
 }
 
 async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<SeenVolume> {
@@ -218,7 +233,7 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<S
         return Sight::Unasked;
     }
     let Some(record) = &bay.status.volume else {
-        return if bay.status.volume_intended_at.is_some() {
+        return if bay.status.volume_intended_at.is_some() || is_behind(sources, bay) {
             find_volume(sources, bay).await
         } else {
             Sight::Unasked

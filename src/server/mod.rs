@@ -311,14 +311,14 @@ async fn perform(
             update(state, &target, &options, change, view(Include::Metadata)?).await
         }
         Call::Delete(object, options) => {
-            draft::check_writable(object.kind, Some(&object))?;
+            draft::check_deletable(object.kind, Some(&object))?;
             let options = delete_options(media, body, &options).await?;
             let deleted = removal::delete(&state.store, &object, &options, now).await?;
             Ok(respond::json(&deleted.answer(&object)))
         }
         Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
-            draft::check_writable(scope.kind, None)?;
+            draft::check_deletable(scope.kind, None)?;
             let options = delete_options(media, body, &options).await?;
             delete_collection(state, &scope, &list, &options).await
         }

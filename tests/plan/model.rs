@@ -86,6 +86,8 @@ pub(crate) struct Model {
     /// Faults of the next calls of a name; `*` is any.
     pub(crate) faults: VecDeque<(String, Fault)>,
     pub(crate) released: bool,
+    pub(crate) restored_at: Option<Timestamp>,
+    exported: Option<Box<Self>>,
     bays: u32,
 }
 
@@ -108,6 +110,8 @@ impl Model {
             unclear: Vec::new(),
             faults: VecDeque::new(),
             released: false,
+            restored_at: None,
+            exported: None,
             bays: 0,
         }
     }
@@ -120,6 +124,7 @@ impl Model {
                 scheme: "https".to_owned(),
                 domain: "dev.example.com".to_owned(),
                 port: None,
+                restored_at: self.restored_at,
             },
             environment: self.environment.clone(),
             template: self.template.clone(),
@@ -134,6 +139,23 @@ impl Model {
             no_replacing: self.hold.clone(),
             no_creating: self.hold.clone().filter(|_| self.hold_creates),
         }
+    }
+
+    /// Keeps what the store holds now.
+    pub(crate) fn export(&mut self) {
+        self.exported = Some(Box::new(self.clone()));
+    }
+
+    /// Makes the store what it was at the export, and nothing be destroyed.
+    pub(crate) fn restore(&mut self) {
+        let Some(old) = self.exported.take() else { return };
+        (self.environment, self.bay) = (old.environment, old.bay);
+        (self.template, self.secrets, self.released) = (old.template, old.secrets, false);
+        self.environment.metadata.generation = hangar::api::restored::floor(self.now);
+        (self.connections, self.last_request_at) = (None, None);
+        self.restored_at = Some(self.now);
+        self.no_destroying = Some("the store was restored".to_owned());
+        self.faults.clear();
     }
 
     fn look<T>(&self, what: &str, found: Option<T>) -> Sight<T> {
@@ -161,7 +183,8 @@ impl Model {
             return seen;
         }
         seen.machine = self.machine_sight(bay);
-        if bay.spec.volume && (status.volume.is_some() || status.volume_intended_at.is_some()) {
+        let asked = status.volume.is_some() || status.volume_intended_at.is_some();
+        if bay.spec.volume && (asked || self.is_behind(bay)) {
             let found = self.fly.volumes.iter().find(|it| match &status.volume {
                 Some(volume) => it.id == volume.id,
                 None => it.name == volume_name(bay),
@@ -183,7 +206,15 @@ impl Model {
     }
 
     fn machine_sight(&self, bay: &Bay) -> Sight<hangar::plan::world::SeenMachine> {
-        let Some(record) = &bay.status.machine else { return Sight::Unasked };
+        let Some(record) = &bay.status.machine else {
+            if !self.is_behind(bay) {
+                return Sight::Unasked;
+            }
+            let found = self.fly.machines.iter().map(|it| seen(it, false));
+            let epoch = |it: &hangar::plan::world::SeenMachine| it.mark.as_ref().map(|it| it.epoch);
+            let found = found.filter(|it| epoch(it) >= Some(bay.status.epoch)).max_by_key(epoch);
+            return self.look("machine", found);
+        };
         let Some(id) = &record.id else {
             if record.intended_at.is_none() {
                 return Sight::Unasked;
@@ -199,6 +230,11 @@ impl Model {
                 && (machine.state.word() != "started" || ready)
         });
         self.look("machine", found.map(|it| seen(it, settled)))
+    }
+
+    fn is_behind(&self, bay: &Bay) -> bool {
+        let made_at = bay.metadata.creation_timestamp;
+        self.restored_at.is_some_and(|at| made_at.is_none_or(|made| made <= at))
     }
 
     /// One pass.

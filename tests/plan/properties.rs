@@ -5,6 +5,7 @@ use hangar::api::{
     bay::MissingWhat,
     condition::holds,
     environment::{ConditionType, Phase},
+    meta::Resource as _,
 };
 use hangar::plan::{
     action::Action,
@@ -288,6 +289,46 @@ fn a_lost_answer_or_a_crash_at_any_call_ends_the_same() {
                 assert_eq!(came, expected, "{fault} at call {call} of {course}:\n{}", script.out);
                 let (machines, volumes) = live(&script.model);
                 assert!(machines <= 1 && volumes <= 1, "{}", script.out);
+            }
+        }
+    }
+}
+
+/// Machines and volumes that are there, by id.
+fn ids(model: &Model) -> Vec<String> {
+    let machines = model.fly.machines.iter().map(|it| it.id.clone());
+    machines.chain(model.fly.volumes.iter().map(|it| it.id.clone())).collect()
+}
+
+#[test]
+fn a_store_made_from_an_export_of_any_moment_takes_up_what_there_is() {
+    for course in COURSES {
+        let mut reference = Script::new(check);
+        reference.run(course);
+        for export_after in 0..=reference.calls {
+            let mut script = Script::new(check);
+            script.export_after = Some(export_after);
+            script.run(course);
+            let before = ids(&script.model);
+            // At first it cannot even be looked for.
+            script.run("restore\nunclear volume\nunclear machine\ntick 20s\nclear");
+            script.run("programs serve\ntick 10m");
+            let told = format!("exported after {export_after} calls of {course}:\n{}", script.out);
+            let model = &script.model;
+            let after = ids(model);
+            assert!(before.iter().all(|id| after.contains(id)), "destroyed or replaced: {told}");
+            let (machines, volumes) = live(model);
+            assert!(machines <= 1 && volumes <= 1, "made twice: {told}");
+            let record = model.bay.as_ref().map(|it| it.status.clone()).unwrap_or_default();
+            let recorded = record.machine.and_then(|it| it.id).into_iter();
+            let recorded: Vec<_> = recorded.chain(record.volume.map(|it| it.id)).collect();
+            if model.fly.app.is_some() && !model.environment.is_deleting() {
+                assert_eq!(recorded, after, "not taken up: {told}");
+            }
+            // A person says that all is well; what is superseded may go then, and nothing else is.
+            script.run("no-destroying -\ntick 10m");
+            if !script.model.environment.is_deleting() {
+                assert_eq!(ids(&script.model), after, "{told}");
             }
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Script {
     pub(crate) check: fn(&Model, &Passed),
     /// Calls made so far.
     pub(crate) calls: u32,
+    /// After so many calls the store is exported.
+    pub(crate) export_after: Option<u32>,
     next: Option<Timestamp>,
     /// What was last said, so that it is said once.
     said: String,
@@ -42,7 +44,7 @@ impl Script {
         let model = Model::new();
         let began = model.now;
         let (out, said, next) = (String::new(), String::new(), Some(began));
-        Self { model, out, check, calls: 0, next, said, began }
+        Self { model, out, check, calls: 0, export_after: None, next, said, began }
     }
 
     pub(crate) fn run(&mut self, text: &str) {
@@ -109,6 +111,8 @@ impl Script {
             ["request"] => model.last_request_at = Some(now),
             ["connections", count] => model.fly.connections = count.parse().unwrap(),
             ["no-destroying" | "hold" | "list" | "unclear" | "clear", ..] => self.view(words, rest),
+            ["export"] => model.export(),
+            ["restore"] => model.restore(),
             ["fail", action, fault @ ..] => {
                 model.faults.push_back(((*action).to_owned(), self::fault(fault)));
             }
@@ -237,6 +241,9 @@ impl Script {
         if self.model.released {
             self.next = None;
             return;
+        }
+        if self.model.bay.is_some() && self.export_after.take_if(|it| *it <= self.calls).is_some() {
+            self.model.export();
         }
         let before = self.model.environment.status.clone();
         let passed = self.model.pass();

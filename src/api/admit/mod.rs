@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::api::{
     bay::Bay,
     core::{Event, Namespace, Secret},
+    hold::Hold,
     hostname::Hostname,
     kind::Kind,
     meta::Resource,
@@ -83,6 +84,7 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
         Kind::Bay => door::<Bay>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
         Kind::Orphan => door::<Orphan>(new, old, |_| {}, |_, _, _| {}),
+        Kind::Hold => door::<Hold>(new, old, |_| {}, |_, _, _| {}),
     }
 }
 

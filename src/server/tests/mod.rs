@@ -3,6 +3,7 @@
 mod collect;
 mod crud;
 mod guard;
+mod hold;
 mod hostname;
 mod list;
 mod order;

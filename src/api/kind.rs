@@ -85,6 +85,8 @@ pub enum Cell {
     Age(&'static str),
     /// The status of the condition of this type.
     Condition(&'static str),
+    /// The reason of the condition of this type.
+    Reason(&'static str),
     /// How many entries the object or list at this path has.
     Count(&'static str),
 }
@@ -154,6 +156,7 @@ static ENVIRONMENT: Info = Info {
             Cell::Path("status.sleep.signal"),
             "What keeps it awake or put it to sleep",
         ),
+        column("Reason", Cell::Reason("Ready"), "Why it is, or is not, ready"),
         AGE,
     ],
     selectable: &["status.phase", "status.bay.region", "spec.templateRef.name", "spec.owner"],
@@ -451,11 +454,8 @@ impl Cell {
                 .and_then(Value::as_str)
                 .and_then(|text| text.parse().ok())
                 .map(|since| age(since, now)),
-            Self::Condition(kind) => at_path(object, "status.conditions")
-                .and_then(Value::as_array)
-                .and_then(|list| list.iter().find(|it| it.get("type").is_some_and(|it| it == kind)))
-                .and_then(|it| it.get("status"))
-                .and_then(plain),
+            Self::Condition(kind) => condition(object, kind, "status"),
+            Self::Reason(kind) => condition(object, kind, "reason"),
             Self::Count(path) => Some(match at_path(object, path) {
                 Some(Value::Object(map)) => map.len().to_string(),
                 Some(Value::Array(list)) => list.len().to_string(),
@@ -464,6 +464,12 @@ impl Cell {
         };
         text.unwrap_or_else(|| "<none>".to_owned())
     }
+}
+
+fn condition(object: &Value, kind: &str, field: &str) -> Option<String> {
+    let list = at_path(object, "status.conditions")?.as_array()?;
+    let found = list.iter().find(|it| it.get("type").is_some_and(|it| it == kind))?;
+    plain(found.get(field)?)
 }
 
 fn plain(value: &Value) -> Option<String> {

@@ -130,9 +130,7 @@ impl Goal {
             {
                 Verdict::Met("deleted".to_owned())
             }
-            (Self::Gone { .. }, Some(object)) => Verdict::NotYet(table::plain(
-                at_path(object, "metadata.finalizers").unwrap_or(&Value::Null),
-            )),
+            (Self::Gone { .. }, Some(object)) => going(object),
             (Self::Ordered { uid }, object) => orphans::judge(object, uid),
             (Self::Present, None) => Verdict::NotYet("it is not there yet".to_owned()),
             (Self::Present, Some(_)) => Verdict::Met("there".to_owned()),
@@ -195,6 +193,23 @@ fn condition(object: &Value, kind: &str, status: &str) -> Verdict {
         Verdict::Met("condition met".to_owned())
     } else {
         Verdict::NotYet(reason(found))
+    }
+}
+
+/// A deletion that waits for a person's word is not waited for.
+fn going(object: &Value) -> Verdict {
+    let held = |it: &&Value| {
+        field(it, "type") == "Stalled"
+            && field(it, "status") == "True"
+            && field(it, "reason") == "Held"
+    };
+    match conditions(object).find(held) {
+        Some(held) => {
+            Verdict::Failed(format!("its deletion is held back: {}", field(held, "message")))
+        }
+        None => Verdict::NotYet(table::plain(
+            at_path(object, "metadata.finalizers").unwrap_or(&Value::Null),
+        )),
     }
 }
 

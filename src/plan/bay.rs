@@ -136,6 +136,15 @@ fn losses(world: &World, bay: &Bay, status: &mut BayStatus, now: Timestamp) -> O
             again
         });
     }
+    if let Some(why) = &world.no_replacing {
+        // Whatever follows from its being gone would take it off the router's table, at least.
+        return Some(Step::Wait {
+            reason: Reason::Held,
+            why: format!("the {} was not found twice: {why}", word(missing.what)),
+            until: Some(now + SignedDuration::from_secs(10)),
+            health: Health::Degraded,
+        });
+    }
     match (missing.what, &status.volume) {
         (MissingWhat::App, Some(volume)) => Some(stalled(
             Reason::VolumeMissing,

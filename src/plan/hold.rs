@@ -71,12 +71,13 @@ pub(crate) fn absence(world: &World, status: &BayStatus, now: Timestamp) -> Abse
     let Some(missing) = &status.missing else { return Absence::None };
     let ordered = status.machine.as_ref().is_some_and(|it| it.destroying)
         && missing.what == MissingWhat::Machine;
-    if ordered || world.environment.is_deleting() || !is_absent(world, missing.what) {
+    if ordered || world.environment.is_deleting() {
         Absence::None
-    } else if now < missing.since + SECOND_LOOK {
-        Absence::Suspected
-    } else {
+    } else if is_absent(world, missing.what) && now >= missing.since + SECOND_LOOK {
         Absence::Believed
+    } else {
+        // A look that shows nothing clears no doubt either.
+        Absence::Suspected
     }
 }
 

@@ -1,5 +1,5 @@
-//! Holds on destroying: raising one, reading what there is, and the look at Fly that a new installation begins with. It must
-//! never lift one; that is a person's.
+//! Holds: raising one, reading what there is, and the look at Fly that a new installation begins with. It must never lift one,
+//! which is a person's, but the one that Fly itself has refuted.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::chance::{self, Chance};
 use crate::clock::Timestamp;
 use crate::reconcile::objects::key;
 use crate::store::{
-    Error, Key, Precondition,
+    Error, Key, Precondition, Revision,
     handle::{Store, Write},
 };
 
@@ -31,7 +31,7 @@ struct FirstList {
 /// The time, and where uids are drawn.
 pub type Drawn<'a> = (Timestamp, &'a dyn Chance);
 
-/// Raises a hold on destroying, unless there is one for this reason.
+/// Raises a hold, unless there is one for this reason; the store's revision after that.
 ///
 /// # Errors
 /// The store's.
@@ -40,17 +40,28 @@ pub async fn raise(
     reason: HoldReason,
     message: &str,
     drawn: Drawn<'_>,
-) -> Result<(), Error> {
+) -> Result<Revision, Error> {
     match raised(store.txn(), reason, message, drawn).commit().await {
-        Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
+        Ok(revision) => Ok(revision),
+        Err(Error::Conflict { current, .. }) => Ok(current.unwrap_or(Revision(0))),
         Err(error) => Err(error),
     }
 }
 
+/// Lifts the hold that Fly has refuted.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn lift_mass_absence(store: &Store) -> Result<(), Error> {
+    tracing::warn!("what was missing is seen again: things are made, replaced and destroyed again");
+    let hold = key(Kind::Hold, "", HoldReason::MassAbsence.name());
+    store.txn().delete(&hold, Precondition::Any).commit().await.map(drop)
+}
+
 fn raised(txn: Write, reason: HoldReason, message: &str, (now, chance): Drawn<'_>) -> Write {
-    tracing::warn!(reason = reason.name(), message, "nothing is destroyed until `hangar resume`");
+    tracing::warn!(reason = reason.name(), message, "it is held back until `hangar resume`");
     let uid = chance::uuid(chance).to_string();
-    let hold = Hold::on_destroying(reason, message, uid, now);
+    let hold = Hold::because(reason, message, uid, now);
     txn.put(&key(Kind::Hold, "", reason.name()), Precondition::Absent, &hold)
 }
 
@@ -63,16 +74,46 @@ pub async fn all(store: &Store) -> Result<Vec<Hold>, Error> {
     Ok(holds.into_iter().map(|it| it.value).collect())
 }
 
-/// Why nothing may be destroyed now, if so.
-pub(crate) async fn on_destroying(store: &Store) -> Result<Option<String>, Error> {
-    let holds = all(store).await?;
-    let mut holds = holds.iter().filter(|it| it.spec.what == Held::Destroying);
-    let Some(first) = holds.next() else { return Ok(None) };
-    let more = match holds.count() {
-        0 => String::new(),
-        more => format!(" (and {more} more)"),
+/// What the holds keep from being done, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Why nothing may be destroyed.
+    pub(crate) destroying: Option<String>,
+    /// Why nothing may be made in the place of what is gone.
+    pub(crate) replacing: Option<String>,
+    /// Why nothing may be made.
+    pub(crate) creating: Option<String>,
+    /// Why the holds were raised.
+    pub(crate) reasons: Vec<HoldReason>,
+    /// The revision at which that was so.
+    pub(crate) at: Revision,
+}
+
+/// What is held back now.
+pub(crate) async fn holding(store: &Store) -> Result<Holding, Error> {
+    let (holds, at) = store.list::<Hold>(&format!("{}/", Kind::Hold.info().plural)).await?;
+    let holds: Vec<_> = holds.into_iter().map(|it| it.value.spec).collect();
+    let why = |held: &[Held]| {
+        let mut holds = holds.iter().filter(|it| held.contains(&it.what));
+        let first = holds.next()?;
+        let more = match holds.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Some(said(&format!("{}{more}", first.message)))
     };
-    Ok(Some(format!("{}{more}; `hangar resume` lifts this", first.spec.message)))
+    Ok(Holding {
+        destroying: why(&[Held::Destroying, Held::Replacing, Held::Making]),
+        replacing: why(&[Held::Replacing, Held::Making]),
+        creating: why(&[Held::Making]),
+        reasons: holds.iter().map(|it| it.reason).collect(),
+        at,
+    })
+}
+
+/// A hold's message, and what to do about it.
+pub(crate) fn said(message: &str) -> String {
+    format!("{message}; `hangar resume` lifts this")
 }
 
 /// Looks at the first complete list that an installation ever had. A store that is new while Fly has machines of another
@@ -118,6 +159,10 @@ mod tests {
         Store::new(Arc::new(Memory::new()), Cipher::ephemeral().unwrap(), &[])
     }
 
+    async fn destroying(store: &Store) -> Option<String> {
+        holding(store).await.unwrap().destroying
+    }
+
     fn marked(instance: &str) -> BTreeMap<String, usize> {
         BTreeMap::from([(instance.to_owned(), 2)])
     }
@@ -125,13 +170,13 @@ mod tests {
     #[tokio::test]
     async fn a_hold_says_why_and_is_there_once() {
         let (store, now) = (store(), (Timestamp::UNIX_EPOCH, &chance::System as &dyn Chance));
-        assert_eq!(on_destroying(&store).await.unwrap(), None);
+        assert_eq!(destroying(&store).await, None);
         raise(&store, HoldReason::Restored, "it was restored", now).await.unwrap();
         raise(&store, HoldReason::Restored, "it was restored again", now).await.unwrap();
-        let why = on_destroying(&store).await.unwrap().unwrap();
+        let why = destroying(&store).await.unwrap();
         assert_eq!(why, "it was restored; `hangar resume` lifts this");
         raise(&store, HoldReason::OpenedEmpty, "it was empty", now).await.unwrap();
-        let why = on_destroying(&store).await.unwrap().unwrap();
+        let why = destroying(&store).await.unwrap();
         assert_eq!(why, "it was empty (and 1 more); `hangar resume` lifts this");
     }
 
@@ -139,13 +184,13 @@ mod tests {
     async fn machines_of_another_installation_hold_a_new_store_once() {
         let (store, now) = (store(), (Timestamp::UNIX_EPOCH, &chance::System as &dyn Chance));
         first_list(&store, "ours", marked("theirs"), now).await.unwrap();
-        let why = on_destroying(&store).await.unwrap().unwrap();
+        let why = destroying(&store).await.unwrap();
         assert!(why.contains("2 machines of another installation (theirs)"), "{why}");
         // Once a person has spoken it does not come back at the next start.
         let hold = key(Kind::Hold, "", HoldReason::OtherInstance.name());
         store.txn().delete(&hold, Precondition::Any).commit().await.unwrap();
         first_list(&store, "ours", marked("theirs"), now).await.unwrap();
-        assert_eq!(on_destroying(&store).await.unwrap(), None);
+        assert_eq!(destroying(&store).await, None);
     }
 
     #[tokio::test]
@@ -153,9 +198,9 @@ mod tests {
         let (store, now) = (store(), (Timestamp::UNIX_EPOCH, &chance::System as &dyn Chance));
         first_list(&store, "ours", BTreeMap::new(), now).await.unwrap();
         first_list(&store, "ours", marked("theirs"), now).await.unwrap();
-        assert_eq!(on_destroying(&store).await.unwrap(), None);
+        assert_eq!(destroying(&store).await, None);
         let store = self::store();
         first_list(&store, "ours", marked("ours"), now).await.unwrap();
-        assert_eq!(on_destroying(&store).await.unwrap(), None);
+        assert_eq!(destroying(&store).await, None);
     }
 }

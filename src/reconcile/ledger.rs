@@ -20,6 +20,7 @@ use crate::plan::{
 };
 use crate::reconcile::{
     feed::News,
+    holds,
     objects::key,
     observe::{app_sight, read_machine, read_volume},
     pass::Shared,
@@ -172,6 +173,9 @@ impl Ledger {
             self.confirm(name).await?;
         }
         self.measure();
+        if shared.breaker().refuted(shared.clock.monotonic()) {
+            holds::lift_mass_absence(&shared.store).await?;
+        }
         Ok(())
     }
 

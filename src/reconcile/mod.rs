@@ -2,6 +2,7 @@
 //! store is its only way to the rest of hangar; it must never be named by the router or the server.
 
 mod backoff;
+mod breaker;
 pub mod calls;
 mod events;
 mod execute;
@@ -19,7 +20,7 @@ mod translate;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -33,6 +34,7 @@ use crate::fly::Machines;
 use crate::plan::world::Settings;
 use crate::reconcile::{
     backoff::Series,
+    breaker::Breaker,
     calls::Calls,
     feed::News,
     index::Index,
@@ -123,6 +125,7 @@ pub async fn run(
         journal,
         metrics,
         index: Arc::clone(&calls.index),
+        breaker: Mutex::new(Breaker::new()),
     };
     let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();
@@ -282,6 +285,7 @@ impl Loop {
     }
 
     fn forget(&mut self, key: &EnvKey) {
+        self.shared.breaker().forget(key);
         self.remembered.remove(key);
         self.failures.remove(key);
     }
@@ -306,6 +310,7 @@ impl Loop {
                     index.remove(&key);
                     self.forget(&key);
                 }
+                self.shared.breaker().fleet(index.len());
                 for (phase, count) in index.phases() {
                     self.shared.metrics.environments(phase, count);
                 }
@@ -321,6 +326,7 @@ impl Loop {
         for (phase, count) in index.phases() {
             self.shared.metrics.environments(phase, count);
         }
+        self.shared.breaker().fleet(index.len());
         drop(index);
         for key in keys {
             let urgency = self.urgency(&key);

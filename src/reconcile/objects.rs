@@ -1,7 +1,7 @@
 //! The objects of one environment in the store: reading them for a pass, writing what the pass learned. It must never decide
 //! what is written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use base64::Engine as _;
 
@@ -18,7 +18,7 @@ use crate::api::{
     template::Template,
 };
 use crate::chance::{self, Chance};
-use crate::reconcile::holds;
+use crate::reconcile::holds::{self, Holding};
 use crate::store::{
     Error, Key, Precondition, Revision,
     handle::{Store, Stored},
@@ -34,8 +34,8 @@ pub(crate) struct Objects {
     /// An orphan that was made for it, where it has no bay.
     pub(crate) orphan: Option<String>,
     pub(crate) last_request_at: Option<Timestamp>,
-    /// Why nothing may be destroyed, if a hold says so.
-    pub(crate) held: Option<String>,
+    /// What is held back until a person says so.
+    pub(crate) held: Holding,
 }
 
 /// Which environment; also the queue's key.
@@ -43,6 +43,13 @@ pub(crate) struct Objects {
 pub(crate) struct EnvKey {
     pub(crate) namespace: String,
     pub(crate) name: String,
+}
+
+/// `env/alice`.
+impl fmt::Display for EnvKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.object().fmt(f)
+    }
 }
 
 impl EnvKey {
@@ -97,7 +104,7 @@ impl Objects {
             .filter(|it| it.value.uid == environment.value.metadata.uid)
             .and_then(|it| Timestamp::from_millisecond(it.value.last_request_at_ms).ok());
         let template = template.map(|it| it.value);
-        let held = holds::on_destroying(store).await?;
+        let held = holds::holding(store).await?;
         Ok(Some(Self { environment, template, secrets, bay, orphan, last_request_at, held }))
     }
 

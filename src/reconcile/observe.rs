@@ -68,7 +68,8 @@ pub(crate) async fn observe(
         None => Seen::default(),
     };
     seen.complete_list_at = sources.informer.complete_at();
-    let no_destroying = objects.held.clone().or_else(|| no_destroying(sources.informer, now));
+    let no_destroying =
+        objects.held.destroying.clone().or_else(|| no_destroying(sources.informer, now));
     World {
         settings: sources.settings.clone(),
         environment: environment.clone(),
@@ -81,8 +82,8 @@ pub(crate) async fn observe(
         connections: memo.connections,
         fresh_name,
         no_destroying,
-        no_replacing: None,
-        no_creating: None,
+        no_replacing: objects.held.replacing.clone(),
+        no_creating: objects.held.creating.clone(),
     }
 }
 

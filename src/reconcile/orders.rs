@@ -16,6 +16,7 @@ use crate::plan::{
 use crate::reconcile::{
     execute::execute,
     feed::News,
+    holds,
     ledger::Ledger,
     objects::{EnvKey, Objects},
     observe::{app_sight, no_destroying, read_machine, read_volume},
@@ -162,7 +163,10 @@ impl Ledger {
             status: status.clone(),
             order: order.clone(),
             accounted: self.accounted(status).await?,
-            no_destroying: no_destroying(informer, shared.clock.now()),
+            no_destroying: match holds::holding(&shared.store).await?.destroying {
+                Some(why) => Some(why),
+                None => no_destroying(informer, shared.clock.now()),
+            },
             complete_list_at: informer.complete_at(),
             app: app_sight(fly, app).await,
             machines: Sight::Unasked,

@@ -21,6 +21,7 @@ use crate::store::{Key, Precondition, crypt::Cipher, memory::Memory};
 use crate::tasks::{self, Trigger};
 
 const ENVS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+const HOLDS: &str = "/apis/hangar.dev/v1alpha1/holds";
 const ORPHANS: &str = "/apis/hangar.dev/v1alpha1/orphans";
 
 const TEMPLATE: &str = "{apiVersion: hangar.dev/v1alpha1, kind: Template, metadata: {name: node}, spec: {
@@ -121,7 +122,7 @@ impl Universe {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = Request::builder()
             .method(method)
-            .uri(format!("/v1{path}"))
+            .uri(if path.starts_with("/_local") { path.to_owned() } else { format!("/v1{path}") })
             .header("authorization", "Bearer other")
             .body(Bytes::from(body))
             .unwrap();
@@ -192,6 +193,35 @@ impl Universe {
         })
         .await;
         self.ask("GET", &format!("{ORPHANS}/{name}"), &Value::Null).await["status"].take()
+    }
+
+    /// Declares so many environments and waits until they are ready; their names.
+    async fn envs(&self, count: usize) -> Vec<String> {
+        let names: Vec<_> = (0..count).map(|it| format!("e{it}")).collect();
+        for name in &names {
+            self.env(name).await;
+        }
+        for name in &names {
+            self.ready(name).await;
+        }
+        names
+    }
+
+    async fn machines(&self) -> Vec<String> {
+        let list = self.fly("GET", "/orgs/personal/machines", &Value::Null).await;
+        let ids = list["machines"].as_array().unwrap().iter();
+        ids.map(|it| it["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn holds(&self) -> Vec<String> {
+        let holds = self.ask("GET", HOLDS, &Value::Null).await;
+        let names = holds["items"].as_array().unwrap().iter();
+        names.map(|it| it["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What `hangar resume` does.
+    async fn resume(&self, hold: &str) {
+        self.ask("DELETE", &format!("{HOLDS}/{hold}"), &Value::Null).await;
     }
 
     async fn apps(&self) -> Vec<String> {
@@ -290,4 +320,78 @@ async fn a_volume_that_is_gone_is_listed_as_lost() {
     let path = format!("{ORPHANS}/{name}/order");
     let refused = universe.try_ask("POST", &path, &json!({"verb": "Delete"})).await;
     assert!(refused.unwrap_err().contains("nothing to act on"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_deletions_at_once_only_some_are_carried_out_before_a_person_says_so() {
+    let universe = Universe::begin().await;
+    let names = universe.envs(8).await;
+    for name in &names {
+        universe.ask("DELETE", &format!("{ENVS}/{name}"), &Value::Null).await;
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(
+        (universe.holds().await, universe.apps().await.len()),
+        (vec!["mass-change".to_owned()], 3)
+    );
+    let left = universe.ask("GET", ENVS, &Value::Null).await;
+    let left = left["items"].as_array().unwrap();
+    assert_eq!(left.len(), 3);
+    for it in left {
+        let conditions = it["status"]["conditions"].as_array().unwrap();
+        let stalled = conditions.iter().find(|it| it["type"] == "Stalled").unwrap();
+        assert_eq!((&stalled["status"], &stalled["reason"]), (&json!("True"), &json!("Held")));
+        assert!(stalled["message"].as_str().unwrap().contains("`hangar resume` lifts this"));
+    }
+    universe.env("new").await;
+    universe.ready("new").await;
+    universe.resume("mass-change").await;
+    universe.until("the rest is gone", async || universe.apps().await.len() == 1).await;
+    assert!(universe.holds().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_many_machines_are_gone_at_once_none_is_replaced_before_a_person_says_so() {
+    let universe = Universe::begin().await;
+    let names = universe.envs(8).await;
+    for name in &names {
+        let bay = universe.bay(name).await;
+        let (app, machine) = (bay["app"].as_str().unwrap(), bay["machine"].as_str().unwrap());
+        let path = format!("/apps/{app}/machines/{machine}?force=true");
+        universe.fly("DELETE", &path, &Value::Null).await;
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(universe.holds().await, ["mass-absence"]);
+    assert!(universe.machines().await.len() <= 5, "{:?}", universe.machines().await);
+    universe.env("new").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(universe.apps().await.len(), 8, "nothing new is made either");
+    universe.resume("mass-absence").await;
+    universe.until("all have machines", async || universe.machines().await.len() == 9).await;
+    for name in &names {
+        universe.ready(name).await;
+    }
+    assert!(universe.holds().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mass_absence_that_fly_takes_back_ends_by_itself_and_changed_nothing() {
+    let universe = Universe::begin().await;
+    // For a while Fly shows what it had before there was anything.
+    let fault = json!([{"kind": "lagging_reads", "ago": "20m", "from": "5m", "for": "40s"}]);
+    universe.fly("POST", "/_local/faults", &fault).await;
+    universe.envs(8).await;
+    let mut before = universe.machines().await;
+    universe.until("it is noticed", async || !universe.holds().await.is_empty()).await;
+    assert_eq!(universe.holds().await, ["mass-absence"]);
+    assert!(universe.bay("e0").await["machine"].is_string(), "requests go to it all the while");
+    universe.until("it is over", async || universe.holds().await.is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let mut after = universe.machines().await;
+    before.sort();
+    after.sort();
+    assert_eq!(after, before);
+    for name in 0..8 {
+        universe.ready(&format!("e{name}")).await;
+    }
 }

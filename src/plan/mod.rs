@@ -15,8 +15,10 @@ pub mod orphan;
 pub mod preview;
 pub mod price;
 pub mod restored;
+pub(crate) mod retire;
 pub mod sleep;
 pub mod status;
+pub mod transit;
 pub mod world;
 
 use crate::api::{
@@ -151,7 +153,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     }
     let seen = bay.clone();
     let mut step = if deleting {
-        environment::retire(world, &bay, now)
+        retire::retire(world, &bay, now)
     } else if let Some(id) = adopted {
         environment::adopted(&id, now)
     } else {

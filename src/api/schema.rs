@@ -14,8 +14,10 @@ use crate::api::{
     bay::Bay,
     core::{Event, Namespace, Secret},
     environment::Environment,
+    hold::Hold,
     hostname::Hostname,
     kind::Kind,
+    orphan::Orphan,
     template::Template,
 };
 
@@ -69,6 +71,8 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Environment => inline::<Environment>(generator),
         Kind::Bay => inline::<Bay>(generator),
         Kind::Hostname => inline::<Hostname>(generator),
+        Kind::Orphan => inline::<Orphan>(generator),
+        Kind::Hold => inline::<Hold>(generator),
         Kind::Namespace => inline::<Namespace>(generator),
         Kind::Secret => inline::<Secret>(generator),
         Kind::Event => inline::<Event>(generator),
@@ -155,7 +159,11 @@ impl Reference<'_> {
             names => format!(" ({})", names.join(", ")),
         };
         let scope = if info.namespaced { "in a namespace" } else { "in no namespace" };
-        let hand = if info.writable { "" } else { "; made by hangar, read by users" };
+        let hand = match (info.writable, info.deletable) {
+            (true, _) => "",
+            (false, true) => "; made by hangar, read and deleted by users",
+            (false, false) => "; made by hangar, read by users",
+        };
         let (version, plural) = (info.api_version(), info.plural);
         self.line(format_args!("`{version}`, `{plural}`{short}, {scope}{hand}.\n"));
         self.line(format_args!("| field | type | |\n|---|---|---|"));

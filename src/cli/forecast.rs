@@ -253,16 +253,20 @@ impl Then {
                 scheme: "https".to_owned(),
                 domain: String::new(),
                 port: None,
+                restored_at: None,
             },
             seen: bay.as_ref().map(|bay| recorded(bay, now)).unwrap_or_default(),
             environment,
             template,
             secrets,
             bay,
+            orphan: None,
             last_request_at: None,
             connections: None,
             fresh_name: "(new)".to_owned(),
             no_destroying: None,
+            no_replacing: None,
+            no_creating: None,
         })
     }
 }
@@ -290,7 +294,9 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
         Sight::Present(SeenVolume {
             id: it.id.clone(),
             region: it.region.clone(),
+            name: String::new(),
             size_gib: it.size_gib,
+            attached_to: None,
             going: false,
         })
     });

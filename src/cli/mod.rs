@@ -18,9 +18,11 @@ mod get;
 pub mod local;
 mod logs;
 mod merge;
+mod orphans;
 mod plan;
 mod printer;
 mod progress;
+mod resume;
 pub mod router;
 pub mod sample_app;
 mod schema;
@@ -74,12 +76,16 @@ pub enum Command {
     Describe(describe::Args),
     /// Delete objects
     Delete(delete::Args),
+    /// Say that what hangar holds back may go on
+    Resume(resume::Args),
     /// Wait until objects are in a state
     Wait(wait::Args),
     /// Show what hangar did: its log lines
     Logs(logs::Args),
     /// Show what happened to objects
     Events(events::Args),
+    /// Show what Fly has that the store does not account for, and the reverse; adopt or delete one
+    Orphans(orphans::Args),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::Args),
     /// Try hangar itself in a simulated world where everything fails
@@ -168,9 +174,11 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Get(args) => get::run(args, connection, printer).await,
         Command::Describe(args) => describe::run(args, connection, printer).await,
         Command::Delete(args) => delete::run(args, connection, printer).await,
+        Command::Resume(args) => resume::run(args, connection, printer).await,
         Command::Wait(args) => wait::run(args, connection, printer).await,
         Command::Logs(args) => logs::run(args, connection, printer).await,
         Command::Events(args) => events::run(args, connection, printer).await,
+        Command::Orphans(args) => orphans::run(args, connection, printer).await,
         Command::Schema(args) => schema::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Version => version::run(connection, printer).await,
@@ -224,8 +232,12 @@ mod tests {
             "hangar delete env alice --wait=false",
             "hangar delete -f x.yaml --ignore-not-found",
             "hangar wait env/alice --for=condition=Ready --timeout=90s",
+            "hangar resume restored --dry-run",
             "hangar logs -f env/alice --tail 10 --json",
             "hangar events --for env/alice -w",
+            "hangar orphans -o wide --others",
+            "hangar orphans --delete app-hgr-abc --dry-run",
+            "hangar orphans --adopt app-hgr-abc --to env/alice",
             "hangar schema environment",
             "hangar completions zsh",
             "hangar up -f manifests/ --no-run",
@@ -244,6 +256,8 @@ mod tests {
             "hangar get env -o xml",
             "hangar completions tcsh",
             "hangar serve",
+            "hangar orphans --adopt app-hgr-abc",
+            "hangar orphans --delete a --adopt b --to env/alice",
             "hangar sim --seeds 3..3",
             "hangar sim --crash-at 7",
         ] {

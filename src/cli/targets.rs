@@ -138,7 +138,10 @@ mod tests {
         check("env", Ok(&["environments"]));
         check("Environments.hangar.dev", Ok(&["environments"]));
         check("env,ns", Ok(&["environments", "namespaces"]));
-        check("hangar", Ok(&["templates", "environments", "bays", "hostnames"]));
+        check(
+            "hangar",
+            Ok(&["templates", "environments", "bays", "hostnames", "orphans", "holds"]),
+        );
         check("all", Ok(&["templates", "environments", "bays"]));
         check("env alice bob", Ok(&["environment/alice", "environment/bob"]));
         check("env/alice ns/a", Ok(&["environment/alice", "namespace/a"]));

@@ -216,6 +216,21 @@ impl Client {
         })
     }
 
+    /// Orders something about an orphan: `{"verb": "Delete"}`, or `{"verb": "Adopt", "to": {"namespace", "name"}}`.
+    ///
+    /// # Errors
+    /// [`Error::Status`] with reason `Forbidden` and why it cannot be ordered, `Conflict` while another order is open.
+    pub async fn order<T: DeserializeOwned>(
+        &self,
+        target: &ObjectRef,
+        order: &Value,
+        dry_run: bool,
+    ) -> Result<T, Error> {
+        let path = format!("{}/order", path_of(target)?);
+        let query: &[(&str, String)] = if dry_run { &[("dryRun", "All".to_owned())] } else { &[] };
+        json(self.call(self.request(Method::POST, &path, query).json(order)).await?).await
+    }
+
     /// Changes from a revision on (`None`: first everything there is); ends only when the server or the network ends it.
     ///
     /// # Errors

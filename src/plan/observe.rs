@@ -9,8 +9,9 @@ use crate::api::{
 };
 use crate::plan::{
     action::saw_machine,
-    bay::DESTROY_AGAIN,
     machine::MachineSpec,
+    restored::doubt_secrets,
+    transit::DESTROY_AGAIN,
     world::{CheckState, MachineState, SeenMachine, Sight, World},
 };
 
@@ -20,6 +21,7 @@ pub const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(2);
 /// Writes into the record what was seen. Facts only: no call follows from this alone.
 pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
     let Some(bay) = &world.bay else { return };
+    doubt_secrets(status, world);
     match &world.seen.app {
         Sight::Present(app) if app.ours && matches_network(app.network.as_deref(), bay) => {
             status.app_created = true;

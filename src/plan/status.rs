@@ -204,6 +204,7 @@ impl<'a> Facts<'a> {
                 | Reason::MachineStopped
                 | Reason::Idle
                 | Reason::Ordered
+                | Reason::Held
                 | Reason::HostUnreachable
                 | Reason::ViewIncomplete
                 | Reason::Unknown => (false, false),

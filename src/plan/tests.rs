@@ -37,16 +37,20 @@ fn world(mode: &str, volume: bool) -> World {
             scheme: "https".to_owned(),
             domain: "dev.example.com".to_owned(),
             port: None,
+            restored_at: None,
         },
         environment,
         template: Some(template),
         secrets: BTreeMap::new(),
         bay: None,
+        orphan: None,
         seen: Seen::default(),
         last_request_at: None,
         connections: None,
         fresh_name: "abc".to_owned(),
         no_destroying: None,
+        no_replacing: None,
+        no_creating: None,
     }
 }
 
@@ -118,7 +122,9 @@ fn serving(mode: &str, volume: bool) -> World {
         world.seen.volume = Sight::Present(SeenVolume {
             id: "vol_1".to_owned(),
             region: "ams".to_owned(),
+            name: "bay_abc".to_owned(),
             size_gib: 1,
+            attached_to: None,
             going: false,
         });
     }
@@ -173,4 +179,33 @@ fn a_bay_that_is_not_in_the_store_is_not_made_anew() {
         assert_eq!(plan.status.phase, Phase::Stalled);
         assert_eq!(plan.status.bay.unwrap().app, "hgr-abc");
     }
+}
+
+#[test]
+fn after_a_restore_no_machine_is_made_before_it_was_looked_for_and_epochs_go_on_above() {
+    let mut world = serving("Auto", false);
+    world.settings.restored_at = Some(at(100));
+    let status = &mut world.bay.as_mut().unwrap().status;
+    (status.machine, world.seen.machine) = (None, Sight::Unasked);
+    for unsure in [Sight::Unasked, Sight::Unclear("503".to_owned())] {
+        world.seen.machine = unsure;
+        assert_eq!(pass(&mut world, at(200)).action, None);
+    }
+    world.seen.machine = Sight::Absent;
+    let Some(Action::CreateMachine { epoch, name, .. }) = pass(&mut world, at(200)).action else {
+        panic!("it is not made");
+    };
+    assert_eq!((epoch, &*name), (1_800_000_101, "bay-abc-1800000101"));
+}
+
+#[test]
+fn a_bay_that_is_younger_than_the_restore_is_made_without_looking() {
+    let mut world = serving("Auto", true);
+    world.settings.restored_at = Some(at(100));
+    let bay = world.bay.as_mut().unwrap();
+    bay.metadata.creation_timestamp = Some(at(101));
+    (bay.status.machine, bay.status.volume) = (None, None);
+    (world.seen.machine, world.seen.volume) = (Sight::Unasked, Sight::Unasked);
+    let action = pass(&mut world, at(200)).action;
+    assert!(matches!(action, Some(Action::CreateVolume { .. })), "{action:?}");
 }

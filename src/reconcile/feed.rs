@@ -34,6 +34,8 @@ pub(crate) enum News {
     },
     /// A router could not reach an environment.
     Doubt(EnvKey),
+    /// A hold was raised or lifted.
+    Holds,
 }
 
 /// Tells news until shutdown.
@@ -49,6 +51,7 @@ pub(crate) async fn run(
     let templates = used(&store, "template", Kind::Template, &news);
     let secrets = used(&store, "secret", Kind::Secret, &news);
     let doubts = doubts(&store, &news);
+    let holds = holds(&store, &news);
     tokio::select! {
         biased;
         () = shutdown.wait() => Ok(()),
@@ -56,6 +59,7 @@ pub(crate) async fn run(
         ended = templates => ended,
         ended = secrets => ended,
         ended = doubts => ended,
+        ended = holds => ended,
     }
 }
 
@@ -128,6 +132,21 @@ async fn doubts(store: &Store, news: &mpsc::UnboundedSender<News>) -> anyhow::Re
         };
         let Some(key) = env_key(key.as_str()) else { continue };
         if news.send(News::Doubt(key)).is_err() {
+            return Ok(());
+        }
+    }
+    closed()
+}
+
+async fn holds(store: &Store, news: &mpsc::UnboundedSender<News>) -> anyhow::Result<()> {
+    let mut changes = store.follow(&format!("{}/", Kind::Hold.info().plural));
+    while let Some(change) = changes.next().await {
+        match change? {
+            // A list after a gap may hide that one was lifted.
+            Follow::Apply(_) | Follow::Delete(_) | Follow::InitDone(_) => {}
+            Follow::Init | Follow::InitApply(_) => continue,
+        }
+        if news.send(News::Holds).is_err() {
             return Ok(());
         }
     }

@@ -97,6 +97,16 @@ impl Index {
         self.known.keys().filter(|it| !listed.contains(it)).cloned().collect()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// All of them.
+    pub(crate) fn keys(&self) -> Vec<EnvKey> {
+        self.known.keys().cloned().collect()
+    }
+
     /// Environments that use a template or a secret (`kind` is `template` or `secret`).
     pub(crate) fn users(&self, kind: &str, namespace: &str, name: &str) -> Vec<EnvKey> {
         let used = format!("{kind}/{namespace}/{name}");

@@ -2,41 +2,49 @@
 //! store is its only way to the rest of hangar; it must never be named by the router or the server.
 
 mod backoff;
+mod breaker;
 pub mod calls;
 mod events;
 mod execute;
 mod feed;
+pub mod holds;
 mod index;
 mod informer;
+mod ledger;
 mod objects;
 mod observe;
+mod orders;
 mod pass;
 mod queue;
 mod translate;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
 
+use crate::api::restored::{self, Restored};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fly::Machines;
 use crate::plan::world::Settings;
 use crate::reconcile::{
     backoff::Series,
+    breaker::Breaker,
     calls::Calls,
     feed::News,
     index::Index,
     informer::Informer,
+    ledger::Ledger,
     objects::EnvKey,
     pass::{Next, Remembered, Shared},
     queue::{Queue, Urgency},
 };
-use crate::store::handle::Store;
+use crate::store::{Key, handle::Store};
 use crate::tasks::Shutdown;
 use crate::telemetry::{journal::Journal, metrics::Metrics};
 
@@ -102,8 +110,10 @@ pub async fn run(
     let Parts { store, fly, org, address, clock, chance, journal, metrics, calls } = parts;
     let instance = objects::instance(&store, &*chance).await?;
     let informer = Arc::new(Informer::new(Arc::clone(&fly), Arc::clone(&clock), org.clone()));
-    let settings =
-        Settings { instance, scheme: address.scheme, domain: address.domain, port: address.port };
+    let restored = store.get::<Restored>(&Key::new(restored::KEY)).await?;
+    let Address { scheme, domain, port } = address;
+    let restored_at = restored.map(|it| it.value.at);
+    let settings = Settings { instance, scheme, domain, port, restored_at };
     let shared = Shared {
         store,
         fly,
@@ -115,13 +125,16 @@ pub async fn run(
         journal,
         metrics,
         index: Arc::clone(&calls.index),
+        breaker: Mutex::new(Breaker::new()),
     };
+    let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();
     let (changed, apps) = mpsc::unbounded_channel();
+    let ledger = Ledger::new(Arc::clone(&shared), news.clone()).run(shutdown.clone());
     let feed = feed::run(shared.store.clone(), news, shutdown.clone());
     let list = informer.run(changed, shutdown.clone());
     let looped = Loop {
-        shared: Arc::new(shared),
+        shared,
         index: calls.index,
         queue: Queue::new(),
         remembered: HashMap::new(),
@@ -130,8 +143,10 @@ pub async fn run(
         fresh: HashSet::new(),
         synced: false,
     };
-    let ((), fed, ()) = tokio::join!(looped.run(heard, apps, synced, shutdown), feed, list);
-    fed
+    let looped = looped.run(heard, apps, synced, shutdown).map(Ok);
+    // Without the store nothing can be decided: the first that fails by it ends all.
+    tokio::try_join!(looped, feed, list.map(Ok), ledger)?;
+    Ok(())
 }
 
 struct Loop {
@@ -157,7 +172,7 @@ impl Loop {
         let mut synced = Some(synced);
         let mut store_synced = false;
         loop {
-            if !self.synced && store_synced && self.shared.informer.complete_at().is_some() {
+            if !self.synced && store_synced && self.first_looked().await {
                 self.synced = true;
                 if let Some(synced) = synced.take() {
                     synced();
@@ -181,6 +196,22 @@ impl Loop {
             tracing::warn!(
                 "passes were cut at shutdown; what they did is found again at the next start"
             );
+        }
+    }
+
+    /// Whether Fly was read completely, and what that says of a new installation was written down.
+    async fn first_looked(&self) -> bool {
+        let Shared { informer, store, settings, clock, chance, .. } = &*self.shared;
+        if informer.complete_at().is_none() {
+            return false;
+        }
+        let marked = informer.installations();
+        match holds::first_list(store, &settings.instance, marked, (clock.now(), &**chance)).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "what Fly has at the first start cannot be written down");
+                false
+            }
         }
     }
 
@@ -254,6 +285,7 @@ impl Loop {
     }
 
     fn forget(&mut self, key: &EnvKey) {
+        self.shared.breaker().forget(key);
         self.remembered.remove(key);
         self.failures.remove(key);
     }
@@ -278,12 +310,14 @@ impl Loop {
                     index.remove(&key);
                     self.forget(&key);
                 }
+                self.shared.breaker().fleet(index.len());
                 for (phase, count) in index.phases() {
                     self.shared.metrics.environments(phase, count);
                 }
                 return true;
             }
             News::Used { kind, namespace, name } => index.users(kind, &namespace, &name),
+            News::Holds => index.keys(),
             News::Doubt(key) => {
                 self.remembered.entry(key.clone()).or_default().memo.doubted = true;
                 vec![key]
@@ -292,6 +326,7 @@ impl Loop {
         for (phase, count) in index.phases() {
             self.shared.metrics.environments(phase, count);
         }
+        self.shared.breaker().fleet(index.len());
         drop(index);
         for key in keys {
             let urgency = self.urgency(&key);
@@ -310,3 +345,6 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The objects of one environment in the store: reading them for a pass, writing what the pass learned. It must never decide
 //! what is written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use base64::Engine as _;
 
@@ -14,9 +14,11 @@ use crate::api::{
     hostname::Hostname,
     kind::Kind,
     meta::{Metadata, ObjectRef, Resource},
+    orphan::{MadeBy, Orphan, OrphanStatus, OrphanWhat, Side},
     template::Template,
 };
 use crate::chance::{self, Chance};
+use crate::reconcile::holds::{self, Holding};
 use crate::store::{
     Error, Key, Precondition, Revision,
     handle::{Store, Stored},
@@ -29,7 +31,11 @@ pub(crate) struct Objects {
     pub(crate) template: Option<Template>,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     pub(crate) bay: Option<Stored<Bay>>,
+    /// An orphan that was made for it, where it has no bay.
+    pub(crate) orphan: Option<String>,
     pub(crate) last_request_at: Option<Timestamp>,
+    /// What is held back until a person says so.
+    pub(crate) held: Holding,
 }
 
 /// Which environment; also the queue's key.
@@ -37,6 +43,13 @@ pub(crate) struct Objects {
 pub(crate) struct EnvKey {
     pub(crate) namespace: String,
     pub(crate) name: String,
+}
+
+/// `env/alice`.
+impl fmt::Display for EnvKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.object().fmt(f)
+    }
 }
 
 impl EnvKey {
@@ -82,12 +95,17 @@ impl Objects {
             Some(bay) => read::<Bay>(store, namespace, &bay.name).await?,
             None => None,
         };
+        let orphan = match &bay {
+            Some(_) => None,
+            None => orphan_of(store, &environment.value).await?,
+        };
         let activity = store.get::<Activity>(&activity_key(of)).await?;
         let last_request_at = activity
             .filter(|it| it.value.uid == environment.value.metadata.uid)
             .and_then(|it| Timestamp::from_millisecond(it.value.last_request_at_ms).ok());
         let template = template.map(|it| it.value);
-        Ok(Some(Self { environment, template, secrets, bay, last_request_at }))
+        let held = holds::holding(store).await?;
+        Ok(Some(Self { environment, template, secrets, bay, orphan, last_request_at, held }))
     }
 
     /// Writes the status of the environment and of its bay, where they differ from what was read.
@@ -153,15 +171,19 @@ impl Objects {
         Err(Error::Conflict { key: current.key, current: Some(current.revision) })
     }
 
-    /// Makes a bay with a key of its own and binds it, all in one commit.
+    /// Makes a bay with a key of its own and binds it, all in one commit; with an orphan's, the orphan goes.
     pub(crate) async fn bind(
         &mut self,
         store: &Store,
         mut bay: Bay,
-        bay_key: &[u8],
+        orphan: Option<&Stored<Orphan>>,
         (now, chance): (Timestamp, &dyn Chance),
     ) -> Result<(), Error> {
-        bay.metadata.uid = chance::uuid(chance).to_string();
+        let mut bay_key = [0_u8; 16];
+        chance.fill(&mut bay_key);
+        if bay.metadata.uid.is_empty() {
+            bay.metadata.uid = chance::uuid(chance).to_string();
+        }
         bay.metadata.creation_timestamp = Some(now);
         bay.metadata.generation = 1;
         let namespace = bay.metadata.namespace.clone().unwrap_or_default();
@@ -191,9 +213,11 @@ impl Objects {
             ..BayRef::default()
         });
         let name = &bay.metadata.name;
-        store
-            .txn()
-            .put(&key(Kind::Bay, &namespace, name), Precondition::Absent, &bay)
+        let mut txn = store.txn();
+        if let Some(orphan) = orphan {
+            txn = txn.delete(&orphan.key, Precondition::At(orphan.revision));
+        }
+        txn.put(&key(Kind::Bay, &namespace, name), Precondition::Absent, &bay)
             .put(&key(Kind::Secret, &namespace, name), Precondition::Absent, &secret)
             .put(
                 &self.environment.key,
@@ -246,6 +270,19 @@ impl Objects {
         let secret = read::<Secret>(store, &namespace, &bay.value.metadata.name).await?;
         Ok(secret.and_then(|it| it.value.value("key")))
     }
+}
+
+/// An app of this installation that no bay names and that was made for an environment of this name.
+async fn orphan_of(store: &Store, environment: &Environment) -> Result<Option<String>, Error> {
+    let prefix = format!("{}/", Kind::Orphan.info().plural);
+    let (orphans, _) = store.list::<Orphan>(&prefix).await?;
+    let of = environment.object_ref().to_string();
+    let its = |it: &OrphanStatus| {
+        (it.side, it.what, it.made_by) == (Side::Unaccounted, OrphanWhat::App, MadeBy::This)
+            && it.environment.as_ref() == Some(&of)
+    };
+    let found = orphans.into_iter().find(|it| its(&it.value.status));
+    Ok(found.map(|it| it.value.metadata.name))
 }
 
 fn activity_key(of: &EnvKey) -> Key {

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::fly::{Machines, Reason};
 use crate::plan::{
     bay::volume_name,
-    machine,
+    machine, restored,
     world::{
         MachineState, SecretFact, Seen, SeenApp, SeenMachine, SeenVolume, Settings, Sight, World,
     },
@@ -68,22 +68,31 @@ pub(crate) async fn observe(
         None => Seen::default(),
     };
     seen.complete_list_at = sources.informer.complete_at();
-    let no_destroying = match seen.complete_list_at {
-        Some(at) if now < at + LIST_TOO_OLD => None,
-        Some(_) => Some("Fly's list was last complete more than 10 minutes ago".to_owned()),
-        None => Some("Fly's list was not complete yet".to_owned()),
-    };
+    let no_destroying =
+        objects.held.destroying.clone().or_else(|| no_destroying(sources.informer, now));
     World {
         settings: sources.settings.clone(),
         environment: environment.clone(),
         template: objects.template.clone(),
         secrets: secret_facts(objects),
         bay,
+        orphan: objects.orphan.clone(),
         seen,
         last_request_at: objects.last_request_at,
         connections: memo.connections,
         fresh_name,
         no_destroying,
+        no_replacing: objects.held.replacing.clone(),
+        no_creating: objects.held.creating.clone(),
+    }
+}
+
+/// Why nothing may be destroyed now, if so.
+pub(crate) fn no_destroying(informer: &Informer, now: Timestamp) -> Option<String> {
+    match informer.complete_at() {
+        Some(at) if now < at + LIST_TOO_OLD => None,
+        Some(_) => Some("Fly's list was last complete more than 10 minutes ago".to_owned()),
+        None => Some("Fly's list was not complete yet".to_owned()),
     }
 }
 
@@ -99,13 +108,14 @@ fn secret_facts(objects: &Objects) -> BTreeMap<String, Option<SecretFact>> {
 async fn look(look: Look<'_>) -> Seen {
     let Look { sources, objects, bay, memo, .. } = look;
     let mut seen = Seen::default();
+    let app = async || app_sight(sources.fly, &bay.spec.app).await;
     if objects.environment.value.is_deleting() {
-        seen.app = app(sources, bay).await;
+        seen.app = app().await;
         return seen;
     }
     let status = &bay.status;
     if status.app_contested || (!status.app_created && status.failure.is_some()) {
-        seen.app = app(sources, bay).await;
+        seen.app = app().await;
     }
     if !status.app_created {
         return seen;
@@ -128,14 +138,15 @@ async fn look(look: Look<'_>) -> Seen {
         Sight::Unasked | Sight::Unclear(_) => false,
     };
     if destroyed || seen.volume == Sight::Absent || status.missing.is_some() {
-        seen.app = app(sources, bay).await;
+        seen.app = app().await;
         sources.informer.want_sweep();
     }
     seen
 }
 
-async fn app(sources: Sources<'_>, bay: &Bay) -> Sight<SeenApp> {
-    match sources.fly.get_app(&bay.spec.app).await {
+/// An app, read by itself.
+pub(crate) async fn app_sight(fly: &dyn Machines, app: &str) -> Sight<SeenApp> {
+    match fly.get_app(app).await {
         Ok(app) => Sight::Present(SeenApp { network: app.network, ours: true }),
         Err(error) if error.reason == Reason::ForeignApp => {
             Sight::Present(SeenApp { network: None, ours: false })
@@ -147,10 +158,16 @@ async fn app(sources: Sources<'_>, bay: &Bay) -> Sight<SeenApp> {
 
 async fn machine_sight(look: Look<'_>, rows: &BTreeMap<String, MachineRow>) -> Sight<SeenMachine> {
     let Look { sources, objects, bay, memo, now } = look;
-    let Some(record) = &bay.status.machine else { return Sight::Unasked };
+    let Some(record) = &bay.status.machine else {
+        return if is_behind(sources, bay) {
+            find_machine(sources, bay, None).await
+        } else {
+            Sight::Unasked
+        };
+    };
     let Some(id) = &record.id else {
         return if record.intended_at.is_some() {
-            find_machine(sources, bay, &record.name).await
+            find_machine(sources, bay, Some(&record.name)).await
         } else {
             Sight::Unasked
         };
@@ -170,29 +187,48 @@ async fn machine_sight(look: Look<'_>, rows: &BTreeMap<String, MachineRow>) -> S
     if let Some(row) = settled {
         return Sight::Present(translate::seen_row(id, row));
     }
-    match sources.fly.get_machine(&bay.spec.app, id).await {
+    read_machine(sources.fly, sources.informer, &bay.spec.app, id).await
+}
+
+/// A machine, read by itself.
+pub(crate) async fn read_machine(
+    fly: &dyn Machines,
+    informer: &Informer,
+    app: &str,
+    id: &str,
+) -> Sight<SeenMachine> {
+    match fly.get_machine(app, id).await {
         Ok(machine) => {
-            sources.informer.learn(&bay.spec.app, id, Some(MachineRow::of(&machine)));
+            informer.learn(app, id, Some(MachineRow::of(&machine)));
             Sight::Present(translate::seen(&machine))
         }
         Err(error) if error.is_gone() => {
-            sources.informer.learn(&bay.spec.app, id, None);
+            informer.learn(app, id, None);
             Sight::Absent
         }
         Err(error) => Sight::Unclear(retry::chain(&error)),
     }
 }
 
-/// A machine whose create was not answered.
-async fn find_machine(sources: Sources<'_>, bay: &Bay, name: &str) -> Sight<SeenMachine> {
+/// Whether Fly may have more of the bay than is recorded.
+fn is_behind(sources: Sources<'_>, bay: &Bay) -> bool {
+    restored::behind(sources.settings, bay.metadata.creation_timestamp).is_some()
+}
+
+/// A machine whose create was not answered, by its name; the bay's latest when even that is not known.
+async fn find_machine(sources: Sources<'_>, bay: &Bay, name: Option<&str>) -> Sight<SeenMachine> {
     let mine = [(machine::BAY, bay.metadata.uid.as_str())];
-    match sources.fly.list_machines(&bay.spec.app, &mine).await {
-        Ok(machines) => machines
-            .iter()
-            .find(|it| it.name == name && it.state != "destroyed")
-            .map_or(Sight::Absent, |it| Sight::Present(translate::seen(it))),
-        Err(error) => Sight::Unclear(retry::chain(&error)),
-    }
+    let machines = match sources.fly.list_machines(&bay.spec.app, &mine).await {
+        Ok(machines) => machines,
+        Err(error) => return Sight::Unclear(retry::chain(&error)),
+    };
+    let epoch = |it: &SeenMachine| it.mark.as_ref().map(|mark| mark.epoch);
+    let found = machines.iter().filter(|it| it.state != "destroyed").map(translate::seen);
+    let found = match name {
+        Some(name) => found.into_iter().find(|it| it.name == name),
+        None => found.filter(|it| epoch(it) >= Some(bay.status.epoch)).max_by_key(epoch),
+    };
+    found.map_or(Sight::Absent, Sight::Present)
 }
 
 async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<SeenVolume> {
@@ -200,7 +236,7 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<S
         return Sight::Unasked;
     }
     let Some(record) = &bay.status.volume else {
-        return if bay.status.volume_intended_at.is_some() {
+        return if bay.status.volume_intended_at.is_some() || is_behind(sources, bay) {
             find_volume(sources, bay).await
         } else {
             Sight::Unasked
@@ -211,6 +247,8 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<S
             return Sight::Present(SeenVolume {
                 id: record.id.clone(),
                 region: row.region,
+                name: row.name,
+                attached_to: row.attached_to,
                 // The list may be older than an extension.
                 size_gib: row.size_gib.max(record.size_gib),
                 going: false,
@@ -220,10 +258,20 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<S
         Err(false) => return Sight::Unasked,
         Ok(_) | Err(true) => {}
     }
-    match sources.fly.get_volume(&bay.spec.app, &record.id).await {
+    read_volume(sources.fly, sources.informer, &bay.spec.app, &record.id).await
+}
+
+/// A volume, read by itself.
+pub(crate) async fn read_volume(
+    fly: &dyn Machines,
+    informer: &Informer,
+    app: &str,
+    id: &str,
+) -> Sight<SeenVolume> {
+    match fly.get_volume(app, id).await {
         Ok(volume) => {
-            sources.informer.learn_volume(&record.id, VolumeRow::of(&bay.spec.app, &volume));
-            Sight::Present(seen_volume(&volume))
+            informer.learn_volume(id, VolumeRow::of(app, &volume));
+            Sight::Present(translate::seen_volume(&volume))
         }
         Err(error) if error.is_gone() => Sight::Absent,
         Err(error) => Sight::Unclear(retry::chain(&error)),
@@ -237,16 +285,7 @@ async fn find_volume(sources: Sources<'_>, bay: &Bay) -> Sight<SeenVolume> {
         Ok(volumes) => volumes
             .iter()
             .find(|it| it.name == name && !it.is_going())
-            .map_or(Sight::Absent, |it| Sight::Present(seen_volume(it))),
+            .map_or(Sight::Absent, |it| Sight::Present(translate::seen_volume(it))),
         Err(error) => Sight::Unclear(retry::chain(&error)),
-    }
-}
-
-fn seen_volume(volume: &crate::fly::wire::Volume) -> SeenVolume {
-    SeenVolume {
-        id: volume.id.clone(),
-        region: volume.region.clone(),
-        size_gib: volume.size_gb,
-        going: volume.is_going(),
     }
 }

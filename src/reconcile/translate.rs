@@ -11,7 +11,8 @@ use crate::fly::{self, Reason, Scope, wire};
 use crate::plan::{
     action::{Refusal, RefusalKind},
     machine::{self, CheckSpec, MachineSpec, ServiceSpec},
-    world::{CheckState, MachineState, Mark, SeenMachine},
+    price::Size,
+    world::{CheckState, MachineState, Mark, SeenMachine, SeenVolume},
 };
 use crate::reconcile::informer::MachineRow;
 use crate::retry;
@@ -215,6 +216,27 @@ fn launch_error(events: &[wire::MachineEvent]) -> Option<String> {
     let is_launch = |it: &&wire::MachineEvent| matches!(it.kind.as_str(), "launch" | "start");
     let error = events.iter().find(is_launch)?.request.as_ref()?.get("error")?.as_str()?;
     Some(fly::printable(error)).filter(|it| !it.is_empty())
+}
+
+/// A volume that was read by itself.
+pub(crate) fn seen_volume(volume: &wire::Volume) -> SeenVolume {
+    SeenVolume {
+        id: volume.id.clone(),
+        region: volume.region.clone(),
+        name: volume.name.clone(),
+        size_gib: volume.size_gb,
+        attached_to: volume.attached_machine_id.clone(),
+        going: volume.is_going(),
+    }
+}
+
+/// A machine's size.
+pub(crate) fn size(guest: &wire::Guest) -> Size {
+    Size {
+        performance: guest.cpu_kind == "performance",
+        cpus: guest.cpus,
+        memory_mib: guest.memory_mb,
+    }
 }
 
 fn check_state(shown: &wire::Machine) -> CheckState {

@@ -71,6 +71,8 @@ fn resources(group: &str, group_version: &str) -> Value {
 fn verbs(info: &Info) -> &'static [&'static str] {
     if info.writable {
         &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+    } else if info.deletable {
+        &["delete", "deletecollection", "get", "list", "watch"]
     } else {
         &["get", "list", "watch"]
     }

@@ -327,11 +327,24 @@ fn generated(prefix: &str, random: uuid::Uuid) -> String {
 
 /// Refuses kinds that only hangar writes.
 pub(super) fn check_writable(kind: Kind, object: Option<&ObjectRef>) -> Result<(), Status> {
-    let info = kind.info();
-    if info.writable {
+    if kind.info().writable {
         return Ok(());
     }
-    let why = format!("{} are made, changed and removed by hangar alone", info.plural);
+    hangars_own(kind, object)
+}
+
+/// Refuses kinds that only hangar deletes.
+pub(super) fn check_deletable(kind: Kind, object: Option<&ObjectRef>) -> Result<(), Status> {
+    if kind.info().deletable {
+        return Ok(());
+    }
+    hangars_own(kind, object)
+}
+
+fn hangars_own(kind: Kind, object: Option<&ObjectRef>) -> Result<(), Status> {
+    let info = kind.info();
+    let what = if info.deletable { "made and changed" } else { "made, changed and removed" };
+    let why = format!("{} are {what} by hangar alone", info.plural);
     match object {
         Some(object) => Err(Status::forbidden_object(object, &why)),
         None => Err(Status::forbidden_object(&status::unnamed(kind), &why)),

@@ -9,6 +9,7 @@ mod discovery;
 mod draft;
 mod guard;
 mod logs;
+mod order;
 mod pages;
 mod patch;
 mod read;
@@ -269,7 +270,7 @@ async fn perform(
             Ok(logs::answer(state, options, as_text))
         }
         Call::Activity => {
-            let report = activity::read(&report(media, body).await?)?;
+            let report = activity::read(&json_body(media, body, REPORT_BYTES_MAX).await?)?;
             activity::record_activity(&state.store, report, now).await?;
             Ok(respond::json(&json!({})))
         }
@@ -310,13 +311,14 @@ async fn perform(
             update(state, &target, &options, change, view(Include::Metadata)?).await
         }
         Call::Delete(object, options) => {
-            draft::check_writable(object.kind, Some(&object))?;
+            draft::check_deletable(object.kind, Some(&object))?;
             let options = delete_options(media, body, &options).await?;
             let deleted = removal::delete(&state.store, &object, &options, now).await?;
             Ok(respond::json(&deleted.answer(&object)))
         }
+        Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
-            draft::check_writable(scope.kind, None)?;
+            draft::check_deletable(scope.kind, None)?;
             let options = delete_options(media, body, &options).await?;
             delete_collection(state, &scope, &list, &options).await
         }
@@ -335,6 +337,16 @@ async fn update(
     let mut response = respond::json(&shown);
     respond::warn(&mut response, &written.warnings);
     Ok(response)
+}
+
+async fn ordered(
+    state: &State,
+    (object, options): (ObjectRef, WriteOptions),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    let body = json_body(media, body, BODY_BYTES_MAX).await?;
+    Ok(respond::json(&order::order(state, &object, &options, &body).await?))
 }
 
 async fn delete_collection(
@@ -368,11 +380,15 @@ fn check_object(media: Media) -> Result<(), Status> {
     }
 }
 
-async fn report(media: Media, body: impl RequestBody) -> Result<bytes::Bytes, Status> {
+async fn json_body(
+    media: Media,
+    body: impl RequestBody,
+    bytes_max: usize,
+) -> Result<bytes::Bytes, Status> {
     if media != Media::Json {
         return Err(Status::unsupported_media_type("the body must be application/json"));
     }
-    patch::read(body, REPORT_BYTES_MAX).await
+    patch::read(body, bytes_max).await
 }
 
 /// The body of a deletion may be absent; where there is one, it is JSON.

@@ -13,12 +13,14 @@ use crate::retry::Retry;
 #[cfg(test)]
 mod conformance;
 pub mod crypt;
+mod files;
 mod follow;
 pub mod handle;
 pub mod memory;
 mod rows;
 pub mod sled;
 mod state;
+mod waker;
 mod watch;
 
 pub use self::follow::Follow;

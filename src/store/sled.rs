@@ -6,13 +6,13 @@
 //! deadlocks and `watch_prefix` blocks writers.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    any::Any,
+    fs::File,
     io,
-    os::unix::fs::DirBuilderExt,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use futures::future::{self, BoxFuture, FutureExt};
@@ -20,8 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::{
     Backend, Entry, Error, Events, Key, Revision, Txn, WatchError,
+    files::{self, Acknowledged, LOCK_PAUSE, LOCK_TRIES},
     rows::{self, Decoder, Loaded, LogRows},
     state::{self, Draft},
+    waker::Waker,
     watch::Shared,
 };
 
@@ -38,11 +40,6 @@ const CACHE_BYTES: u64 = 512 * 1024 * 1024;
 /// How often the writer lets others run when fewer ask than the last time. Whoever was just answered is about to ask
 /// again; without this the first of them gets a sync for itself. A lone writer never waits.
 const GATHER_TRIES: u32 = 16;
-
-/// sled's threads may hold the lock a little longer than the handle that was dropped, and a predecessor that was just
-/// told to end a little longer than its replacement starts.
-const LOCK_TRIES: u32 = 40;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes everything that was flushed survive a power cut.
 type Sync = Box<dyn FnMut() -> io::Result<()> + Send>;
@@ -86,7 +83,7 @@ impl Sled {
         let (opened, open) = oneshot::channel();
         let writer = thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || match Writer::open(&dir, history, sync) {
+            .spawn(move || match Writer::open_or_give_up(&dir, history, sync) {
                 Ok((writer, found)) => {
                     let shared = Arc::clone(&writer.shared);
                     // Nobody waits for it any more: then the queue is closed as well and `run` ends at once.
@@ -101,10 +98,7 @@ impl Sled {
                 Ok(Self { shared, opened, queue: Some(queue), writer: Some(writer) })
             }
             Ok(Err(error)) => Err(error),
-            Err(_panicked) => Err(Error::Corrupt {
-                key: "the database".to_owned(),
-                why: "sled gave up while reading it".to_owned(),
-            }),
+            Err(_ended) => Err(Error::Closed),
         }
     }
 
@@ -161,26 +155,46 @@ struct Request {
 /// The one thread that writes.
 struct Writer {
     shared: Arc<Shared>,
+    waker: Waker,
     db: ::sled::Db,
     sync: Sync,
     log: LogRows,
+    acknowledged: Acknowledged,
 }
 
 impl Writer {
+    /// Opens, and makes an error of a panic: sled 0.34 meets damage that it does not expect with one.
+    fn open_or_give_up(
+        dir: &Path,
+        history: usize,
+        sync: impl FnOnce(&Path) -> io::Result<Sync>,
+    ) -> Result<(Self, Opened), Error> {
+        // Nothing that a panic left half done is used afterwards: everything was made inside.
+        panic::catch_unwind(AssertUnwindSafe(|| Self::open(dir, history, sync))).unwrap_or_else(
+            |panic| {
+                let why = format!("sled gave up while reading it: {}", said(&*panic));
+                Err(Error::Corrupt { key: "the database".to_owned(), why })
+            },
+        )
+    }
+
     fn open(
         dir: &Path,
         history: usize,
         sync: impl FnOnce(&Path) -> io::Result<Sync>,
     ) -> Result<(Self, Opened), Error> {
-        let io = |source| Error::Io { doing: "open", source };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+        let acknowledged = Acknowledged::lock(dir)?;
+        files::remove_unfinished(dir).map_err(files::cannot_open)?;
+        files::read_all(dir)?;
         let db = open_db(dir)?;
-        sync_dir(dir).map_err(io)?;
-        let sync = sync(dir).map_err(io)?;
+        let sync = sync(dir).map_err(files::cannot_open)?;
         let Loaded { state, log, fresh } = load(&db)?;
+        acknowledged.check((!fresh).then(|| state.revision()))?;
+        files::sync_dir(dir).map_err(files::cannot_open)?;
+        let waker = Waker::new(db.clone()).map_err(files::cannot_open)?;
         let state = state.with_history(history);
         let opened = if fresh { Opened::Fresh } else { Opened::Existing };
-        Ok((Self { shared: Shared::new(state), db, sync, log }, opened))
+        Ok((Self { shared: Shared::new(state), waker, db, sync, log, acknowledged }, opened))
     }
 
     /// Serves until every sender is gone or a write failed.
@@ -239,12 +253,23 @@ impl Writer {
             Some(bytes) => batch.insert(name, bytes),
             None => batch.remove(name),
         };
-        rows::encode(draft.commits(), draft.revision(), floor, &mut self.log, &mut row);
+        rows::encode(draft, floor, &mut self.log, &mut row);
         let failed = |doing| move |error| Failed { doing, source: io_error(error) };
-        self.db.apply_batch(batch).map_err(failed("write"))?;
-        self.db.flush().map_err(failed("flush"))?;
-        (self.sync)().map_err(|source| Failed { doing: "sync", source })
+        self.waker.watched(|| {
+            self.db.apply_batch(batch).map_err(failed("write"))?;
+            self.db.flush().map_err(failed("flush"))
+        })?;
+        (self.sync)().map_err(|source| Failed { doing: "sync", source })?;
+        self.acknowledged
+            .write(draft.revision())
+            .map_err(|source| Failed { doing: "write", source })
     }
+}
+
+/// The text of a panic.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it did not say why")
 }
 
 /// Adds what is waiting, and what is still to come if there were more last time.
@@ -303,14 +328,13 @@ fn open_db(dir: &Path) -> Result<::sled::Db, Error> {
         tries += 1;
         match error {
             ::sled::Error::Io(source) if is_locked(&source) => {
+                // Its own threads may hold the lock a little longer than the handle that was dropped.
                 if tries == LOCK_TRIES {
-                    let why = format!("another process has {} open", dir.display());
-                    let source = io::Error::new(io::ErrorKind::WouldBlock, why);
-                    return Err(Error::Io { doing: "open", source });
+                    return Err(files::in_use(dir));
                 }
                 thread::sleep(LOCK_PAUSE);
             }
-            ::sled::Error::Io(source) => return Err(Error::Io { doing: "open", source }),
+            ::sled::Error::Io(source) => return Err(files::cannot_open(source)),
             other => return Err(corrupt(&other)),
         }
     }
@@ -333,18 +357,6 @@ fn load(db: &::sled::Db) -> Result<Loaded, Error> {
         decoder.push(&name, &bytes).map_err(damaged)?;
     }
     decoder.finish().map_err(damaged)
-}
-
-/// Makes the files themselves, and the directory's own name, survive a power cut.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    for file in fs::read_dir(dir)? {
-        File::open(file?.path())?.sync_all()?;
-    }
-    File::open(dir)?.sync_all()?;
-    match dir.canonicalize()?.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 fn file_sync(dir: &Path) -> io::Result<Sync> {

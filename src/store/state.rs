@@ -35,6 +35,34 @@ pub(super) struct Held {
     pub(super) revision: Revision,
 }
 
+/// How many entries there are, and what they add up to: any of them missing or other than it should be changes the sum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) count: u64,
+    pub(super) sum: u64,
+}
+
+impl Live {
+    pub(super) fn add(&mut self, key: &Key, revision: Revision, value: &[u8]) {
+        self.count = self.count.wrapping_add(1);
+        self.sum = self.sum.wrapping_add(checksum(key, revision, value).into());
+    }
+
+    fn take(&mut self, key: &Key, revision: Revision, value: &[u8]) {
+        self.count = self.count.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(checksum(key, revision, value).into());
+    }
+}
+
+/// What an entry is recognised by. Against accidents only: whoever can write the files can write this too.
+pub(super) fn checksum(key: &Key, revision: Revision, value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key.as_str().as_bytes());
+    hasher.update(&revision.0.to_be_bytes());
+    hasher.update(value);
+    hasher.finalize()
+}
+
 /// The durable truth.
 #[derive(Debug)]
 pub(super) struct State {
@@ -43,6 +71,7 @@ pub(super) struct State {
     entries: HashMap<Key, Held>,
     /// The keys of `entries`, for lists.
     keys: BTreeSet<Key>,
+    live: Live,
     revision: Revision,
     history: History,
 }
@@ -60,7 +89,11 @@ impl State {
             history.push(commit, &mut Vec::new());
         }
         let keys = entries.iter().map(|(key, _)| key.clone()).collect();
-        Self { entries: entries.into_iter().collect(), keys, revision, history }
+        let mut live = Live::default();
+        for (key, held) in &entries {
+            live.add(key, held.revision, &held.value);
+        }
+        Self { entries: entries.into_iter().collect(), keys, live, revision, history }
     }
 
     /// The state of a new store.
@@ -76,6 +109,10 @@ impl State {
 
     pub(super) fn revision(&self) -> Revision {
         self.revision
+    }
+
+    pub(super) fn live(&self) -> Live {
+        self.live
     }
 
     /// The earliest revision a watch can start after.
@@ -107,6 +144,7 @@ impl State {
             self.history.push(commit, &mut fallen);
         }
         self.revision = draft.revision;
+        self.live = draft.live;
         fallen
     }
 
@@ -220,6 +258,7 @@ fn weight(commit: &Commit) -> usize {
 #[derive(Debug)]
 pub(super) struct Draft {
     revision: Revision,
+    live: Live,
     commits: Vec<Commit>,
     /// What the first `overlaid` commits leave. A draft of one commit, the common one, never fills it.
     overlay: HashMap<Key, Option<Held>>,
@@ -230,12 +269,17 @@ impl Draft {
     /// Nothing decided yet, on top of this state.
     pub(super) fn on(state: &State) -> Self {
         let (commits, overlay) = (Vec::new(), HashMap::new());
-        Self { revision: state.revision, commits, overlay, overlaid: 0 }
+        Self { revision: state.revision, live: state.live, commits, overlay, overlaid: 0 }
     }
 
     /// Where the store will be.
     pub(super) fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// What the entries will add up to.
+    pub(super) fn live(&self) -> Live {
+        self.live
     }
 
     /// What will be visible, oldest first. Each `before` is there unless the key was absent.
@@ -253,6 +297,7 @@ impl Draft {
         }
         self.overlaid = self.commits.len();
         let revision = Revision(self.revision.0 + 1);
+        let mut live = self.live;
         let mut changes = Vec::with_capacity(txn.steps.len());
         for (key, precondition, op) in txn.steps {
             let current = match self.overlay.get(&key) {
@@ -275,6 +320,12 @@ impl Draft {
                 Op::Check => continue,
             };
             if before != value {
+                if let Some(held) = current {
+                    live.take(&key, held.revision, &held.value);
+                }
+                if let Some(value) = &value {
+                    live.add(&key, revision, value);
+                }
                 changes.push(Change { key, value, before, revision });
             }
         }
@@ -283,6 +334,7 @@ impl Draft {
         }
         changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         self.commits.push(changes.into());
+        self.live = live;
         self.revision = revision;
         Ok(revision)
     }

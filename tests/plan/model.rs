@@ -70,10 +70,15 @@ pub(crate) struct Model {
     pub(crate) template: Option<Template>,
     pub(crate) secrets: BTreeMap<String, Option<SecretFact>>,
     pub(crate) bay: Option<Bay>,
+    /// An orphan that was made for the environment.
+    pub(crate) orphan: Option<String>,
     pub(crate) fly: Fly,
     pub(crate) last_request_at: Option<Timestamp>,
     pub(crate) connections: Option<(Timestamp, u32)>,
     pub(crate) no_destroying: Option<String>,
+    /// Why everything is held back, and whether that goes for what is new too.
+    pub(crate) hold: Option<String>,
+    pub(crate) hold_creates: bool,
     /// When the list was last complete; `None` while it is at every look.
     pub(crate) complete_at: Option<Timestamp>,
     /// What cannot be read: app, volume, machine.
@@ -81,6 +86,8 @@ pub(crate) struct Model {
     /// Faults of the next calls of a name; `*` is any.
     pub(crate) faults: VecDeque<(String, Fault)>,
     pub(crate) released: bool,
+    pub(crate) restored_at: Option<Timestamp>,
+    exported: Option<Box<Self>>,
     bays: u32,
 }
 
@@ -92,14 +99,19 @@ impl Model {
             template: Some(serde_yaml::from_str(TEMPLATE).unwrap()),
             secrets: BTreeMap::new(),
             bay: None,
+            orphan: None,
             fly: Fly::new(),
             last_request_at: None,
             connections: None,
             no_destroying: None,
+            hold: None,
+            hold_creates: false,
             complete_at: None,
             unclear: Vec::new(),
             faults: VecDeque::new(),
             released: false,
+            restored_at: None,
+            exported: None,
             bays: 0,
         }
     }
@@ -112,17 +124,38 @@ impl Model {
                 scheme: "https".to_owned(),
                 domain: "dev.example.com".to_owned(),
                 port: None,
+                restored_at: self.restored_at,
             },
             environment: self.environment.clone(),
             template: self.template.clone(),
             secrets: self.secrets.clone(),
             bay: self.bay.clone(),
+            orphan: self.orphan.clone(),
             seen: self.seen(),
             last_request_at: self.last_request_at,
             connections: self.connections,
             fresh_name: format!("fresh{}", self.bays + 1),
-            no_destroying: self.no_destroying.clone(),
+            no_destroying: self.no_destroying.clone().or_else(|| self.hold.clone()),
+            no_replacing: self.hold.clone(),
+            no_creating: self.hold.clone().filter(|_| self.hold_creates),
         }
+    }
+
+    /// Keeps what the store holds now.
+    pub(crate) fn export(&mut self) {
+        self.exported = Some(Box::new(self.clone()));
+    }
+
+    /// Makes the store what it was at the export, and nothing be destroyed.
+    pub(crate) fn restore(&mut self) {
+        let Some(old) = self.exported.take() else { return };
+        (self.environment, self.bay) = (old.environment, old.bay);
+        (self.template, self.secrets, self.released) = (old.template, old.secrets, false);
+        self.environment.metadata.generation = hangar::api::restored::floor(self.now);
+        (self.connections, self.last_request_at) = (None, None);
+        self.restored_at = Some(self.now);
+        self.no_destroying = Some("the store was restored".to_owned());
+        self.faults.clear();
     }
 
     fn look<T>(&self, what: &str, found: Option<T>) -> Sight<T> {
@@ -150,12 +183,13 @@ impl Model {
             return seen;
         }
         seen.machine = self.machine_sight(bay);
-        if bay.spec.volume && (status.volume.is_some() || status.volume_intended_at.is_some()) {
+        let asked = status.volume.is_some() || status.volume_intended_at.is_some();
+        if bay.spec.volume && (asked || self.is_behind(bay)) {
             let found = self.fly.volumes.iter().find(|it| match &status.volume {
-                Some(volume) => it.seen.id == volume.id,
+                Some(volume) => it.id == volume.id,
                 None => it.name == volume_name(bay),
             });
-            seen.volume = self.look("volume", found.map(|it| it.seen.clone()));
+            seen.volume = self.look("volume", found.map(|it| self.fly.volume(it)));
         }
         seen.others = self
             .fly
@@ -172,7 +206,15 @@ impl Model {
     }
 
     fn machine_sight(&self, bay: &Bay) -> Sight<hangar::plan::world::SeenMachine> {
-        let Some(record) = &bay.status.machine else { return Sight::Unasked };
+        let Some(record) = &bay.status.machine else {
+            if !self.is_behind(bay) {
+                return Sight::Unasked;
+            }
+            let found = self.fly.machines.iter().map(|it| seen(it, false));
+            let epoch = |it: &hangar::plan::world::SeenMachine| it.mark.as_ref().map(|it| it.epoch);
+            let found = found.filter(|it| epoch(it) >= Some(bay.status.epoch)).max_by_key(epoch);
+            return self.look("machine", found);
+        };
         let Some(id) = &record.id else {
             if record.intended_at.is_none() {
                 return Sight::Unasked;
@@ -188,6 +230,11 @@ impl Model {
                 && (machine.state.word() != "started" || ready)
         });
         self.look("machine", found.map(|it| seen(it, settled)))
+    }
+
+    fn is_behind(&self, bay: &Bay) -> bool {
+        let made_at = bay.metadata.creation_timestamp;
+        self.restored_at.is_some_and(|at| made_at.is_none_or(|made| made <= at))
     }
 
     /// One pass.

@@ -5,9 +5,11 @@ use hangar::api::{
     bay::MissingWhat,
     condition::holds,
     environment::{ConditionType, Phase},
+    meta::Resource as _,
 };
 use hangar::plan::{
     action::Action,
+    hold::Impact,
     plan,
     world::{Sight, World},
 };
@@ -63,6 +65,9 @@ const EVENTS: &[&str] = &[
     "list complete",
     "no-destroying doubts",
     "no-destroying -",
+    "hold replacing doubts",
+    "hold all doubts",
+    "hold -",
     "unclear machine",
     "unclear volume",
     "unclear app",
@@ -86,6 +91,7 @@ const FAULTS: &[&str] = &[
 const HEALED: &str = "clear
 list complete
 no-destroying -
+hold -
 programs serve
 full
 connections 0
@@ -110,6 +116,13 @@ fn check(model: &Model, passed: &Passed) {
     if let Some(action) = &planned.action {
         check_action(action, world);
     }
+    let held = match planned.impact {
+        Impact::None => &None,
+        Impact::Creates => &world.no_creating,
+        Impact::Replaces => &world.no_replacing,
+        Impact::Destroys => &world.no_destroying,
+    };
+    assert!(held.is_none(), "{:?} although {held:?}", planned.action);
     let identity = |it: &hangar::api::bay::BayStatus| it.volume.as_ref().map(|it| it.id.clone());
     assert!(
         identity(&before).is_none() || identity(&before) == identity(&after),
@@ -166,7 +179,7 @@ fn live(model: &Model) -> (usize, usize) {
         it.config.metadata.get(hangar::plan::machine::BAY) == Some(&uid)
     };
     let machines = model.fly.machines.iter().filter(ours).count();
-    (machines, model.fly.volumes.iter().filter(|it| !it.seen.going).count())
+    (machines, model.fly.volumes.iter().filter(|it| !it.going).count())
 }
 
 /// The course ends well and stays so.
@@ -186,7 +199,7 @@ fn check_end(script: &mut Script) {
     }
     let known = model.bay.as_ref().and_then(|it| it.status.volume.clone());
     let kept = known.is_none_or(|it| {
-        model.fly.volumes.iter().any(|volume| volume.seen.id == it.id && !volume.seen.going)
+        model.fly.volumes.iter().any(|volume| volume.id == it.id && !volume.going)
     });
     let ours = model.fly.app.as_ref().is_some_and(|it| it.ours);
     // A state that hangar does not know, and a machine that somebody else destroys without end, are not hangar's to end.
@@ -252,7 +265,7 @@ fn end(script: &mut Script) -> String {
     let status = &model.environment.status;
     let machines: Vec<_> =
         model.fly.machines.iter().map(|it| (&it.state, &it.config.image)).collect();
-    let volumes: Vec<_> = model.fly.volumes.iter().map(|it| it.seen.size_gib).collect();
+    let volumes: Vec<_> = model.fly.volumes.iter().map(|it| it.size_gib).collect();
     format!("{:?} {machines:?} {volumes:?} released {}", status.phase, model.released)
 }
 
@@ -276,6 +289,46 @@ fn a_lost_answer_or_a_crash_at_any_call_ends_the_same() {
                 assert_eq!(came, expected, "{fault} at call {call} of {course}:\n{}", script.out);
                 let (machines, volumes) = live(&script.model);
                 assert!(machines <= 1 && volumes <= 1, "{}", script.out);
+            }
+        }
+    }
+}
+
+/// Machines and volumes that are there, by id.
+fn ids(model: &Model) -> Vec<String> {
+    let machines = model.fly.machines.iter().map(|it| it.id.clone());
+    machines.chain(model.fly.volumes.iter().map(|it| it.id.clone())).collect()
+}
+
+#[test]
+fn a_store_made_from_an_export_of_any_moment_takes_up_what_there_is() {
+    for course in COURSES {
+        let mut reference = Script::new(check);
+        reference.run(course);
+        for export_after in 0..=reference.calls {
+            let mut script = Script::new(check);
+            script.export_after = Some(export_after);
+            script.run(course);
+            let before = ids(&script.model);
+            // At first it cannot even be looked for.
+            script.run("restore\nunclear volume\nunclear machine\ntick 20s\nclear");
+            script.run("programs serve\ntick 10m");
+            let told = format!("exported after {export_after} calls of {course}:\n{}", script.out);
+            let model = &script.model;
+            let after = ids(model);
+            assert!(before.iter().all(|id| after.contains(id)), "destroyed or replaced: {told}");
+            let (machines, volumes) = live(model);
+            assert!(machines <= 1 && volumes <= 1, "made twice: {told}");
+            let record = model.bay.as_ref().map(|it| it.status.clone()).unwrap_or_default();
+            let recorded = record.machine.and_then(|it| it.id).into_iter();
+            let recorded: Vec<_> = recorded.chain(record.volume.map(|it| it.id)).collect();
+            if model.fly.app.is_some() && !model.environment.is_deleting() {
+                assert_eq!(recorded, after, "not taken up: {told}");
+            }
+            // A person says that all is well; what is superseded may go then, and nothing else is.
+            script.run("no-destroying -\ntick 10m");
+            if !script.model.environment.is_deleting() {
+                assert_eq!(ids(&script.model), after, "{told}");
             }
         }
     }

@@ -15,9 +15,11 @@ pub use text::check as check_text;
 use crate::api::{
     bay::Bay,
     core::{Event, Namespace, Secret},
+    hold::Hold,
     hostname::Hostname,
     kind::Kind,
     meta::Resource,
+    orphan::Orphan,
 };
 
 /// An object that may be stored.
@@ -86,6 +88,8 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
         Kind::Event => door::<Event>(new, old, |_| {}, core::check_event),
         Kind::Bay => door::<Bay>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
+        Kind::Orphan => door::<Orphan>(new, old, |_| {}, |_, _, _| {}),
+        Kind::Hold => door::<Hold>(new, old, |_| {}, |_, _, _| {}),
     };
     match admitted {
         Ok(admitted) if wrong.is_empty() => Ok(admitted),

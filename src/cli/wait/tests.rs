@@ -85,3 +85,17 @@ fn what_is_no_goal_is_refused() {
         assert!(text.parse::<Goal>().is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_deletion_that_is_held_back_is_not_waited_for() {
+    let stalled = |reason: &str| {
+        let condition =
+            json!({"type": "Stalled", "status": "True", "reason": reason, "message": "say so"});
+        json!({"metadata": {"finalizers": ["hangar.dev/bay"]}, "status": {"conditions": [condition]}})
+    };
+    assert_eq!(
+        judge("delete", stalled("Held")),
+        Verdict::Failed("its deletion is held back: say so".to_owned())
+    );
+    assert!(matches!(judge("delete", stalled("Deleting")), Verdict::NotYet(_)));
+}

@@ -4,8 +4,10 @@ mod bad_body;
 mod collect;
 mod crud;
 mod guard;
+mod hold;
 mod hostname;
 mod list;
+mod order;
 mod secret;
 mod watch;
 

@@ -147,6 +147,65 @@ async fn damage_is_an_error_and_not_a_guess() {
     assert!(matches!(Sled::open(&path).await, Err(Error::Corrupt { .. })));
 }
 
+/// sled checks pages. What it gives back whole and wrong is noticed by the rows themselves.
+#[tokio::test]
+async fn a_row_that_is_missing_changed_or_too_old_is_noticed() {
+    let rows = ["o/a", "o/b\0\0\x01", "l/0000000000000002", "l/0000000000000004", "m/head"];
+    let old = filled().await;
+    for name in rows {
+        for damage in ["missing", "changed", "too old"] {
+            let (_dir, path) = filled().await;
+            put(&open(&path, 8).await, "a", "of the same length").await;
+            let db = ::sled::open(&path).unwrap();
+            match damage {
+                "missing" => drop(db.remove(name).unwrap()),
+                "changed" => {
+                    let mut row = db.get(name).unwrap().unwrap().to_vec();
+                    *row.last_mut().unwrap() ^= 1;
+                    db.insert(name, row).unwrap();
+                }
+                _ if name.starts_with("l/") || name.contains('\0') => continue,
+                _ => {
+                    let before = ::sled::open(&old.1).unwrap().get(name).unwrap().unwrap();
+                    db.insert(name, before).unwrap();
+                }
+            }
+            drop(db);
+            let opened = Sled::open(&path).await;
+            assert!(matches!(opened, Err(Error::Corrupt { .. })), "{name} {damage}: {opened:?}");
+        }
+    }
+}
+
+/// A closed store at revision 4 with a value in several rows.
+async fn filled() -> (tempfile::TempDir, PathBuf) {
+    let (dir, path) = dir();
+    let store = open(&path, 8).await;
+    put(&store, "a", "of some length ..").await;
+    put(&store, "b", &"x".repeat(9000)).await;
+    put(&store, "c", "1").await;
+    store.commit(delete("c")).await.unwrap();
+    drop(store);
+    (dir, path)
+}
+
+#[tokio::test]
+async fn a_database_that_ends_before_what_was_acknowledged_is_refused() {
+    let (_dir, path) = filled().await;
+    let reached = std::fs::read(path.join("acknowledged")).unwrap();
+    let (_other, behind) = dir();
+    put(&open(&behind, 8).await, "a", "1").await;
+    for (content, why) in [
+        (&reached[..], "it ends at revision 1, and revision 4 was acknowledged"),
+        (&reached[..11], "its checksum is wrong"),
+        (&[], "missing or empty"),
+    ] {
+        std::fs::write(behind.join("acknowledged"), content).unwrap();
+        let text = crate::retry::chain(&Sled::open(&behind).await.unwrap_err());
+        assert!(text.contains(why), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_seen_or_acknowledged_before_it_is_synced() {
     let (_dir, path) = dir();

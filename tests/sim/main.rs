@@ -6,13 +6,22 @@
     reason = "a wrong walk fails the test, and each says how many there were"
 )]
 
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
 use hangar::{
     local::faults::Kind,
     sim::{
         course::Course,
         plans::{self, Mishap, Plans, Walk, Wrong},
+        swarm,
     },
 };
+
+/// Drawn courses that every run of the tests walks; `hangar sim` walks more.
+const SEEDS: u64 = 200;
 
 /// The narrow way into the simulation: no walk with a mishap differs from the one without.
 fn check(plans: Result<Plans, Wrong>, what: &str) -> Plans {
@@ -88,4 +97,34 @@ fn a_crash_anywhere_in_a_hurried_deletion_leaves_nothing() {
 #[test]
 fn a_wrong_answer_anywhere_in_a_creation_changes_nothing() {
     wrong_answers_everywhere(Course::Create);
+}
+
+#[test]
+fn a_wrong_answer_anywhere_in_a_deletion_changes_nothing() {
+    wrong_answers_everywhere(Course::Delete);
+}
+
+#[test]
+fn drawn_courses_come_right_when_all_faults_end() {
+    let next = AtomicU64::new(1);
+    let wrongs = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > SEEDS {
+                        return;
+                    }
+                    let outcome = swarm::walk(seed);
+                    if !outcome.wrong.is_empty() {
+                        let told = format!("hangar sim --seeds {seed}: {:?}", outcome.wrong);
+                        wrongs.lock().unwrap().push(told);
+                    }
+                }
+            });
+        }
+    });
+    let wrongs = wrongs.into_inner().unwrap();
+    assert!(wrongs.is_empty(), "{} of {SEEDS} are wrong\n{}", wrongs.len(), wrongs.join("\n"));
 }

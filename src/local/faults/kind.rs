@@ -293,6 +293,12 @@ kinds! {
 }
 
 impl Kind {
+    /// Whether it acts on calls, so that a rule can say how often.
+    #[must_use]
+    pub fn is_of_calls(self) -> bool {
+        matches!(self.stage(), Stage::Reply | Stage::View | Stage::Call)
+    }
+
     /// Whether it can befall a call of this name, such as `create_machine`.
     #[must_use]
     pub fn befalls(self, route: &str) -> bool {

@@ -35,6 +35,14 @@ impl<const N: usize> Packed<N> {
     /// No name.
     pub const EMPTY: Self = Self([0; N]);
 
+    pub(super) fn words(self) -> [u32; N] {
+        self.0
+    }
+
+    pub(super) fn of_words(words: [u32; N]) -> Self {
+        Self(words)
+    }
+
     /// Packs a name, folding capitals; `None` if it is empty, too long, or has other characters.
     #[must_use]
     pub fn folding(text: &[u8]) -> Option<Self> {

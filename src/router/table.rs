@@ -6,7 +6,10 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::router::packed::{App, Label};
+use crate::router::{
+    map::Map,
+    packed::{App, Label, Packed},
+};
 
 /// What a route says. Four of them belong to the environment, two to its provisioning, two to the label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +35,6 @@ impl Flag {
 }
 
 /// Where a label leads, in 44 bytes.
-///
-/// Kept in words of four bytes: with the label before it an entry of the table has 72 bytes and no padding.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     app: App,
@@ -108,6 +109,29 @@ impl Route {
         self.has(Flag::KEY).then_some(self.key)
     }
 
+    /// Words of four bytes in which it is kept.
+    pub(super) const WORDS: usize = 11;
+
+    pub(super) fn words(self) -> [u32; Self::WORDS] {
+        let [a, b, c, d] = self.app.words();
+        let (key, _) = self.key.as_chunks::<4>();
+        let mut words = [a, b, c, d, 0, 0, 0, 0, self.word[0], self.word[1], self.slot];
+        for (word, bytes) in words[4..].iter_mut().zip(key) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        words
+    }
+
+    pub(super) fn of_words(words: [u32; Self::WORDS]) -> Self {
+        let [a, b, c, d, k0, k1, k2, k3, lower, upper, slot] = words;
+        let mut key = [0; 16];
+        let (chunks, _) = key.as_chunks_mut::<4>();
+        for (bytes, word) in chunks.iter_mut().zip([k0, k1, k2, k3]) {
+            *bytes = word.to_le_bytes();
+        }
+        Self { app: Packed::of_words([a, b, c, d]), key, word: [lower, upper], slot }
+    }
+
     /// The environment's number in this process.
     #[must_use]
     pub fn slot(&self) -> u32 {
@@ -176,7 +200,7 @@ impl fmt::Debug for Machine {
 /// All routes. Readers take no lock.
 #[derive(Debug, Default)]
 pub struct Table {
-    routes: papaya::HashMap<Label, Route>,
+    routes: Map,
     loaded: AtomicBool,
     synced: AtomicBool,
 }
@@ -191,7 +215,7 @@ impl Table {
     /// The route of a label.
     #[must_use]
     pub fn get(&self, label: &Label) -> Option<Route> {
-        self.routes.pin().get(label).copied()
+        self.routes.get(label)
     }
 
     /// How many labels there are.
@@ -203,7 +227,7 @@ impl Table {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.len() == 0
     }
 
     /// Whether requests may be sent here: it was filled once, from the source or from the copy on disk.
@@ -227,15 +251,15 @@ impl Table {
     }
 
     pub(crate) fn insert(&self, label: Label, route: Route) {
-        self.routes.pin().insert(label, route);
+        self.routes.insert(label, route);
     }
 
     pub(super) fn remove(&self, label: &Label) {
-        self.routes.pin().remove(label);
+        self.routes.remove(label);
     }
 
     pub(super) fn labels(&self) -> Vec<Label> {
-        self.routes.pin().keys().copied().collect()
+        self.routes.labels()
     }
 }
 
@@ -244,8 +268,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_has_72_bytes() {
-        assert_eq!(size_of::<(Label, Route)>(), 72);
+    fn a_route_comes_back_from_its_words() {
+        let route = Route::new(7)
+            .to(App::exact("hgr-1").unwrap(), Machine::parse(b"ffffffffffff01").unwrap())
+            .keyed(Some(*b"0123456789abcdef"))
+            .with(Flag::UNLISTED, true);
+        assert_eq!(Route::of_words(route.words()), route);
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl<S> Lines<S> {
     /// Looks through bytes that are given on; how many of them may be, up to the end of a head.
     fn pass(&mut self, bytes: &mut [u8]) -> usize {
         let mut start = self.raw.take(bytes.len());
-        while let Some(length) = bytes[start..].iter().position(|byte| *byte == b'\n') {
+        while let Some(length) = memchr::memchr(b'\n', &bytes[start..]) {
             let feed = start + length;
             self.note(&bytes[start..feed]);
             start = feed + 1;

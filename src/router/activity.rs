@@ -32,7 +32,7 @@ pub const NUDGE_GAP: Duration = Duration::from_secs(10);
 pub const BATCH_MAX: usize = 1_000;
 
 /// One tenth of a second since the start of the process: 13 years fit.
-const TICK_MS: u128 = 100;
+const TICK_MS: u32 = 100;
 
 #[derive(Debug)]
 struct Chunk {
@@ -87,7 +87,10 @@ impl Seen {
     /// Marks that the environment was asked for now.
     pub fn touch(&self, slot: u32) {
         let Some((chunk, index)) = self.at(slot) else { return };
-        let tick = self.clock.monotonic().as_millis() / TICK_MS;
+        let now = self.clock.monotonic();
+        // In 64 bits: this is done for every request, and `as_millis` makes a division of 128.
+        let tick =
+            now.as_secs() * u64::from(1_000 / TICK_MS) + u64::from(now.subsec_millis() / TICK_MS);
         chunk.last[index].store(u32::try_from(tick).unwrap_or(u32::MAX), Ordering::Relaxed);
         set(&chunk.moved, index);
     }
@@ -256,7 +259,7 @@ impl Flusher {
 }
 
 fn unix_ms(tick: u32, now: Timestamp, monotonic: Duration) -> i64 {
-    let age = monotonic.as_millis().saturating_sub(u128::from(tick) * TICK_MS);
+    let age = monotonic.as_millis().saturating_sub(u128::from(tick) * u128::from(TICK_MS));
     now.as_millisecond().saturating_sub(i64::try_from(age).unwrap_or(i64::MAX))
 }
 

@@ -14,19 +14,22 @@ use std::{
     },
 };
 
+use bytemuck::Zeroable;
+
 use crate::router::{
     packed::{Label, Packed},
     table::Route,
 };
 
-/// Entries are made room for so many at a time.
-const CHUNK: usize = 1 << 12;
-const CHUNKS: usize = NUMBER_MAX as usize / CHUNK;
+/// Entries in the first chunk; each further one has twice as many, so that of many the kernel can make huge pages. Memory is
+/// taken as entries are written.
+const CHUNK_MIN: usize = 1 << 12;
+const CHUNKS: usize = 15;
 /// Cells of the smallest index; each further level has twice as many.
 const CELLS_MIN: usize = 1 << 10;
 const LEVELS: usize = 18;
 
-/// What a cell of the index says: nothing yet, a label that is gone, or an entry's number above a tag of the label's hash.
+/// What a cell of the index says: nothing yet (zeroed memory says so), a label that is gone, or an entry's number above a tag of the label's hash.
 const EMPTY: u32 = 0;
 const REMOVED: u32 = u32::MAX;
 const NUMBER_BITS: u32 = 26;
@@ -38,6 +41,7 @@ const WORDS: usize = LABEL_WORDS + Route::WORDS;
 /// A label and its route. In 80 bytes it never lies in three cache lines.
 ///
 /// It is written while no cell leads to it. A reader that was led to it before sees another version, and looks again.
+#[derive(Zeroable)]
 #[repr(align(16))]
 struct Entry {
     /// Odd while it is written.
@@ -46,10 +50,6 @@ struct Entry {
 }
 
 impl Entry {
-    fn new() -> Self {
-        Self { version: AtomicU32::new(0), words: [const { AtomicU32::new(0) }; WORDS] }
-    }
-
     fn write(&self, label: Label, route: Route) {
         let version = self.version.load(Relaxed);
         self.version.store(version.wrapping_add(1), Relaxed);
@@ -80,7 +80,7 @@ struct Index(Box<[AtomicU32]>);
 
 impl Index {
     fn new(level: usize) -> Self {
-        Self((0..CELLS_MIN << level).map(|_| AtomicU32::new(EMPTY)).collect())
+        Self(bytemuck::allocation::zeroed_slice_box(CELLS_MIN << level))
     }
 
     /// The cells in which a label of this hash may be, from the likeliest on. All have a place before the first empty one.
@@ -143,7 +143,7 @@ pub(super) struct Map {
     /// Where readers begin; the levels before it are not looked at any more.
     level: AtomicUsize,
     levels: [OnceLock<Index>; LEVELS],
-    chunks: Box<[OnceLock<Box<[Entry]>>]>,
+    chunks: [OnceLock<Box<[Entry]>>; CHUNKS],
     len: AtomicUsize,
     writer: Mutex<Writer>,
 }
@@ -154,7 +154,7 @@ impl Default for Map {
             hasher: RandomState::new(),
             level: AtomicUsize::new(0),
             levels: [const { OnceLock::new() }; LEVELS],
-            chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
+            chunks: [const { OnceLock::new() }; CHUNKS],
             len: AtomicUsize::new(0),
             writer: Mutex::default(),
         };
@@ -288,9 +288,10 @@ impl Map {
 
     fn entry(&self, number: u32) -> &Entry {
         let number = number as usize;
-        let chunk =
-            self.chunks[number / CHUNK].get_or_init(|| (0..CHUNK).map(|_| Entry::new()).collect());
-        &chunk[number % CHUNK]
+        let chunk = (number / CHUNK_MIN + 1).ilog2() as usize;
+        let entries = self.chunks[chunk]
+            .get_or_init(|| bytemuck::allocation::zeroed_slice_box(CHUNK_MIN << chunk));
+        &entries[number - CHUNK_MIN * ((1 << chunk) - 1)]
     }
 }
 

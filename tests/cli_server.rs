@@ -13,7 +13,7 @@ use hangar::{
     client::{Client, Query, WatchEvent},
     clock::{Clock as _, System},
     server::{self, Config, Parts, Readiness, Server},
-    store::{crypt::Cipher, handle::Store, memory::Memory},
+    store::{backup::Backups, crypt::Cipher, handle::Store, memory::Memory},
     tasks,
     telemetry::{Journal, Line, Metrics, Outcome},
 };
@@ -27,6 +27,8 @@ struct Api {
     journal: Journal,
     client: Client,
     _trigger: tasks::Trigger,
+    /// For exports.
+    _dir: tempfile::TempDir,
 }
 
 impl Api {
@@ -36,12 +38,14 @@ impl Api {
         let clock = System::shared();
         server::bootstrap(&store, &*clock).await.unwrap();
         let journal = Journal::in_memory();
+        let dir = tempfile::tempdir().unwrap();
         let parts = Parts {
             store,
             clock,
             journal: journal.clone(),
             metrics: Metrics::new(),
             readiness: Readiness::default(),
+            backups: Backups::in_dir(dir.path()),
         };
         let config = Config { listen: "127.0.0.1:0".parse().unwrap(), token: None };
         let server = Server::bind(config, parts).await.unwrap();
@@ -49,7 +53,7 @@ impl Api {
         let (trigger, shutdown) = tasks::shutdown();
         tasks::detached(async move { server.serve(shutdown).await.unwrap() });
         let client = Client::new(&address, None).unwrap();
-        Self { address, journal, client, _trigger: trigger }
+        Self { address, journal, client, _trigger: trigger, _dir: dir }
     }
 
     fn spawn(&self, line: &str) -> Child {

@@ -40,13 +40,15 @@ pub fn floor(now: Timestamp) -> u64 {
 
 /// Raises the generation of a stored object of hangar's own kinds. A Secret's stays: nobody compares it, and machines are
 /// given the Secret again when it rises.
-pub fn advance(key: &str, value: &mut Value, now: Timestamp) {
+///
+/// True when there was one.
+pub fn advance(key: &str, value: &mut Value, now: Timestamp) -> bool {
     let ours = ObjectRef::from_store_key(key).is_some_and(|it| it.kind.info().group == GROUP);
     let generation = value.pointer_mut("/metadata/generation").filter(|_| ours);
-    if let Some(generation) = generation {
-        let old = generation.as_u64().unwrap_or(0);
-        *generation = json!(floor(now).max(old.saturating_add(1)));
-    }
+    let Some(generation) = generation else { return false };
+    let old = generation.as_u64().unwrap_or(0);
+    *generation = json!(floor(now).max(old.saturating_add(1)));
+    true
 }
 
 #[cfg(test)]
@@ -65,7 +67,7 @@ mod tests {
             ("meta/something", 3, 3),
         ] {
             let mut object = json!({"metadata": {"generation": generation}});
-            advance(key, &mut object, now);
+            assert_eq!(advance(key, &mut object, now), expected != 3);
             assert_eq!(object["metadata"]["generation"], expected, "{key}");
         }
     }

@@ -44,9 +44,10 @@ use self::{
     view::View,
 };
 use crate::api::{kind::Kind, meta::ObjectRef};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::net::{self, Body, Limits};
-use crate::store::{self, Precondition, Revision, handle::Store};
+use crate::retry;
+use crate::store::{self, Precondition, Revision, backup::Backups, handle::Store};
 use crate::tasks::Shutdown;
 use crate::telemetry::{Journal, Metrics};
 
@@ -72,6 +73,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether all parts of the process are ready.
     pub readiness: Readiness,
+    /// Where exports of the store are.
+    pub backups: Backups,
 }
 
 /// Why the server does not start.
@@ -111,6 +114,7 @@ struct State {
     journal: Journal,
     metrics: Metrics,
     readiness: Readiness,
+    backups: Backups,
     address: SocketAddr,
     token: Option<Token>,
     /// Where the store was when this process began to answer.
@@ -165,7 +169,7 @@ impl Server {
     /// Those of [`net::serve`].
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { listener, address, token, parts, started } = self;
-        let Parts { store, clock, journal, metrics, readiness } = parts;
+        let Parts { store, clock, journal, metrics, readiness, backups } = parts;
         let pages = Pages::new(Arc::clone(&clock));
         let state = Arc::new(State {
             store,
@@ -173,6 +177,7 @@ impl Server {
             journal,
             metrics,
             readiness,
+            backups,
             address,
             token,
             started,
@@ -237,6 +242,7 @@ async fn perform(
             activity::record_activity(&state.store, report, now).await?;
             Ok(respond::json(&json!({})))
         }
+        Call::Backup => backup(state, now).await,
         Call::Get(target) => {
             Ok(respond::json(&read::get(state, &target, view(Include::Metadata)?).await?))
         }
@@ -285,6 +291,12 @@ async fn perform(
             delete_collection(state, &scope, &list, &options).await
         }
     }
+}
+
+async fn backup(state: &State, now: Timestamp) -> Result<Response<Body>, Status> {
+    let written = state.backups.write(&state.store, now).await;
+    let written = written.map_err(|error| Status::internal(retry::chain(&error)))?;
+    Ok(respond::json(&json!(written)))
 }
 
 async fn update(

@@ -33,11 +33,11 @@ const MANIFESTS: &str = "
 ";
 
 /// The parts. Their addresses are chosen before they start, since they must stay over restarts.
-struct Apart {
-    home: tempfile::TempDir,
+pub(crate) struct Apart {
+    pub(crate) home: tempfile::TempDir,
     fly: String,
     front: String,
-    api: String,
+    pub(crate) api: String,
     router: String,
     /// What the server is told Fly's address is.
     flaps: String,
@@ -48,7 +48,7 @@ struct Apart {
 
 impl Apart {
     /// Both, with one environment that is ready.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let fly = free().await;
         Self::with_flaps(fly.clone(), fly).await
     }
@@ -84,7 +84,7 @@ impl Apart {
         self.local = Some(start(self.home.path(), "local", &arguments, &[]).await);
     }
 
-    async fn start_server(&mut self) {
+    pub(crate) async fn start_server(&mut self) {
         let url = format!("http://dev.localhost:{}", self.front.rsplit_once(':').unwrap().1);
         let arguments = [
             "--org",
@@ -105,25 +105,37 @@ impl Apart {
         kill(self.local.take().unwrap());
     }
 
-    fn kill_server(&mut self) {
+    pub(crate) fn kill_server(&mut self) {
         kill(self.server.take().unwrap());
     }
 
-    async fn cli(&self, arguments: &[&str]) -> String {
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"))
+    async fn output(&self, arguments: &[&str]) -> std::process::Output {
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"))
             .args(arguments)
             .env_clear()
             .env("HANGAR_SERVER", format!("http://{}", self.api))
             .current_dir(self.home.path())
             .output()
             .await
-            .unwrap();
+            .unwrap()
+    }
+
+    /// The standard output of a command line that succeeds.
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "hangar {}: {said}", arguments.join(" "));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    async fn apply(&self, greeting: &str) {
+    /// What a command line says that fails.
+    pub(crate) async fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments).await;
+        assert_eq!(output.status.code(), Some(1), "hangar {}", arguments.join(" "));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(crate) async fn apply(&self, greeting: &str) {
         std::fs::write(self.home.path().join("given.yaml"), MANIFESTS.replace("GIVEN", greeting))
             .unwrap();
         self.cli(&["apply", "-f", "given.yaml"]).await;
@@ -134,7 +146,7 @@ impl Apart {
         serde_json::from_str::<Value>(&object).unwrap()["status"].take()
     }
 
-    async fn phase(&self, phase: &str) {
+    pub(crate) async fn phase(&self, phase: &str) {
         until(&format!("the phase {phase}"), PATIENCE, async || {
             let status = self.status().await;
             if status["phase"] == phase { Ok(()) } else { Err(status.to_string()) }
@@ -142,12 +154,12 @@ impl Apart {
         .await;
     }
 
-    fn fly(&self) -> Fly {
+    pub(crate) fn fly(&self) -> Fly {
         Fly { address: self.fly.clone() }
     }
 
     /// A page through the front, once there is one.
-    async fn page(&self) -> Value {
+    pub(crate) async fn page(&self) -> Value {
         until("a page", PATIENCE, async || {
             let request = Request::builder().uri("/?format=json").header("host", host("alice"));
             let answer = call(&self.front, request, Vec::new()).await;
@@ -173,19 +185,24 @@ impl Drop for Apart {
     }
 }
 
-fn kill(mut child: Child) {
+pub(crate) fn kill(mut child: Child) {
     // It may have ended.
     let _gone = child.kill();
     let _reaped = child.wait();
 }
 
 /// An address that nothing listens on now.
-async fn free() -> String {
+pub(crate) async fn free() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
 /// Starts a part and waits until it listens.
-async fn start(home: &Path, part: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
+pub(crate) async fn start(
+    home: &Path,
+    part: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Child {
     let ready = home.join(format!("{part}.ready"));
     let _none = std::fs::remove_file(&ready);
     let said =

@@ -12,6 +12,7 @@ mod failing;
 mod first_start;
 mod harness;
 mod manifest;
+mod recovery;
 mod removal;
 mod restart;
 mod sleep;

@@ -191,6 +191,8 @@ impl Writer {
         let Loaded { state, log, fresh } = load(&db)?;
         acknowledged.check((!fresh).then(|| state.revision()))?;
         files::sync_dir(dir).map_err(files::cannot_open)?;
+        // What was not acknowledged before a kill is shown to everybody from now on, which is as good.
+        acknowledged.write(state.revision()).map_err(files::cannot_open)?;
         let waker = Waker::new(db.clone()).map_err(files::cannot_open)?;
         let state = state.with_history(history);
         let opened = if fresh { Opened::Fresh } else { Opened::Existing };

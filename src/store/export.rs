@@ -1,7 +1,7 @@
 //! How an export of a store looks: lines of JSON, for people and `jq` too. Pure translation; it must never open a sealed
 //! value, nor know what a key stands for.
 //!
-//! The first line is an [`About`], the last one an [`End`]; between them is a line for each entry, in key order: `key`, its
+//! The first line is an `About`, the last one an `End`; between them is a line for each entry, in key order: `key`, its
 //! `revision`, and its value as `json` where it is JSON, otherwise as `base64`. Sealed values are exported as they are
 //! stored, so it takes the secret key of the store to use them.
 

@@ -53,6 +53,31 @@ impl Clock for System {
     }
 }
 
+/// The runtime's clock, which jumps to whatever is waited for next when the runtime's time is paused.
+#[derive(Debug)]
+pub struct Paused {
+    start: tokio::time::Instant,
+    start_at: Timestamp,
+}
+
+impl Paused {
+    /// A clock that shows `start_at` now.
+    #[must_use]
+    pub fn at(start_at: Timestamp) -> Self {
+        Self { start: tokio::time::Instant::now(), start_at }
+    }
+}
+
+impl Clock for Paused {
+    fn now(&self) -> Timestamp {
+        self.start_at.saturating_add(self.start.elapsed()).unwrap_or(Timestamp::MAX)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
 /// A clock that moves only when told to.
 #[derive(Debug)]
 pub struct Manual {

@@ -5,6 +5,7 @@
 //! own computer, `client` and `cli` the command line. The rest are small leaves.
 
 pub mod api;
+pub mod chance;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod retry;
 pub mod router;
 pub mod sample;
 pub mod server;
+pub mod sim;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

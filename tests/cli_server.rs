@@ -10,6 +10,7 @@ use hangar::{
         kind::Kind,
         meta::ObjectRef,
     },
+    chance,
     client::{Client, Query, WatchEvent},
     clock::{Clock as _, System},
     server::{self, Config, Parts, Readiness, Server},
@@ -36,12 +37,13 @@ impl Api {
         let backend = Arc::new(Memory::new());
         let store = Store::new(backend, Cipher::ephemeral().unwrap(), &["secrets/"]);
         let clock = System::shared();
-        server::bootstrap(&store, &*clock).await.unwrap();
+        server::bootstrap(&store, &*clock, &chance::System).await.unwrap();
         let journal = Journal::in_memory();
         let dir = tempfile::tempdir().unwrap();
         let parts = Parts {
             store,
             clock,
+            chance: chance::System::shared(),
             journal: journal.clone(),
             metrics: Metrics::new(),
             readiness: Readiness::default(),

@@ -14,6 +14,7 @@ use clap::CommandFactory as _;
 /// Module, and the modules that it may name. Anything absent may name anything.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &[]),
+    ("chance", &[]),
     ("clock", &[]),
     ("retry", &[]),
     ("tasks", &[]),
@@ -22,10 +23,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plan", &["api", "retry"]),
     ("store", &["api", "clock", "retry", "tasks", "telemetry"]),
     ("fly", &["clock", "retry", "telemetry"]),
-    ("local", &["clock", "fly", "net", "retry", "tasks"]),
-    ("reconcile", &["api", "clock", "fly", "plan", "retry", "store", "tasks", "telemetry"]),
+    ("local", &["chance", "clock", "fly", "net", "retry", "tasks"]),
+    (
+        "reconcile",
+        &["api", "chance", "clock", "fly", "plan", "retry", "store", "tasks", "telemetry"],
+    ),
     ("router", &["api", "clock", "net", "retry", "store", "tasks", "telemetry"]),
-    ("server", &["api", "clock", "net", "retry", "store", "tasks", "telemetry"]),
+    ("server", &["api", "chance", "clock", "net", "retry", "store", "tasks", "telemetry"]),
     ("client", &["api", "retry"]),
     ("sample", &["net", "tasks"]),
 ];
@@ -107,6 +111,7 @@ const DOCUMENTS: &[&str] = &[
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/fly.md",
+    "docs/reliability.md",
     "docs/style.md",
     "examples/README.md",
 ];

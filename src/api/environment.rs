@@ -261,6 +261,8 @@ pub enum Reason {
     HostUnreachable,
     /// Fly's view is incomplete, so nothing is concluded from what is missing.
     ViewIncomplete,
+    /// It waits for a person's word, or for a complete view of Fly, before anything is made or destroyed.
+    Held,
     /// Idle for long enough.
     Idle,
     /// By order.

@@ -35,6 +35,10 @@ pub struct HoldSpec {
 pub enum Held {
     /// Destroying anything at Fly. Everything else goes on.
     Destroying,
+    /// Destroying anything at Fly, and making anything in the place of what is gone.
+    Replacing,
+    /// Destroying and making anything at Fly. What is there runs on, is started, put to sleep and changed in place.
+    Making,
 }
 
 /// Why there is a hold.
@@ -46,6 +50,10 @@ pub enum HoldReason {
     OtherInstance,
     /// The store was made from an export, and may not know what was done after that.
     Restored,
+    /// Too many environments would have lost something at Fly within a minute.
+    MassChange,
+    /// Too many environments missed something at Fly since the same minute. Ends by itself when it is seen again.
+    MassAbsence,
 }
 
 impl Held {
@@ -54,6 +62,10 @@ impl Held {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Destroying => "hangar destroys again what is deleted, superseded or stuck",
+            Self::Replacing => "hangar destroys and replaces again, at once what waited for this",
+            Self::Making => {
+                "hangar makes, replaces and destroys again, at once what waited for this"
+            }
         }
     }
 }
@@ -66,14 +78,26 @@ impl HoldReason {
             Self::OpenedEmpty => "opened-empty",
             Self::OtherInstance => "other-instance",
             Self::Restored => "restored",
+            Self::MassChange => "mass-change",
+            Self::MassAbsence => "mass-absence",
+        }
+    }
+
+    /// What is held back for it.
+    #[must_use]
+    pub fn what(self) -> Held {
+        match self {
+            Self::OpenedEmpty | Self::OtherInstance | Self::Restored => Held::Destroying,
+            Self::MassChange => Held::Replacing,
+            Self::MassAbsence => Held::Making,
         }
     }
 }
 
 impl Hold {
-    /// A hold on destroying, with a uid that the caller drew.
+    /// A hold for this reason, with a uid that the caller drew.
     #[must_use]
-    pub fn on_destroying(reason: HoldReason, message: &str, uid: String, now: Timestamp) -> Self {
+    pub fn because(reason: HoldReason, message: &str, uid: String, now: Timestamp) -> Self {
         let info = Kind::Hold.info();
         Self {
             api_version: info.api_version(),
@@ -86,7 +110,7 @@ impl Hold {
                 creation_timestamp: Timestamp::from_second(now.as_second()).ok(),
                 ..Metadata::default()
             },
-            spec: HoldSpec { what: Held::Destroying, reason, message: message.to_owned() },
+            spec: HoldSpec { what: reason.what(), reason, message: message.to_owned() },
         }
     }
 }

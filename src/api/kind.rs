@@ -16,6 +16,8 @@ pub enum Kind {
     Bay,
     /// A label under the router's domain.
     Hostname,
+    /// Something that Fly or the store has and the other does not.
+    Orphan,
     /// Something that waits for a person's word.
     Hold,
     /// A tenant.
@@ -83,6 +85,8 @@ pub enum Cell {
     Age(&'static str),
     /// The status of the condition of this type.
     Condition(&'static str),
+    /// The reason of the condition of this type.
+    Reason(&'static str),
     /// How many entries the object or list at this path has.
     Count(&'static str),
 }
@@ -106,7 +110,7 @@ static TEMPLATE: Info = Info {
     plural: "templates",
     singular: "template",
     short_names: &["tmpl"],
-    categories: &["hangar"],
+    categories: &["hangar", "all"],
     namespaced: true,
     writable: true,
     deletable: true,
@@ -152,6 +156,7 @@ static ENVIRONMENT: Info = Info {
             Cell::Path("status.sleep.signal"),
             "What keeps it awake or put it to sleep",
         ),
+        column("Reason", Cell::Reason("Ready"), "Why it is, or is not, ready"),
         AGE,
     ],
     selectable: &["status.phase", "status.bay.region", "spec.templateRef.name", "spec.owner"],
@@ -166,7 +171,7 @@ static BAY: Info = Info {
     plural: "bays",
     singular: "bay",
     short_names: &[],
-    categories: &["hangar"],
+    categories: &["hangar", "all"],
     namespaced: true,
     writable: false,
     deletable: false,
@@ -230,6 +235,34 @@ static HOLD: Info = Info {
     ],
     selectable: &["spec.what", "spec.reason"],
     about: "Something that hangar does not do until a person says so",
+};
+
+static ORPHAN: Info = Info {
+    kind: Kind::Orphan,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "Orphan",
+    plural: "orphans",
+    singular: "orphan",
+    short_names: &[],
+    categories: &["hangar"],
+    namespaced: false,
+    writable: false,
+    deletable: false,
+    has_status: true,
+    columns: &[
+        column("Side", Cell::Path("status.side"), "Which side has it, Fly or the store"),
+        column("What", Cell::Path("status.what"), "App, machine or volume"),
+        column("Phase", Cell::Path("status.phase"), "How sure it is"),
+        column("Made-By", Cell::Path("status.madeBy"), "Which installation made it"),
+        column("Environment", Cell::Path("status.environment"), "For which environment"),
+        wide("App", Cell::Path("status.app"), "Its app at Fly"),
+        wide("Id", Cell::Path("status.id"), "Its id at Fly"),
+        wide("Order", Cell::Path("status.order.message"), "What was ordered, and how far it is"),
+        column("Seen", Cell::Age("status.evidence.firstSeenAt"), "Time since it was first seen"),
+    ],
+    selectable: &["status.side", "status.what", "status.phase", "status.madeBy", "status.app"],
+    about: "Something that Fly has and the store does not account for, or the reverse",
 };
 
 static NAMESPACE: Info = Info {
@@ -308,13 +341,14 @@ static EVENT: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Namespace,
         Self::Secret,
         Self::Template,
         Self::Environment,
         Self::Bay,
         Self::Hostname,
+        Self::Orphan,
         Self::Hold,
         Self::Event,
     ];
@@ -327,6 +361,7 @@ impl Kind {
             Self::Environment => &ENVIRONMENT,
             Self::Bay => &BAY,
             Self::Hostname => &HOSTNAME,
+            Self::Orphan => &ORPHAN,
             Self::Hold => &HOLD,
             Self::Namespace => &NAMESPACE,
             Self::Secret => &SECRET,
@@ -419,11 +454,8 @@ impl Cell {
                 .and_then(Value::as_str)
                 .and_then(|text| text.parse().ok())
                 .map(|since| age(since, now)),
-            Self::Condition(kind) => at_path(object, "status.conditions")
-                .and_then(Value::as_array)
-                .and_then(|list| list.iter().find(|it| it.get("type").is_some_and(|it| it == kind)))
-                .and_then(|it| it.get("status"))
-                .and_then(plain),
+            Self::Condition(kind) => condition(object, kind, "status"),
+            Self::Reason(kind) => condition(object, kind, "reason"),
             Self::Count(path) => Some(match at_path(object, path) {
                 Some(Value::Object(map)) => map.len().to_string(),
                 Some(Value::Array(list)) => list.len().to_string(),
@@ -432,6 +464,12 @@ impl Cell {
         };
         text.unwrap_or_else(|| "<none>".to_owned())
     }
+}
+
+fn condition(object: &Value, kind: &str, field: &str) -> Option<String> {
+    let list = at_path(object, "status.conditions")?.as_array()?;
+    let found = list.iter().find(|it| it.get("type").is_some_and(|it| it == kind))?;
+    plain(found.get(field)?)
 }
 
 fn plain(value: &Value) -> Option<String> {

@@ -86,7 +86,7 @@ pub struct Guest {
     /// 1, 2, 4, 6 or 8; performance also 10, 12, 14, 16.
     #[serde(default = "one")]
     pub cpus: u32,
-    /// A multiple of 256Mi within what the CPUs allow.
+    /// A multiple of 256Mi, performance of 2Gi, within what the CPUs allow.
     #[serde(default = "default_memory")]
     pub memory: Bytes,
 }

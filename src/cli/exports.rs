@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(count(dir.path()), expected);
         }
         clock.advance(Duration::from_secs(3600));
-        let hold = Hold::on_destroying(HoldReason::Restored, "", String::new(), clock.now());
+        let hold = Hold::because(HoldReason::Restored, "", String::new(), clock.now());
         let key = Key::new(&hold.object_ref().store_key());
         exports.store.txn().put(&key, Precondition::Any, &hold).commit().await.unwrap();
         for _ in 0..40 {

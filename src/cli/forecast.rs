@@ -260,10 +260,13 @@ impl Then {
             template,
             secrets,
             bay,
+            orphan: None,
             last_request_at: None,
             connections: None,
             fresh_name: "(new)".to_owned(),
             no_destroying: None,
+            no_replacing: None,
+            no_creating: None,
         })
     }
 }
@@ -291,7 +294,9 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
         Sight::Present(SeenVolume {
             id: it.id.clone(),
             region: it.region.clone(),
+            name: String::new(),
             size_gib: it.size_gib,
+            attached_to: None,
             going: false,
         })
     });
@@ -305,6 +310,7 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
             region: status.region.clone().unwrap_or_default(),
             config: None,
             check: if ready { CheckState::Passing } else { CheckState::None },
+            launch_error: None,
             host_answers: true,
             metadata: None,
             mark: Some(Mark {

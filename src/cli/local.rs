@@ -5,10 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use crate::{
     cli::{
         Exit,
-        assembly::{self, Addresses, LocalFly},
+        assembly::{self, Addresses, LocalArgs, LocalFly},
         printer::Printer,
     },
-    clock, net,
+    clock,
     tasks::Set,
 };
 
@@ -42,12 +42,13 @@ pub struct Args {
         value_name = "ADDRESS"
     )]
     pub front_upstream: SocketAddr,
-    /// File that is written, with the addresses as JSON, once everything listens
+    /// File that is written, with the addresses as JSON, once everything listens; an old one is
+    /// removed at the start
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
-    /// Start no programs: machines are only pretended
-    #[arg(long, env = "HANGAR_NO_RUN")]
-    pub no_run: bool,
+    /// What the stand-in for Fly is told
+    #[command(flatten)]
+    pub local: LocalArgs,
 }
 
 /// Runs until it is told to end.
@@ -56,18 +57,20 @@ pub struct Args {
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let clock = clock::System::shared();
+    assembly::clear_ready_file(args.ready_file.as_deref())?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let data_dir = args.data_dir.join("fly");
-    let fly = LocalFly::open(&clock, data_dir, args.fly_listen, args.no_run).await?;
-    let front_listener = net::bind(args.front_listen).await?;
+    let fly = LocalFly::open(&clock, data_dir, args.fly_listen, &args.local).await?;
+    let front_listener = assembly::bind(args.front_listen, "--front-listen").await?;
     let addresses = Addresses {
         fly: Some(fly.fly),
         front: Some(front_listener.local_addr()?),
         ..Addresses::default()
     };
-    let backend = fly.start(&mut set, front_listener, args.front_upstream, clock);
     addresses.write(args.ready_file.as_deref())?;
+    // Last: from here on machines run, and whatever happens must stop them.
+    let backend = fly.start(&mut set, front_listener, args.front_upstream, clock);
     for (what, address) in [("Machines API", addresses.fly), ("proxy front", addresses.front)] {
         if let Some(address) = address {
             printer.note(format_args!("{what}: http://{address}"));

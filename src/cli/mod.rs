@@ -4,7 +4,7 @@
 use std::{io, process::ExitCode};
 
 mod apply;
-mod assembly;
+pub(crate) mod assembly;
 mod backup;
 mod completions;
 mod connection;
@@ -21,8 +21,10 @@ mod get;
 pub mod local;
 mod logs;
 mod merge;
+mod orphans;
 mod plan;
 mod printer;
+mod progress;
 mod restore_store;
 mod resume;
 pub mod router;
@@ -30,6 +32,7 @@ pub mod sample_app;
 mod schema;
 pub mod serve;
 pub mod shim;
+pub mod sim;
 mod table;
 mod targets;
 pub mod up;
@@ -89,8 +92,12 @@ pub enum Command {
     Logs(logs::Args),
     /// Show what happened to objects
     Events(events::Args),
+    /// Show what Fly has that the store does not account for, and the reverse; adopt or delete one
+    Orphans(orphans::Args),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::Args),
+    /// Try hangar itself in a simulated world where everything fails
+    Sim(sim::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Show the versions of this program and of the server
@@ -109,6 +116,13 @@ impl Command {
     pub fn is_server(&self) -> bool {
         matches!(self, Self::Up(_) | Self::Serve(_) | Self::Router(_) | Self::Local(_))
     }
+
+    /// Whether it talks to a server, in a namespace.
+    fn is_client(&self) -> bool {
+        let alone = matches!(self, Self::Schema(_) | Self::Sim(_) | Self::Completions(_));
+        let hidden = matches!(self, Self::MachineShim(_) | Self::SampleApp(_));
+        !self.is_server() && !alone && !hidden
+    }
 }
 
 /// How it went, when there is nothing more to say about it.
@@ -122,14 +136,21 @@ pub enum Exit {
     Changes,
 }
 
-/// Runs a command on a runtime that suits it: servers want threads, the rest does not, and two bring their own.
+/// Runs a command on a runtime that suits it: servers want threads, the rest does not, and three bring their own.
 ///
 /// # Errors
 /// Whatever keeps it from being done; [`finish`] prints it.
 pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
+    if !cli.command.is_client()
+        && let Some(flag) = cli.connection.flag()
+    {
+        let message = format!("{flag} means nothing to this command");
+        return Err(Failure::usage(message, "it talks to no server; leave it out").into());
+    }
     let mut builder = match &cli.command {
         Command::MachineShim(args) => return shim::run(args),
         Command::SampleApp(_) => return sample_app::run(),
+        Command::Sim(args) => return sim::run(args, printer),
         command if command.is_server() => {
             let level =
                 std::env::var("HANGAR_LOG").unwrap_or_else(|_| log_level(command).to_owned());
@@ -167,11 +188,12 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Wait(args) => wait::run(args, connection, printer).await,
         Command::Logs(args) => logs::run(args, connection, printer).await,
         Command::Events(args) => events::run(args, connection, printer).await,
+        Command::Orphans(args) => orphans::run(args, connection, printer).await,
         Command::Schema(args) => schema::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Version => version::run(connection, printer).await,
         // `start` runs these without a runtime around them.
-        Command::MachineShim(_) | Command::SampleApp(_) => Ok(Exit::Success),
+        Command::MachineShim(_) | Command::SampleApp(_) | Command::Sim(_) => Ok(Exit::Success),
     }
 }
 
@@ -186,7 +208,7 @@ pub fn finish(result: anyhow::Result<Exit>, printer: &mut Printer) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             failure::report(&error, printer);
-            ExitCode::FAILURE
+            if failure::is_usage(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -225,11 +247,16 @@ mod tests {
             "hangar restore-store --from x.jsonl --data-dir data --dry-run",
             "hangar logs -f env/alice --tail 10 --json",
             "hangar events --for env/alice -w",
+            "hangar orphans -o wide --others",
+            "hangar orphans --delete app-hgr-abc --dry-run",
+            "hangar orphans --adopt app-hgr-abc --to env/alice",
             "hangar schema environment",
             "hangar completions zsh",
             "hangar up -f manifests/ --no-run",
             "hangar serve --org acme --domain dev.example.com",
             "hangar router --from http://127.0.0.1:7070",
+            "hangar sim --seeds 10..20 --minutes 5",
+            "hangar sim --course create --seeds 3 --crash-at 7",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -241,6 +268,10 @@ mod tests {
             "hangar get env -o xml",
             "hangar completions tcsh",
             "hangar serve",
+            "hangar orphans --adopt app-hgr-abc",
+            "hangar orphans --delete a --adopt b --to env/alice",
+            "hangar sim --seeds 3..3",
+            "hangar sim --crash-at 7",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

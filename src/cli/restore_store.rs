@@ -12,6 +12,7 @@ use crate::{
         meta::Resource as _,
         restored::{self, Restored},
     },
+    chance,
     cli::{Exit, assembly, data_dir, failure::Failure, printer::Printer, table},
     clock::{Clock as _, System, Timestamp},
     store::{Backend as _, Key, Revision, backup, export::Export, sled::Sled, whole},
@@ -117,8 +118,8 @@ fn entries(export: &Export, now: Timestamp) -> anyhow::Result<Vec<(Key, bytes::B
     let from = Restored { at: now, exported_at: about.at, revision: about.revision().0 };
     all.insert(Key::new(restored::KEY), serde_json::to_vec(&from)?.into());
     let message = format!("the store was made at {now:.0} from an export of {:.0}", about.at);
-    let uid = uuid::Uuid::new_v4().to_string();
-    let hold = Hold::on_destroying(HoldReason::Restored, &message, uid, now);
+    let uid = chance::uuid(&chance::System).to_string();
+    let hold = Hold::because(HoldReason::Restored, &message, uid, now);
     let key = Key::new(&hold.object_ref().store_key());
     all.insert(key, serde_json::to_vec(&hold)?.into());
     Ok(all.into_iter().collect())

@@ -11,6 +11,7 @@ use crate::{
         Exit,
         connection::Connection,
         failure::Failure,
+        orphans,
         printer::Printer,
         table,
         targets::{self, Target, label},
@@ -61,6 +62,8 @@ pub(super) enum Goal {
     Present,
     /// The object is gone, or, with a uid, replaced by another.
     Gone { uid: Option<String> },
+    /// What was ordered about an orphan is done, so that it is gone.
+    Ordered { uid: String },
     /// An environment serves or sleeps as declared; stuck is a failure.
     Settled,
 }
@@ -100,6 +103,7 @@ impl fmt::Display for Goal {
             Self::Field { path, value } => write!(f, "{path}={value}"),
             Self::Present => write!(f, "creation"),
             Self::Gone { .. } => write!(f, "deletion"),
+            Self::Ordered { .. } => write!(f, "the order"),
             Self::Settled => write!(f, "Ready or Asleep"),
         }
     }
@@ -126,9 +130,8 @@ impl Goal {
             {
                 Verdict::Met("deleted".to_owned())
             }
-            (Self::Gone { .. }, Some(object)) => Verdict::NotYet(table::plain(
-                at_path(object, "metadata.finalizers").unwrap_or(&Value::Null),
-            )),
+            (Self::Gone { .. }, Some(object)) => going(object),
+            (Self::Ordered { uid }, object) => orphans::judge(object, uid),
             (Self::Present, None) => Verdict::NotYet("it is not there yet".to_owned()),
             (Self::Present, Some(_)) => Verdict::Met("there".to_owned()),
             (_, None) => Verdict::Failed("it is not there".to_owned()),
@@ -160,12 +163,12 @@ fn reason(condition: &Value) -> String {
         "False" => "not ",
         _ => "perhaps ",
     };
-    format!(
-        "{is}{} ({}): {}",
-        field(condition, "type"),
-        field(condition, "reason"),
-        field(condition, "message")
-    )
+    let text = format!("{is}{} ({})", field(condition, "type"), field(condition, "reason"));
+    // A condition that is as it should be has nothing to say.
+    match field(condition, "message") {
+        "" => text,
+        message => format!("{text}: {message}"),
+    }
 }
 
 /// Whether the status is about an older specification.
@@ -190,6 +193,23 @@ fn condition(object: &Value, kind: &str, status: &str) -> Verdict {
         Verdict::Met("condition met".to_owned())
     } else {
         Verdict::NotYet(reason(found))
+    }
+}
+
+/// A deletion that waits for a person's word is not waited for.
+fn going(object: &Value) -> Verdict {
+    let held = |it: &&Value| {
+        field(it, "type") == "Stalled"
+            && field(it, "status") == "True"
+            && field(it, "reason") == "Held"
+    };
+    match conditions(object).find(held) {
+        Some(held) => {
+            Verdict::Failed(format!("its deletion is held back: {}", field(held, "message")))
+        }
+        None => Verdict::NotYet(table::plain(
+            at_path(object, "metadata.finalizers").unwrap_or(&Value::Null),
+        )),
     }
 }
 
@@ -328,7 +348,7 @@ pub(super) async fn run(
             }
             Target::All(kind) => {
                 let hint = format!("write {}/NAME, or add -l or --all", kind.info().singular);
-                return Err(Failure::hinted("no name is given", hint).into());
+                return Err(Failure::usage("no name is given", hint).into());
             }
         }
     }

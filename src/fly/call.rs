@@ -235,3 +235,34 @@ pub static CREATE_SNAPSHOT: Route = Route::new(
 /// `GET /v1/platform/regions`
 pub static REGIONS: Route =
     Route::new("regions", Method::GET, "/v1/platform/regions", "list regions");
+
+/// All of them.
+pub static ALL: [&Route; 27] = [
+    &LIST_APPS,
+    &GET_APP,
+    &CREATE_APP,
+    &DELETE_APP,
+    &SET_SECRETS,
+    &LIST_MACHINES,
+    &GET_MACHINE,
+    &CREATE_MACHINE,
+    &UPDATE_MACHINE,
+    &START_MACHINE,
+    &STOP_MACHINE,
+    &SUSPEND_MACHINE,
+    &RESTART_MACHINE,
+    &DESTROY_MACHINE,
+    &WAIT_MACHINE,
+    &EXEC,
+    &PUT_METADATA,
+    &ORG_MACHINES,
+    &ORG_VOLUMES,
+    &LIST_VOLUMES,
+    &GET_VOLUME,
+    &CREATE_VOLUME,
+    &EXTEND_VOLUME,
+    &DELETE_VOLUME,
+    &SNAPSHOTS,
+    &CREATE_SNAPSHOT,
+    &REGIONS,
+];

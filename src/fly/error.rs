@@ -23,7 +23,7 @@ struct Details {
     status: Option<StatusCode>,
     request_id: Option<String>,
     text: String,
-    source: Option<reqwest::Error>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// Why a call failed.
@@ -188,11 +188,14 @@ impl Error {
     }
 
     /// The request or its answer was lost. What was never sent has no effect.
-    pub(crate) fn lost(call: Call, source: reqwest::Error) -> Self {
-        let sent = !source.is_connect() && !source.is_builder();
+    pub(crate) fn lost(
+        call: Call,
+        sent: bool,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    ) -> Self {
         let ambiguous = sent && call.route.changes();
         let mut error = Self::new(call, Reason::Transport { ambiguous });
-        error.details.source = Some(source.without_url());
+        error.details.source = Some(source);
         error
     }
 
@@ -379,7 +382,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.details.source.as_ref().map(|source| source as _)
+        self.details.source.as_deref().map(|source| source as _)
     }
 }
 

@@ -5,8 +5,9 @@ mod calls;
 
 use std::{sync::Arc, time::Duration};
 
-use ::http::{HeaderMap, StatusCode, header};
-use reqwest::{Client, Url};
+use ::http::{HeaderMap, Request, StatusCode, header};
+use bytes::Bytes;
+use reqwest::Url;
 use serde::Serialize;
 
 use crate::clock::Clock;
@@ -17,18 +18,16 @@ use crate::fly::{
     limit::Limiter,
     observer::{CallRecord, Observer},
     token::Token,
+    transport::{ANSWER_BYTES_MAX, Failed, Network, Transport, Why},
 };
 
 /// Fly's public address of the API.
 pub const PUBLIC_URL: &str = "https://api.machines.dev";
 
-/// A list of thousands of machines fits; an endless answer does not fill the memory.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A longer `Retry-After` is taken for this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// A bucket's pause after a 429 that does not say how long.
 const RETRY_AFTER_UNSAID: Duration = Duration::from_secs(1);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the API is and who we are.
 #[derive(Debug, Clone)]
@@ -69,7 +68,7 @@ pub enum SetupError {
 /// The client.
 #[derive(Debug)]
 pub struct Http {
-    client: Client,
+    transport: Arc<dyn Transport>,
     base: Url,
     token: Token,
     clock: Arc<dyn Clock>,
@@ -78,7 +77,7 @@ pub struct Http {
 }
 
 impl Http {
-    /// A client. Connects to nobody yet.
+    /// A client over the network. Connects to nobody yet.
     ///
     /// # Errors
     /// If the base URL or the token cannot be used, or the computer has no certificates for TLS.
@@ -88,33 +87,31 @@ impl Http {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, SetupError> {
         let base = base_url(&config.base_url)?;
-        if config.token.is_empty() {
-            return Err(SetupError::Token);
-        }
         let mut headers = HeaderMap::new();
         let authorization = config.token.header().map_err(|_invalid| SetupError::Token)?;
         headers.insert(header::AUTHORIZATION, authorization);
         headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
-        // Somebody else may have installed one; any will do.
-        let _installed = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(config.user_agent)
-            .default_headers(headers)
-            .connect_timeout(CONNECT_TIMEOUT)
-            // Closed by us before the other side does it under a request on its way.
-            .pool_idle_timeout(Duration::from_secs(30))
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            // A redirect would take the token elsewhere, and a repeated creation makes two.
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never());
-        if base.scheme() == "http" {
-            // Without TLS there need be no certificates on the computer.
-            builder = builder.tls_certs_only([]);
+        let network = Network::new(headers, &config.user_agent, base.scheme() != "http")
+            .map_err(SetupError::Client)?;
+        Self::over(Arc::new(network), config, clock, observer)
+    }
+
+    /// A client over a transport of one's own, which adds the token itself if it wants one.
+    ///
+    /// # Errors
+    /// If the base URL or the token cannot be used.
+    pub fn over(
+        transport: Arc<dyn Transport>,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, SetupError> {
+        let base = base_url(&config.base_url)?;
+        if config.token.is_empty() {
+            return Err(SetupError::Token);
         }
-        let client = builder.build().map_err(SetupError::Client)?;
         let limiter = Limiter::new(Arc::clone(&clock));
-        Ok(Self { client, base, token: config.token, clock, limiter, observer })
+        Ok(Self { transport, base, token: config.token, clock, limiter, observer })
     }
 
     /// Makes a call: takes a token, sends the request, reads the answer, tells the observer.
@@ -149,39 +146,46 @@ impl Http {
         self.limiter.take(route.name, ask.limited_by, route.rate).await;
         report.sent = Some(self.clock.monotonic());
         report.outcome = "cancelled";
-        let mut request = self.client.request(route.method.clone(), url).timeout(ask.timeout);
-        if let Some(body) = body {
-            request = request.header(header::CONTENT_TYPE, "application/json").body(body);
-        }
-        let response = request.send().await.map_err(|lost| Error::lost(call.clone(), lost))?;
+        let request = request(route.method.clone(), &url, body)
+            .ok_or_else(|| wrong("the address cannot be written"))?;
+        let response = match self.transport.send(request, ask.timeout).await {
+            Ok(response) => response,
+            Err(failed) => return Err(Self::failed(call, failed, report)),
+        };
         let status = response.status();
         report.status = Some(status);
         report.request_id = request_id(response.headers());
         let after = retry_after(response.headers());
-        let body = read(response).await.map_err(|error| {
-            let error = match error {
-                Unread::Lost(lost) => Error::lost(call.clone(), lost),
-                Unread::TooLong => {
-                    let at = format!("byte {ANSWER_BYTES_MAX}");
-                    Error::new(call.clone(), Reason::Decode { at })
-                }
-            };
-            error.answered(status, report.request_id.as_deref())
-        })?;
+        let body = response.body();
         let request_id = report.request_id.as_deref();
         if status.is_success() {
-            return T::read(&body).map_err(|at| {
+            return T::read(body).map_err(|at| {
                 Error::new(call.clone(), Reason::Decode { at }).answered(status, request_id)
             });
         }
         let hide: Vec<&str> = self.token.parts().chain(ask.hide.iter().copied()).collect();
-        let refusal = Refusal { status, request_id, after, body: &body, hide: &hide };
+        let refusal = Refusal { status, request_id, after, body, hide: &hide };
         let error = Error::refused(call.clone(), refusal);
         if let Reason::RateLimited { after } = &error.reason {
             let wait = after.unwrap_or(RETRY_AFTER_UNSAID);
             self.limiter.pause(route.name, ask.limited_by, route.rate, wait);
         }
         Err(error)
+    }
+
+    fn failed(call: &Call, failed: Failed, report: &mut Report<'_>) -> Error {
+        let Failed { sent, head, why } = failed;
+        let error = match why {
+            Why::Lost(source) => Error::lost(call.clone(), sent, source),
+            Why::TooLong => {
+                let at = format!("byte {ANSWER_BYTES_MAX}");
+                Error::new(call.clone(), Reason::Decode { at })
+            }
+        };
+        let Some((status, headers)) = head else { return error };
+        report.status = Some(status);
+        report.request_id = request_id(&headers);
+        error.answered(status, report.request_id.as_deref())
     }
 
     /// The address: each `{…}` of the template is one path segment, whatever is in it.
@@ -311,20 +315,12 @@ impl Drop for Report<'_> {
     }
 }
 
-enum Unread {
-    Lost(reqwest::Error),
-    TooLong,
-}
-
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Unread> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(Unread::Lost)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Unread::TooLong);
-        }
-        body.extend_from_slice(&chunk);
+fn request(method: ::http::Method, url: &Url, body: Option<Vec<u8>>) -> Option<Request<Bytes>> {
+    let mut builder = Request::builder().method(method).uri(url.as_str());
+    if body.is_some() {
+        builder = builder.header(header::CONTENT_TYPE, "application/json");
     }
-    Ok(body)
+    builder.body(body.map(Bytes::from).unwrap_or_default()).ok()
 }
 
 fn request_id(headers: &HeaderMap) -> Option<String> {

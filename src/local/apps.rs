@@ -1,31 +1,35 @@
 //! Apps: global names, one network each, and a deletion that takes machines and volumes along. It must never start a machine.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
 use crate::fly::wire;
 use crate::local::{
-    Backend, call::AppCall, disk, lifecycle::Who, machine::Event, refusal::Refusal, respond::Reply,
-    state::App, state::Key,
+    Backend,
+    call::AppCall,
+    faults::Look,
+    lifecycle::Who,
+    machine::Event,
+    refusal::Refusal,
+    respond::Reply,
+    state::{App, Key, World},
+    volumes::list_volumes,
 };
-use crate::tasks;
 
 impl Backend {
     pub(super) async fn app_call(
         self: &Arc<Self>,
         app: &str,
         call: AppCall,
+        look: &Look,
     ) -> Result<Reply, Refusal> {
         match call {
-            AppCall::Get => {
-                let world = self.lock();
-                Reply::json(&shown(world.app(app)?))
-            }
+            AppCall::Get => Reply::json(&shown(self.view(look).app(app)?)),
             AppCall::Delete => self.delete_app(app).await,
-            AppCall::ListMachines(filter) => self.list_machines(app, &filter),
+            AppCall::ListMachines(filter) => self.list_machines(&self.view(look), app, &filter),
             AppCall::CreateMachine(input) => self.create_machine(app, *input).await,
-            AppCall::ListVolumes => self.list_volumes(app),
+            AppCall::ListVolumes => list_volumes(&self.view(look), app),
             AppCall::CreateVolume(input) => self.create_volume(app, *input).await,
             AppCall::ListSecrets { min_version } => self.list_secrets(app, min_version),
             AppCall::UpdateSecrets(update) => self.update_secrets(app, update).await,
@@ -45,18 +49,6 @@ impl Backend {
             AppCall::PutPolicy(policy) => self.put_policy(app, policy).await,
             AppCall::DeletePolicy { id } => self.delete_policy(app, &id).await,
         }
-    }
-
-    pub(super) fn list_apps(&self, org: &str) -> Result<Reply, Refusal> {
-        if org.is_empty() {
-            return Err(Refusal::Invalid(
-                "authorization: request doesn't contain org_slug".to_owned(),
-            ));
-        }
-        let world = self.lock();
-        let apps: Vec<_> =
-            world.apps.values().filter(|it| it.org == org && !it.deleting).map(shown).collect();
-        Reply::json(&wire::Apps { total_apps: apps.len() as u64, apps })
     }
 
     pub(super) async fn create_app(&self, input: wire::CreateApp) -> Result<Reply, Refusal> {
@@ -102,13 +94,38 @@ impl Backend {
     }
 
     async fn delete_app(self: &Arc<Self>, name: &str) -> Result<Reply, Refusal> {
+        self.lock().app(name)?;
+        if self.faults.going().contains(name) {
+            return Ok(Reply::Accepted);
+        }
+        if let Some(delay) = self.deletion_delay(name) {
+            self.delete_later(name.to_owned(), delay);
+            return Ok(Reply::Accepted);
+        }
+        self.begin_deletion(name).await?;
+        Ok(Reply::Accepted)
+    }
+
+    async fn begin_deletion(self: &Arc<Self>, name: &str) -> Result<(), Refusal> {
         self.edit(|world, _| {
             world.app_mut(name)?.deleting = true;
             Ok(())
         })
         .await?;
         self.finish_deletion(name.to_owned());
-        Ok(Reply::Accepted)
+        Ok(())
+    }
+
+    fn delete_later(self: &Arc<Self>, name: String, delay: Duration) {
+        self.faults.going().insert(name.clone());
+        let backend = Arc::clone(self);
+        self.background(async move {
+            tokio::time::sleep(delay).await;
+            backend.faults.going().remove(&name);
+            if let Err(refusal) = backend.begin_deletion(&name).await {
+                tracing::warn!(app = name, %refusal, "an app was not deleted");
+            }
+        });
     }
 
     /// Destroys what is in an app, then forgets it. Also called for deletions that a restart cut short.
@@ -121,6 +138,13 @@ impl Backend {
         });
     }
 
+    /// Destroys a machine, whoever has its lease.
+    pub(super) async fn destroy_by_host(self: &Arc<Self>, id: &str) {
+        let wish = Event::Destroy { force: true };
+        // A refusal means that it is gone already.
+        let _gone = Box::pin(self.begin(id, wish, Who::Host, wire::Stop::default())).await;
+    }
+
     async fn empty_app(self: &Arc<Self>, name: &str) -> Result<(), Refusal> {
         let (machines, volumes) = {
             let world = self.lock();
@@ -128,10 +152,11 @@ impl Backend {
             (app.machines.clone(), app.volumes.clone())
         };
         for id in &machines {
-            // A refusal means that it is gone already.
-            let _gone = self
-                .begin(id, Event::Destroy { force: true }, Who::Host, wire::Stop::default())
-                .await;
+            if self.is_unreachable(id) {
+                self.promise(id).await?;
+            } else {
+                self.destroy_by_host(id).await;
+            }
         }
         for id in &machines {
             self.until_gone(id).await;
@@ -148,13 +173,18 @@ impl Backend {
             Ok(())
         })
         .await?;
-        let (disk, app): (Arc<disk::Disk>, String) = (Arc::clone(&self.disk), name.to_owned());
-        match tasks::blocking(move || disk.remove_app(&app)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Refusal::Internal(crate::retry::chain(&error))),
-            Err(error) => Err(Refusal::Internal(error.to_string())),
-        }
+        let app = name.to_owned();
+        self.disk.work(move |disk| disk.remove_app(&app)).await
     }
+}
+
+pub(super) fn list_apps(world: &World, org: &str) -> Result<Reply, Refusal> {
+    if org.is_empty() {
+        return Err(Refusal::Invalid("authorization: request doesn't contain org_slug".to_owned()));
+    }
+    let apps: Vec<_> =
+        world.apps.values().filter(|it| it.org == org && !it.deleting).map(shown).collect();
+    Reply::json(&wire::Apps { total_apps: apps.len() as u64, apps })
 }
 
 fn shown(app: &App) -> wire::App {

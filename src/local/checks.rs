@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::fly::wire;
-use crate::local::{Backend, machine::State};
+use crate::local::{Backend, machine::State, state::Key};
 use crate::retry;
 use crate::tasks;
 
@@ -19,6 +19,10 @@ const INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// A failure that does not count yet is looked at again this soon.
 const GRACE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Fly's word for a check that finds nothing wrong.
+pub(super) const PASSING: &str = "passing";
+/// And for one that finds something wrong.
+pub(super) const CRITICAL: &str = "critical";
 const OUTPUT_BYTES_MAX: usize = 4 * 1024;
 
 /// A check with its name and port filled in.
@@ -54,7 +58,7 @@ struct Found {
 
 impl Found {
     fn critical(output: String) -> Self {
-        Self { status: "critical", output }
+        Self { status: CRITICAL, output }
     }
 }
 
@@ -75,7 +79,7 @@ impl Backend {
             if backend.config.no_run {
                 for it in &checks {
                     let output = "not run: the driver starts nothing".to_owned();
-                    backend.record(&id, epoch, &it.name, Found { status: "passing", output });
+                    backend.record(&id, epoch, &it.name, Found { status: PASSING, output });
                 }
                 return;
             }
@@ -95,7 +99,7 @@ impl Backend {
                 Err(_) => Found::critical(format!("timed out after {timeout:?}")),
             };
             let in_grace = self.clock.monotonic().saturating_sub(started) < grace;
-            if in_grace && found.status != "passing" {
+            if in_grace && found.status != PASSING {
                 tokio::time::sleep(interval.min(GRACE_INTERVAL_MAX)).await;
                 continue;
             }
@@ -121,6 +125,8 @@ impl Backend {
             Some(known) => *known = status,
             None => machine.checks.push(status),
         }
+        let key = Key::Machine(machine.app.clone(), id.to_owned());
+        self.faults.remember(&world, [&key], self.clock.monotonic());
     }
 
     async fn run_check(&self, id: &str, check: &wire::Check) -> Found {
@@ -132,7 +138,7 @@ impl Backend {
         if check.kind == "http" {
             return get(stream, check).await;
         }
-        Found { status: "passing", output: "Success".to_owned() }
+        Found { status: PASSING, output: "Success".to_owned() }
     }
 }
 
@@ -161,7 +167,7 @@ async fn get(stream: Box<dyn crate::local::driver::Stream>, check: &wire::Check)
         Err(_) => "(too long or cut short)".to_owned(),
     };
     let verdict = match status.as_u16() {
-        200..300 => "passing",
+        200..300 => PASSING,
         429 => "warning",
         _ => "critical",
     };

@@ -17,8 +17,8 @@ pub struct Config {
     pub timings: Timings,
     /// Whether Fly's published rate limits hold.
     pub rate_limits: bool,
-    /// Whether a change is synced to the disk before it is answered. Off only where the data may be lost.
-    pub durable: bool,
+    /// What is kept of a change when it is answered.
+    pub keep: Keep,
     /// The driver starts nothing: checks pass without being made.
     pub no_run: bool,
 }
@@ -34,10 +34,21 @@ impl Config {
             access: Access::AnyToken,
             timings: Timings::default(),
             rate_limits: true,
-            durable: true,
+            keep: Keep::Synced,
             no_run: false,
         }
     }
+}
+
+/// What is kept of a change when it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it, whatever happens to the computer.
+    Synced,
+    /// All of it, while the computer runs.
+    Unsynced,
+    /// Nothing beyond this process's memory: no file is read or written, and volumes have no content.
+    Nothing,
 }
 
 /// Whose tokens are good. There must always be one.

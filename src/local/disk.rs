@@ -5,17 +5,25 @@ use std::{
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::local::state::{App, Key, Machine, Volume, World};
+use crate::local::{
+    config::Keep,
+    refusal::Refusal,
+    state::{App, Key, Machine, Volume, World},
+};
+use crate::tasks;
 
 /// The data directory.
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
-    durable: bool,
+    keep: Keep,
+    /// Locked for as long as it is open; shims do not inherit it. `None` where nothing is kept.
+    _claim: Option<fs::File>,
 }
 
 /// What went wrong with the data directory.
@@ -30,6 +38,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another backend has it: two would start and stop each other's machines.
+    #[error("{} is in use by another process", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
     },
     /// A file is not what this program wrote.
     #[error("{} is damaged", path.display())]
@@ -47,19 +61,44 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error
 }
 
 impl Disk {
-    /// Makes the directories. Paths are absolute from here on: machines' shims have working directories of their own.
-    pub(super) fn open(root: PathBuf, durable: bool) -> Result<Self, Error> {
+    /// Makes the directories and claims them for this value's life. Paths are absolute from here on: machines' shims have working directories of their own.
+    pub(super) fn open(root: PathBuf, keep: Keep) -> Result<Self, Error> {
+        if keep == Keep::Nothing {
+            return Ok(Self { root, keep, _claim: None });
+        }
         let root = std::path::absolute(&root).map_err(io_error("find", &root))?;
         for part in ["apps", "volumes", "snapshots"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
-        Ok(Self { root, durable })
+        let claim = claim(&root)?;
+        Ok(Self { root, keep, _claim: Some(claim) })
+    }
+
+    /// Works on the files, away from the runtime's threads; does nothing where nothing is kept.
+    pub(super) async fn work<T: Default + Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        if self.keep == Keep::Nothing {
+            return Ok(T::default());
+        }
+        let disk = Arc::clone(self);
+        match tasks::blocking(move || work(&disk)).await {
+            Ok(result) => result.map_err(|error| Refusal::Internal(crate::retry::chain(&error))),
+            Err(died) => Err(Refusal::Internal(died.to_string())),
+        }
     }
 
     /// A volume's content.
     pub(super) fn volume(&self, id: &str) -> PathBuf {
         self.root.join("volumes").join(id)
+    }
+
+    /// Makes a volume's empty content.
+    pub(super) fn make_volume(&self, id: &str) -> Result<(), Error> {
+        let path = self.volume(id);
+        fs::create_dir_all(&path).map_err(io_error("create", &path))
     }
 
     /// A snapshot's content.
@@ -94,7 +133,7 @@ impl Disk {
         let temporary = path.with_extension("new");
         let written = private_file(&temporary).and_then(|mut file| {
             file.write_all(bytes)?;
-            if self.durable { file.sync_all() } else { Ok(()) }
+            if self.keep == Keep::Synced { file.sync_all() } else { Ok(()) }
         });
         written.map_err(io_error("write", &temporary))?;
         fs::rename(&temporary, &path).map_err(io_error("replace", &path))?;
@@ -107,7 +146,7 @@ impl Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), Error> {
-        if !self.durable {
+        if self.keep != Keep::Synced {
             return Ok(());
         }
         fs::File::open(dir).and_then(|it| it.sync_all()).map_err(io_error("sync", dir))
@@ -116,6 +155,9 @@ impl Disk {
     /// Reads everything back.
     pub(super) fn load(&self) -> Result<World, Error> {
         let mut world = World::default();
+        if self.keep == Keep::Nothing {
+            return Ok(world);
+        }
         let apps = self.root.join("apps");
         for dir in entries(&apps)? {
             let record = dir.join("app.json");
@@ -139,6 +181,17 @@ impl Disk {
             }
         }
         Ok(world)
+    }
+}
+
+/// Makes this process the directory's only user, for as long as the returned file is open.
+fn claim(root: &Path) -> Result<fs::File, Error> {
+    let path = root.join("lock");
+    let file = private_file(&path).map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse { path: root.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
     }
 }
 
@@ -212,7 +265,7 @@ mod tests {
     fn paths_hold_wherever_they_are_read() {
         let here = tempfile::tempdir_in(".").unwrap();
         let relative = Path::new(".").join(here.path().file_name().unwrap());
-        let volume = Disk::open(relative, false).unwrap().volume("vol_1");
+        let volume = Disk::open(relative, Keep::Unsynced).unwrap().volume("vol_1");
         assert!(volume.is_absolute(), "{}", volume.display());
     }
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::chance::{self, Chance};
 use crate::clock::Clock;
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -13,6 +14,7 @@ const LOWER: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 /// Makes ids.
 pub(super) struct Ids {
     clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
     last: Mutex<u128>,
 }
 
@@ -23,14 +25,14 @@ impl fmt::Debug for Ids {
 }
 
 impl Ids {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, last: Mutex::new(0) }
+    pub(super) fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Self {
+        Self { clock, chance, last: Mutex::new(0) }
     }
 
     /// A ULID greater than every one before it from the same maker.
     pub(super) fn ulid(&self) -> String {
         let ms = u128::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
-        let fresh = (ms << 80) | (random() >> 48);
+        let fresh = (ms << 80) | (self.random() >> 48);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = fresh.max(*last + 1);
         let number = *last;
@@ -40,45 +42,45 @@ impl Ids {
 
     /// 14 hexadecimal digits.
     pub(super) fn machine(&self) -> String {
-        let text = format!("{:032x}", random());
+        let text = format!("{:032x}", self.random());
         text.chars().take(14).collect()
     }
 
     /// `vol_` and 16 characters.
     pub(super) fn volume(&self) -> String {
-        format!("vol_{}", base36(16))
+        format!("vol_{}", self.base36(16))
     }
 
     /// `vs_` and 19 characters.
     pub(super) fn snapshot(&self) -> String {
-        format!("vs_{}", base36(19))
+        format!("vs_{}", self.base36(19))
     }
 
     /// A lease nonce, an app id.
     pub(super) fn opaque(&self) -> String {
-        base36(12)
+        self.base36(12)
     }
-}
 
-fn base36(length: u32) -> String {
-    let mut number = random();
-    let mut text = String::new();
-    for _ in 0..length {
-        text.push(char_of(LOWER, number % 36));
-        number /= 36;
+    fn base36(&self, length: u32) -> String {
+        let mut number = self.random();
+        let mut text = String::new();
+        for _ in 0..length {
+            text.push(char_of(LOWER, number % 36));
+            number /= 36;
+        }
+        text
     }
-    text
+
+    fn random(&self) -> u128 {
+        // Two fixed bits of the version and variant do no harm in the middle.
+        let uuid = chance::uuid(&*self.chance).as_u128();
+        uuid ^ uuid.rotate_left(64)
+    }
 }
 
 fn char_of<const N: usize>(alphabet: &[u8; N], number: u128) -> char {
     let index = usize::try_from(number % N as u128).unwrap_or(0);
     char::from(alphabet.get(index).copied().unwrap_or(b'0'))
-}
-
-fn random() -> u128 {
-    // Two fixed bits of the version and variant do no harm in the middle.
-    let uuid = uuid::Uuid::new_v4().as_u128();
-    uuid ^ uuid.rotate_left(64)
 }
 
 #[cfg(test)]
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn ulids_rise_within_the_same_millisecond() {
-        let ids = Ids::new(Arc::new(Manual::at(Timestamp::UNIX_EPOCH)));
+        let ids = Ids::new(Arc::new(Manual::at(Timestamp::UNIX_EPOCH)), chance::System::shared());
         let made: Vec<_> = (0..100).map(|_| ids.ulid()).collect();
         assert!(made.is_sorted_by(|a, b| a < b), "{made:?}");
         assert!(made.iter().all(|it| it.len() == 26));
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     fn ids_have_flys_forms() {
-        let ids = Ids::new(Arc::new(Manual::at(Timestamp::UNIX_EPOCH)));
+        let ids = Ids::new(Arc::new(Manual::at(Timestamp::UNIX_EPOCH)), chance::System::shared());
         let machine = ids.machine();
         assert!(machine.len() == 14 && machine.chars().all(|c| c.is_ascii_hexdigit()), "{machine}");
         assert_eq!(ids.volume().len(), 20);

@@ -10,11 +10,12 @@ use crate::fly::wire;
 use crate::local::{
     Backend,
     call::MachineCall,
+    faults::Look,
     machine::{Event, State, step},
     operate::Work,
     refusal::Refusal,
     respond::Reply,
-    state::{Lease, Machine, later},
+    state::{Lease, Machine, World, later},
     view,
 };
 
@@ -53,16 +54,21 @@ impl Who {
 impl Backend {
     pub(super) async fn machine_call(
         self: &Arc<Self>,
-        app: &str,
-        id: &str,
+        (app, id): (&str, &str),
         nonce: Option<&str>,
         call: MachineCall,
+        look: &Look,
     ) -> Result<Reply, Refusal> {
-        // Everything below may then take the id for the app's.
-        self.seen(app, id)?;
+        if !matches!(call, MachineCall::Get { .. }) {
+            // Everything below may then take the id for the app's.
+            self.seen(&self.lock(), app, id)?;
+        }
         let who = Who::User(nonce.map(str::to_owned));
         match call {
-            MachineCall::Get { leases } => self.get_machine(id, leases),
+            MachineCall::Get { leases } => {
+                let view = self.view(look);
+                self.get_machine(&view, self.seen(&view, app, id)?, leases)
+            }
             MachineCall::Update(input) => self.update_machine(id, who, *input).await,
             MachineCall::Destroy { force } => self.destroy(id, nonce, force).await,
             MachineCall::Start => self.start(id, who).await,
@@ -97,12 +103,11 @@ impl Backend {
     }
 
     /// Refuses what nobody can see: another app's machine, one that was destroyed a while ago.
-    fn seen(&self, app: &str, id: &str) -> Result<(), Refusal> {
-        let world = self.lock();
+    fn seen<'a>(&self, world: &'a World, app: &str, id: &str) -> Result<&'a Machine, Refusal> {
         let machine = world.machine(app, id)?;
         let until = later(machine.updated_at, self.config.timings.destroyed_readable);
         if machine.is_live() || self.now() < until {
-            Ok(())
+            Ok(machine)
         } else {
             Err(Refusal::NotFound("machine"))
         }
@@ -198,6 +203,10 @@ impl Backend {
         nonce: Option<&str>,
         force: bool,
     ) -> Result<Reply, Refusal> {
+        if self.is_unreachable(id) {
+            self.promise(id).await?;
+            return Reply::ok();
+        }
         let wish = Event::Destroy { force };
         self.begin_patiently(id, wish, nonce, wire::Stop::default()).await?;
         Reply::ok()
@@ -226,6 +235,7 @@ impl Backend {
                 lease.map_or(Duration::ZERO, |it| until(it, now))
             };
             tokio::select! {
+                biased;
                 () = rung => {}
                 () = tokio::time::sleep(left) => {}
             }

@@ -15,11 +15,17 @@ struct Labels {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabels {
+    kind: &'static str,
+}
+
 /// The counters.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter<u64, AtomicU64>>,
+    faults: Family<FaultLabels, Counter<u64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -32,9 +38,20 @@ impl Metrics {
             "Requests to the local Machines API",
             Family::clone(&requests),
         );
-        Self { registry, requests }
+        let faults = Family::default();
+        registry.register(
+            "hangar_local_faults",
+            "Faults on purpose that came true",
+            Family::clone(&faults),
+        );
+        Self { registry, requests, faults }
     }
 
+    pub(super) fn fault(&self, kind: &'static str) {
+        self.faults.get_or_create(&FaultLabels { kind }).inc();
+    }
+
+    /// Status 0 stands for an answer that was never sent.
     pub(super) fn count(&self, method: &'static str, route: &'static str, status: u16) {
         self.requests.get_or_create(&Labels { method, route, status }).inc();
     }

@@ -7,14 +7,19 @@
 mod apps;
 mod body;
 mod call;
+pub mod census;
 mod checks;
 mod config;
+mod delivered;
 mod disk;
 pub mod driver;
+pub mod faults;
 pub mod fleet;
 pub mod front;
+mod hosts;
 mod ids;
 mod image;
+mod in_process;
 mod inside;
 mod leases;
 mod lifecycle;
@@ -45,17 +50,20 @@ mod wait;
 use std::{
     collections::BTreeSet,
     fmt,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
 };
 
 use tokio::sync::Notify;
 
+use crate::chance::Chance;
 use crate::clock::{Clock, Timestamp};
 use crate::tasks::{self, Shutdown, Trigger};
 
-pub use config::{Access, Config, Timings};
+pub use config::{Access, Config, Keep, Timings};
+pub use delivered::Delivered;
 pub use disk::Error;
+pub use in_process::{Hooks, InProcess, NoHooks};
 pub use serve::serve;
 
 use driver::Driver;
@@ -80,10 +88,14 @@ pub struct Backend {
     world: Mutex<World>,
     writers: Vec<tokio::sync::Mutex<()>>,
     bells: Vec<Notify>,
-    hasher: RandomState,
+    /// The same in every process, so that a seed repeats a course.
+    hasher: BuildHasherDefault<DefaultHasher>,
     limits: Mutex<limits::Limits>,
+    faults: faults::Faults,
     metrics: metrics::Metrics,
     resumed: AtomicBool,
+    /// Held shared by each start of a program, alone by whoever must know that none is under way.
+    starts: Arc<tokio::sync::RwLock<()>>,
     closing: Trigger,
     closed: Shutdown,
 }
@@ -102,25 +114,27 @@ impl Backend {
     pub fn open(
         config: Config,
         driver: Arc<dyn Driver>,
-        clock: Arc<dyn Clock>,
+        (clock, chance): (Arc<dyn Clock>, Arc<dyn Chance>),
     ) -> Result<Arc<Self>, Error> {
-        let disk = disk::Disk::open(config.data_dir.clone(), config.durable)?;
+        let disk = disk::Disk::open(config.data_dir.clone(), config.keep)?;
         let world = disk.load()?;
         let (closing, closed) = tasks::shutdown();
         Ok(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             config,
             driver,
-            ids: Ids::new(Arc::clone(&clock)),
+            ids: Ids::new(Arc::clone(&clock), Arc::clone(&chance)),
             clock,
             disk: Arc::new(disk),
             world: Mutex::new(world),
             writers: (0..WRITERS).map(|_| tokio::sync::Mutex::new(())).collect(),
             bells: (0..BELLS).map(|_| Notify::new()).collect(),
-            hasher: RandomState::new(),
+            hasher: BuildHasherDefault::default(),
             limits: Mutex::new(limits::Limits::default()),
+            faults: faults::Faults::new(chance),
             metrics: metrics::Metrics::new(),
             resumed: AtomicBool::new(false),
+            starts: Arc::default(),
             closing,
             closed,
         }))
@@ -152,6 +166,7 @@ impl Backend {
             let result = change(&mut world, self.now());
             let changed: BTreeSet<Key> = std::mem::take(&mut world.changed).into_iter().collect();
             world.unsaved.extend(changed.iter().cloned());
+            self.faults.remember(&world, &changed, self.clock.monotonic());
             (result, changed)
         };
         for key in &changed {
@@ -185,20 +200,13 @@ impl Backend {
             };
             bytes.transpose().map_err(|error| Refusal::Internal(error.to_string()))?
         };
-        let (disk, at) = (Arc::clone(&self.disk), key.clone());
-        let written = tasks::blocking(move || disk.write(&at, bytes.as_deref())).await;
-        if !matches!(written, Ok(Ok(()))) {
+        let at = key.clone();
+        let written = self.disk.work(move |disk| disk.write(&at, bytes.as_deref())).await;
+        if let Err(refusal) = &written {
+            tracing::error!(%refusal, "state was not written");
             self.lock().unsaved.insert(key.clone());
         }
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                let chain = crate::retry::chain(&error);
-                tracing::error!(error = %chain, "state was not written");
-                Err(Refusal::Internal(chain))
-            }
-            Err(error) => Err(Refusal::Internal(error.to_string())),
-        }
+        written
     }
 
     fn writer(&self, key: &Key) -> &tokio::sync::Mutex<()> {
@@ -233,6 +241,7 @@ impl Backend {
         let mut closed = self.closed.clone();
         tasks::detached(async move {
             tokio::select! {
+                biased;
                 () = closed.wait() => {}
                 () = work => {}
             }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::fly::wire;
 use crate::local::{
     Backend,
-    driver::{self, Status},
+    driver::{self, Spec, Status},
+    faults::Kind,
     lifecycle::Who,
     machine::{Event, State, step},
     spec,
@@ -16,6 +17,7 @@ use crate::local::{
     view,
 };
 use crate::retry;
+use crate::tasks;
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -64,10 +66,17 @@ impl Backend {
     }
 
     async fn operate(self: &Arc<Self>, id: &str, epoch: u64, work: Work) {
+        self.until_reachable(id).await;
+        if self.epoch(id) != Some(epoch) {
+            return;
+        }
         match work {
             Work::Launch => self.launch(id, epoch).await,
             Work::Start => self.start_program(id, epoch).await,
             Work::Stop(how) => {
+                if !self.hold(id, epoch, Kind::StuckStopping).await {
+                    return;
+                }
                 let exit = self.end_program(id, epoch, how).await;
                 let entry = ("exit", "stopped", exit);
                 if self.report(id, epoch, Event::Stopped, Some(entry)).await.is_some() {
@@ -90,7 +99,11 @@ impl Backend {
                 }
                 self.launch(id, epoch).await;
             }
-            Work::Destroy => self.remove_program(id, epoch).await,
+            Work::Destroy => {
+                if self.hold(id, epoch, Kind::StuckDestroying).await {
+                    self.remove_program(id, epoch).await;
+                }
+            }
         }
     }
 
@@ -118,7 +131,10 @@ impl Backend {
             })
             .await;
         reported.unwrap_or_else(|refusal| {
-            tracing::warn!(machine = id, ?event, %refusal, "a report was not taken");
+            // Whoever closes the backend wants no news; a later process looks for itself.
+            if !self.closed.asked() {
+                tracing::warn!(machine = id, ?event, %refusal, "a report was not taken");
+            }
             None
         })
     }
@@ -141,7 +157,7 @@ impl Backend {
     }
 
     /// Waits, unless something newer comes up meanwhile.
-    async fn pause(&self, id: &str, epoch: u64, time: Duration) -> bool {
+    pub(super) async fn pause(&self, id: &str, epoch: u64, time: Duration) -> bool {
         let mut over = std::pin::pin!(tokio::time::sleep(time));
         loop {
             let mut rung = std::pin::pin!(self.bell(id).notified());
@@ -150,6 +166,7 @@ impl Backend {
                 return false;
             }
             tokio::select! {
+                biased;
                 () = over.as_mut() => return self.epoch(id) == Some(epoch),
                 () = rung => {}
             }
@@ -158,9 +175,15 @@ impl Backend {
 
     async fn launch(self: &Arc<Self>, id: &str, epoch: u64) {
         let wanted = self.lock().machines.get(id).map(|it| {
-            (it.current().map(|it| it.config.image.clone()).unwrap_or_default(), it.launch)
+            let image = it.current().map(|it| it.config.image.clone()).unwrap_or_default();
+            (image, it.launch, it.state == State::Replacing)
         });
-        let Some((reference, launch)) = wanted else { return };
+        let Some((reference, launch, replacing)) = wanted else { return };
+        let stuck = if replacing { Kind::StuckReplacing } else { Kind::StuckCreated };
+        if !self.hold(id, epoch, stuck).await {
+            return;
+        }
+        let stays = replacing && self.machine_fault(id, Kind::ReplacedButStopped).is_some();
         let image = match self.driver.image(&reference).await {
             Ok(image) => image,
             Err(error) => return self.fail(id, epoch, &error).await,
@@ -172,7 +195,7 @@ impl Backend {
             // Written with the report that follows.
             machine.digest = image.digest;
         }
-        if launch {
+        if launch && !stays {
             if let Some(epoch) = self.report(id, epoch, Event::Launch, None).await {
                 self.start_program(id, epoch).await;
             }
@@ -182,7 +205,8 @@ impl Backend {
     }
 
     async fn start_program(self: &Arc<Self>, id: &str, epoch: u64) {
-        if !self.volume_filled(id, epoch).await {
+        if !self.hold(id, epoch, Kind::StuckStarting).await || !self.volume_filled(id, epoch).await
+        {
             return;
         }
         let started = match self.driver.status(id).await {
@@ -218,7 +242,26 @@ impl Backend {
         let Some(spec) = spec else {
             return Err(driver::Error::NotRunning { id: id.to_owned() });
         };
-        self.driver.start(&spec).await
+        self.start_whole(spec).await
+    }
+
+    /// A start that was begun goes on to its end even if the work that wanted it does not: half of one is a program that
+    /// nobody knows of. None begins once the backend closes.
+    async fn start_whole(&self, spec: Spec) -> Result<(), driver::Error> {
+        let under_way = Arc::clone(&self.starts).read_owned().await;
+        if self.closed.asked() {
+            // Background work ends here; a later process does it again.
+            return std::future::pending().await;
+        }
+        let (id, driver) = (spec.id.clone(), Arc::clone(&self.driver));
+        let (done, result) = tokio::sync::oneshot::channel();
+        tasks::detached(async move {
+            let started = driver.start(&spec).await;
+            drop(under_way);
+            // Sending fails if the work ended meanwhile.
+            let _unheard = done.send(started);
+        });
+        result.await.unwrap_or(Err(driver::Error::NotRunning { id }))
     }
 
     /// A volume may be mounted while a copy into it goes on; a program may not see it then.

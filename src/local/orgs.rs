@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, ops::Bound};
 
 use crate::clock::Timestamp;
 use crate::fly::wire;
-use crate::local::{Backend, call::Page, refusal::Refusal, respond::Reply, view};
+use crate::local::{
+    Backend, call::Page, faults::View, refusal::Refusal, respond::Reply, state::World, view,
+};
 
 const LIMIT_MAX: usize = 1_000;
 
@@ -65,26 +67,38 @@ fn parse_cursor(cursor: &str) -> Option<(Timestamp, String)> {
 }
 
 impl Backend {
-    pub(super) fn list_org_machines(&self, org: &str, page: &Page) -> Result<Reply, Refusal> {
+    pub(super) fn list_org_machines(
+        &self,
+        view: &View<'_>,
+        org: &str,
+        page: &Page,
+    ) -> Result<Reply, Refusal> {
         self.check_org(org)?;
-        let world = self.lock();
+        let world: &World = view;
         let part = page.cut(&world.machines_by_update, org)?;
         let machines = part.ids.iter().filter_map(|(_, id)| world.machines.get(id));
         let machines = machines.filter(|it| page.filter.matches(it));
-        let machines = machines.map(|it| view::org_machine(it, page.filter.summary)).collect();
+        let summary = page.filter.summary;
+        let shown = |it| view.outlook.org_machine(view::org_machine(it, summary), it, world);
+        let machines = machines.map(shown).collect();
         let (last_updated_at, last_machine_id) = part.last();
         Reply::json(&wire::OrgMachines {
             machines,
             next_cursor: part.next_cursor(),
-            error_regions: Vec::new(),
+            error_regions: view.error_regions.clone(),
             last_updated_at,
             last_machine_id,
         })
     }
 
-    pub(super) fn list_org_volumes(&self, org: &str, page: &Page) -> Result<Reply, Refusal> {
+    pub(super) fn list_org_volumes(
+        &self,
+        view: &View<'_>,
+        org: &str,
+        page: &Page,
+    ) -> Result<Reply, Refusal> {
         self.check_org(org)?;
-        let world = self.lock();
+        let world: &World = view;
         let part = page.cut(&world.volumes_by_update, org)?;
         let filter = &page.filter;
         let volumes = part.ids.iter().filter_map(|(_, id)| world.volumes.get(id));
@@ -96,7 +110,7 @@ impl Backend {
         let volumes = volumes.map(|it| wire::Volume {
             app_name: Some(it.app.clone()),
             updated_at: Some(it.updated_at.to_string()),
-            ..view::volume(&world, it)
+            ..view.outlook.volume(view::volume(world, it), it)
         });
         let (last_updated_at, last_volume_id) = part.last();
         Reply::json(&wire::OrgVolumes {

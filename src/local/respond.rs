@@ -1,12 +1,11 @@
 //! Answers: the only place that knows status codes, error bodies and response headers. It must never decide anything.
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::local::refusal::Refusal;
-use crate::net::Body;
 
 /// What a call that went well answers.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +44,7 @@ fn bytes(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
 }
 
 /// The HTTP answer, with its status for the metrics.
-pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Response<Body> {
+pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Response<Bytes> {
     let (status, body, kind) = match outcome {
         Ok(Reply::Ok(json)) => (StatusCode::OK, json, "application/json; charset=utf-8"),
         Ok(Reply::Created(json)) => (StatusCode::CREATED, json, "application/json; charset=utf-8"),
@@ -65,10 +64,25 @@ pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Res
             "application/json; charset=utf-8",
         ),
     };
-    let mut response = Response::new(
-        Full::new(bytes::Bytes::from(body)).map_err(|never| match never {}).boxed_unsync(),
-    );
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
+    finish(&mut response, kind, request_id);
+    response
+}
+
+/// An answer that is none of the Machines API's, such as a proxy's.
+pub(super) fn page(
+    status: StatusCode,
+    (kind, body): (&'static str, &'static str),
+    request_id: &str,
+) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+    *response.status_mut() = status;
+    finish(&mut response, kind, request_id);
+    response
+}
+
+fn finish(response: &mut Response<Bytes>, kind: &'static str, request_id: &str) {
     let headers = response.headers_mut();
     if !kind.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -77,7 +91,6 @@ pub(super) fn response(outcome: Result<Reply, Refusal>, request_id: &str) -> Res
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert("fly-request-id", id);
     }
-    response
 }
 
 fn status(refusal: &Refusal) -> StatusCode {
@@ -90,6 +103,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Leased { .. }
         | Refusal::NameViolation { .. }
         | Refusal::StaleVersion { .. }
+        | Refusal::Conflict(_)
         | Refusal::Replacing => StatusCode::CONFLICT,
         Refusal::Unable { .. }
         | Refusal::GettingReplaced
@@ -98,6 +112,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::VolumeBound(_)
         | Refusal::VolumeClaimed(_)
         | Refusal::SnapshotScheduled(_)
+        | Refusal::VolumeHostFull(_)
         | Refusal::Precondition(_) => StatusCode::PRECONDITION_FAILED,
         Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::NameTaken | Refusal::BadAppName | Refusal::NoHost => {
@@ -115,7 +130,11 @@ fn error_body(refusal: &Refusal) -> Value {
         Refusal::Leased { .. } => json!({"status": "error", "message": text}),
         Refusal::NameTaken => json!({"error": text, "status": "name_taken"}),
         Refusal::NoHost => json!({"error": text, "status": "insufficient_capacity"}),
+        Refusal::VolumeHostFull(_) => {
+            json!({"error": text, "status": "volume_placement_capacity"})
+        }
         Refusal::Invalid(_)
+        | Refusal::Conflict(_)
         | Refusal::Unauthenticated
         | Refusal::Forbidden
         | Refusal::NotFound(_)

@@ -2,14 +2,18 @@
 
 use std::{net::SocketAddr, sync::Arc, sync::PoisonError, time::Duration};
 
-use http::{Method, Request, Response, header::AUTHORIZATION};
-use http_body_util::{BodyExt, Limited};
+use bytes::Bytes;
+use http::{Method, Request, Response, Uri, header::AUTHORIZATION};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use crate::local::{
     Access, Backend,
+    apps::list_apps,
     call::{self, Call},
+    delivered::Delivered,
+    faults::{Look, Subject},
     limits,
     refusal::Refusal,
     respond::{self, Reply},
@@ -32,7 +36,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     net::serve(listener, net::Limits::default(), DRAIN, shutdown, move |request, peer| {
         let backend = Arc::clone(&backend);
-        async move { backend.answer(request, peer).await }
+        async move { backend.over_http(request, peer).await }
     })
     .await
 }
@@ -40,69 +44,140 @@ pub async fn serve(
 /// What a token may see; `None` means everything.
 type Orgs = Option<Vec<String>>;
 
+/// A request as far as it can be read without knowing whether it is allowed.
+struct Asked {
+    method: &'static str,
+    template: &'static str,
+    path: Vec<String>,
+    uri: Uri,
+    authorization: String,
+    call: Result<Call, Refusal>,
+}
+
+impl Asked {
+    fn of(request: Request<Bytes>) -> Self {
+        let header = |name: &str| request.headers().get(name).and_then(|it| it.to_str().ok());
+        let authorization = header(AUTHORIZATION.as_str()).unwrap_or_default().to_owned();
+        let nonce = header("fly-machine-lease-nonce").map(str::to_owned);
+        let method = method(request.method());
+        let uri = request.uri().clone();
+        let path = uri.path().trim_matches('/').split('/').map(|it| route::decode(it, false));
+        let path: Vec<String> = path.collect();
+        let body = request.into_body();
+        let query = route::Query::parse(uri.query().unwrap_or_default());
+        let request = route::Request { method, path, query, nonce, body };
+        let (template, call) = route::parse(&request);
+        Self { method, template, path: request.path, uri, authorization, call }
+    }
+}
+
 impl Backend {
-    async fn answer(
+    async fn over_http(
         self: &Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Response<Body> {
-        let request_id = format!("{}-local", self.ids.ulid());
-        let method = method(request.method());
-        let (route, outcome) = if method == "GET" && request.uri().path() == "/metrics" {
-            ("/metrics", Ok(Reply::Text(self.metrics.text())))
-        } else {
-            self.outcome(method, request).await
+        let (head, body) = request.into_parts();
+        let whole = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => Ok(Request::from_parts(head, body.to_bytes())),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err((method(&head.method), "too large", Refusal::TooLarge))
+            }
+            Err(error) => {
+                let refusal = Refusal::Invalid(error.to_string());
+                Err((method(&head.method), "cut short", refusal))
+            }
         };
-        if let Err(refusal) = &outcome {
-            tracing::debug!(%method, route, %refusal, %peer, request_id, "refused");
+        let delivered = match whole {
+            Ok(request) => self.answer(request).await,
+            Err((method, route, refusal)) => {
+                Delivered::Whole(self.reply(method, route, Err(refusal)))
+            }
+        };
+        tracing::debug!(%peer, status = delivered.status(), "answered");
+        delivered.over_http()
+    }
+
+    /// One request and what reaches the caller of its answer, whatever carried it here.
+    pub async fn answer(self: &Arc<Self>, request: Request<Bytes>) -> Delivered {
+        if let Some((route, outcome)) = self.own(&request) {
+            return Delivered::Whole(self.reply(method(request.method()), route, outcome));
         }
+        let asked = Asked::of(request);
+        let (method, template) = (asked.method, asked.template);
+        let call = asked.call.as_ref().ok();
+        let fault = self.reply_fault(|| self.subject((method, template), call));
+        if let Some(instead) = fault.as_ref().and_then(|it| self.instead(it, template)) {
+            self.metrics.count(method, template, instead.status());
+            return instead;
+        }
+        let outcome = self.outcome(asked).await;
+        let real = self.reply(method, template, outcome);
+        match fault {
+            Some(rule) => self.bend(&rule, template, real).await,
+            None => Delivered::Whole(real),
+        }
+    }
+
+    fn subject(&self, route: (&'static str, &'static str), call: Option<&Call>) -> Subject {
+        Subject::call(route, call, &self.lock(), &self.config.regions)
+    }
+
+    /// What is this backend's own and not Fly's.
+    fn own(&self, request: &Request<Bytes>) -> Option<(&'static str, Result<Reply, Refusal>)> {
+        let method = method(request.method());
+        let path = request.uri().path();
+        if method == "GET" && path == "/metrics" {
+            return Some(("/metrics", Ok(Reply::Text(self.metrics.text()))));
+        }
+        let below = path.strip_prefix("/_local/faults")?;
+        let (route, id) = match below.strip_prefix('/') {
+            Some(id) if !id.is_empty() => ("/_local/faults/{id}", Some(id)),
+            Some(_) => ("/_local/faults", None),
+            None if below.is_empty() => ("/_local/faults", None),
+            None => return None,
+        };
+        let authorization = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+        let allowed = self.authenticate(authorization.unwrap_or_default());
+        Some((route, allowed.and_then(|_| self.control_faults(method, id, request.body()))))
+    }
+
+    pub(super) fn request_id(&self) -> String {
+        format!("{}-local", self.ids.ulid())
+    }
+
+    fn reply(
+        &self,
+        method: &'static str,
+        route: &'static str,
+        outcome: Result<Reply, Refusal>,
+    ) -> Response<Bytes> {
+        let request_id = self.request_id();
+        if let Err(refusal) = &outcome {
+            tracing::debug!(%method, route, %refusal, request_id, "refused");
+        }
+        let route =
+            if outcome == Err(Refusal::Unauthenticated) { "unauthenticated" } else { route };
         let response = respond::response(outcome, &request_id);
         self.metrics.count(method, route, response.status().as_u16());
         response
     }
 
-    async fn outcome(
-        self: &Arc<Self>,
-        method: &'static str,
-        request: Request<Incoming>,
-    ) -> (&'static str, Result<Reply, Refusal>) {
-        let authorization =
-            request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok()).unwrap_or("");
-        let orgs = match self.authenticate(authorization) {
-            Ok(orgs) => orgs,
-            Err(refusal) => return ("unauthenticated", Err(refusal)),
-        };
-        let nonce = request.headers().get("fly-machine-lease-nonce");
-        let nonce = nonce.and_then(|it| it.to_str().ok()).map(str::to_owned);
-        let uri = request.uri().clone();
-        let path = uri.path().trim_matches('/').split('/').map(|it| route::decode(it, false));
-        let path: Vec<String> = path.collect();
-        let body = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                return ("too large", Err(Refusal::TooLarge));
-            }
-            Err(error) => return ("cut short", Err(Refusal::Invalid(error.to_string()))),
-        };
-        let query = route::Query::parse(uri.query().unwrap_or_default());
-        let request = route::Request { method, path, query, nonce, body };
-        let (template, call) = route::parse(&request);
-        let outcome = match self.limit(method, template, &request.path) {
-            Err(refusal) => Err(refusal),
-            Ok(()) => match call {
-                Err(refusal) => Err(refusal),
-                // Boxed, since the largest of all calls would be in every connection otherwise.
-                Ok(call) => match self.authorize(&call, orgs.as_deref()) {
-                    Err(refusal) => Err(refusal),
-                    Ok(()) if may_be_cut(&call) => Box::pin(self.apply(call)).await,
-                    Ok(()) => {
-                        let backend = Arc::clone(self);
-                        self.whole(async move { Box::pin(backend.apply(call)).await }).await
-                    }
-                },
-            },
-        };
-        (template, outcome)
+    async fn outcome(self: &Arc<Self>, asked: Asked) -> Result<Reply, Refusal> {
+        let orgs = self.authenticate(&asked.authorization)?;
+        self.limit(asked.method, asked.template, &asked.path)?;
+        let call = asked.call?;
+        let route = (asked.method, asked.template);
+        let look = self.look(|| self.subject(route, Some(&call)), &asked.uri);
+        self.authorize(&call, orgs.as_deref())?;
+        self.befall(&call, || self.subject(route, Some(&call))).await?;
+        // Boxed, since the largest of all calls would be in every connection otherwise.
+        if may_be_cut(&call) {
+            Box::pin(self.apply(call, &look)).await
+        } else {
+            let backend = Arc::clone(self);
+            self.whole(async move { Box::pin(backend.apply(call, &look)).await }).await
+        }
     }
 
     /// `Bearer` or `FlyV1` and at least one token that is good, of a comma-separated list.
@@ -178,17 +253,19 @@ impl Backend {
         }
     }
 
-    async fn apply(self: &Arc<Self>, call: Call) -> Result<Reply, Refusal> {
+    async fn apply(self: &Arc<Self>, call: Call, look: &Look) -> Result<Reply, Refusal> {
         match call {
-            Call::ListApps { org } => self.list_apps(&org),
+            Call::ListApps { org } => list_apps(&self.view(look), &org),
             Call::CreateApp(input) => self.create_app(input).await,
-            Call::App { app, call } => self.app_call(&app, call).await,
+            Call::App { app, call } => self.app_call(&app, call, look).await,
             Call::Machine { app, id, nonce, call } => {
-                self.machine_call(&app, &id, nonce.as_deref(), call).await
+                self.machine_call((&app, &id), nonce.as_deref(), call, look).await
             }
-            Call::Volume { app, id, call } => self.volume_call(&app, &id, call).await,
-            Call::OrgMachines { org, page } => self.list_org_machines(&org, &page),
-            Call::OrgVolumes { org, page } => self.list_org_volumes(&org, &page),
+            Call::Volume { app, id, call } => self.volume_call(&app, &id, call, look).await,
+            Call::OrgMachines { org, page } => {
+                self.list_org_machines(&self.view(look), &org, &page)
+            }
+            Call::OrgVolumes { org, page } => self.list_org_volumes(&self.view(look), &org, &page),
             Call::Regions => self.regions(),
             Call::Placements(input) => self.placements(&input),
         }

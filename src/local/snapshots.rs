@@ -8,13 +8,12 @@ use crate::clock::Timestamp;
 use crate::local::{
     Backend,
     disk::{copy_tree, remove_tree},
+    faults::Kind,
     refusal::Refusal,
     respond::Reply,
     state::{Snapshot, Volume, later, whole_seconds},
     view, volumes,
 };
-use crate::retry;
-use crate::tasks;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -67,19 +66,20 @@ impl Backend {
     fn take_snapshot(self: &Arc<Self>, volume: String, snapshot: String) {
         let backend = Arc::clone(self);
         self.background(async move {
+            let fails = backend.volume_fault(&volume, Kind::SnapshotFails).is_some();
+            if let Some(takes) = backend.volume_fault(&volume, Kind::SnapshotStuck) {
+                tokio::time::sleep(takes).await;
+            }
             let (from, to) = (backend.disk.volume(&volume), backend.disk.snapshot(&snapshot));
-            let size = match tasks::blocking(move || copy_tree(&from, &to)).await {
-                Ok(Ok(size)) => Some(size),
-                Ok(Err(error)) => {
-                    let error = retry::chain(&error);
-                    tracing::error!(volume, error, "a snapshot failed");
-                    None
-                }
-                Err(error) => {
-                    tracing::error!(volume, %error, "a snapshot died");
-                    None
-                }
+            let copied = if fails {
+                Err(Refusal::Internal("failed on purpose".to_owned()))
+            } else {
+                backend.disk.work(move |_| copy_tree(&from, &to)).await
             };
+            if let Err(refusal) = &copied {
+                tracing::error!(volume, %refusal, "a snapshot failed");
+            }
+            let size = copied.ok();
             let recorded = backend
                 .edit(|world, now| {
                     world.edit_volume(&volume, now, |it| match size {
@@ -145,11 +145,7 @@ impl Backend {
                 Ok(dropped.unwrap_or_default())
             })
             .await?;
-        let removed = tasks::blocking(move || dropped.iter().try_for_each(|it| remove_tree(it)));
-        match removed.await {
-            Ok(result) => result.map_err(|error| Refusal::Internal(retry::chain(&error))),
-            Err(error) => Err(Refusal::Internal(error.to_string())),
-        }
+        self.disk.work(move |_| dropped.iter().try_for_each(|it| remove_tree(it))).await
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::fly::wire;
-use crate::local::{driver, machine::State, refusal::Refusal};
+use crate::local::{driver, hosts, machine::State, refusal::Refusal};
 
 /// Events kept per machine; the API shows no more.
 pub(super) const EVENTS_MAX: usize = 50;
@@ -95,6 +95,9 @@ pub(super) struct Machine {
     pub(super) app: String,
     pub(super) name: String,
     pub(super) region: String,
+    /// The hardware it is on: its volume's, if it has one.
+    #[serde(default)]
+    pub(super) host: String,
     pub(super) private_ip: String,
     pub(super) state: State,
     /// Oldest first; never empty, the last one is current.
@@ -122,6 +125,9 @@ pub(super) struct Machine {
     /// One piece of work at a time.
     #[serde(skip)]
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// Its destruction was accepted while its host did not answer.
+    #[serde(default)]
+    pub(super) promised: bool,
     /// Whether the program has run at least once.
     #[serde(default)]
     pub(super) has_run: bool,
@@ -204,7 +210,9 @@ pub(super) struct Volume {
     pub(super) app: String,
     pub(super) name: String,
     pub(super) region: String,
-    pub(super) zone: String,
+    /// The hardware it is on.
+    #[serde(default)]
+    pub(super) host: String,
     pub(super) size_gb: u32,
     pub(super) encrypted: bool,
     pub(super) snapshot_retention: u32,
@@ -249,7 +257,7 @@ pub(super) struct Snapshot {
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct World {
     pub(super) apps: BTreeMap<String, App>,
     pub(super) machines: BTreeMap<String, Machine>,
@@ -326,8 +334,12 @@ impl World {
     }
 
     /// Puts a new or loaded machine in, with its indexes.
-    pub(super) fn insert_machine(&mut self, machine: Machine) {
+    pub(super) fn insert_machine(&mut self, mut machine: Machine) {
         let Some(app) = self.apps.get_mut(&machine.app) else { return };
+        if machine.host.is_empty() {
+            // A record from before there were hosts.
+            machine.host = hosts::first(&machine.region, machine.volume().unwrap_or(&machine.id));
+        }
         app.machines.insert(machine.id.clone());
         self.last_update = self.last_update.max(machine.updated_at);
         let place = (app.org.clone(), machine.updated_at, machine.id.clone());
@@ -336,8 +348,11 @@ impl World {
     }
 
     /// Puts a new or loaded volume in, with its indexes.
-    pub(super) fn insert_volume(&mut self, volume: Volume) {
+    pub(super) fn insert_volume(&mut self, mut volume: Volume) {
         let Some(app) = self.apps.get_mut(&volume.app) else { return };
+        if volume.host.is_empty() {
+            volume.host = hosts::first(&volume.region, &volume.id);
+        }
         app.volumes.insert(volume.id.clone());
         self.last_update = self.last_update.max(volume.updated_at);
         let place = (app.org.clone(), volume.updated_at, volume.id.clone());

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::fly::wire;
 use crate::local::{
     Backend,
-    driver::Status,
+    driver::{self, Status},
     lifecycle::Who,
     machine::{Event, State},
     operate::Work,
@@ -34,6 +34,7 @@ impl Backend {
         self.resume_all().await;
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return Ok(()),
                 () = tokio::time::sleep(self.config.timings.sweep) => self.sweep().await,
             }
@@ -66,6 +67,7 @@ impl Backend {
             self.fill(volume);
         }
         self.finish_snapshots();
+        self.keep_promises();
         stream::iter(machines)
             .for_each_concurrent(AT_ONCE, |(id, state, epoch)| async move {
                 self.bring_back(&id, state, epoch).await;
@@ -176,22 +178,23 @@ impl Backend {
     }
 
     /// Stops every machine's program for a clean end of this process. The machines' states stay: those that were started
-    /// will be started by the next [`Backend::run`]. No change is taken from here on.
+    /// will be started by the next [`Backend::run`]. No change is taken from here on, and no program started.
     pub async fn stop_all(&self) {
         self.close();
+        // A program whose start was under way is there to be stopped only when that start is through.
+        let _no_starts = self.starts.write().await;
         let ids: Vec<_> = {
             let world = self.lock();
             world.machines.values().filter(|it| it.is_live()).map(|it| it.id.clone()).collect()
         };
         stream::iter(ids)
             .for_each_concurrent(AT_ONCE, |id| async move {
-                match self.driver.status(&id).await {
-                    Status::Exited(_) | Status::Absent => return,
-                    Status::Running { .. } | Status::Frozen { .. } => {}
-                }
-                if let Err(error) = self.driver.stop(&id, None, None).await {
-                    let error = crate::retry::chain(&error);
-                    tracing::warn!(machine = id, error, "a machine was left running");
+                match self.driver.stop(&id, None, None).await {
+                    Ok(()) | Err(driver::Error::NotRunning { .. }) => {}
+                    Err(error) => {
+                        let error = crate::retry::chain(&error);
+                        tracing::warn!(machine = id, error, "a machine was left running");
+                    }
                 }
             })
             .await;

@@ -1,19 +1,25 @@
 //! The local Machines API over real HTTP, with a driver that starts nothing.
 
 mod apps;
+mod course;
+mod faults;
 mod fleet;
 mod leases;
 mod lifecycle;
 mod lists;
 mod machines;
+mod near;
+mod platform;
 mod restart;
+mod views;
 mod volumes;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Access, Backend, Config, Timings, norun::NoRun, serve};
+use super::{Access, Backend, Config, Error, Keep, Timings, norun::NoRun, serve};
+use crate::chance;
 use crate::clock::{Clock, System};
 use crate::tasks;
 
@@ -70,7 +76,7 @@ fn config(dir: &Path) -> Config {
             ..Timings::default()
         },
         rate_limits: false,
-        durable: false,
+        keep: Keep::Unsynced,
         no_run: true,
         ..Config::new(dir.to_owned())
     }
@@ -81,7 +87,14 @@ impl Fly {
         // A second installation is refused and changes nothing.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let clock: Arc<dyn Clock> = Arc::new(System::new());
-        let backend = Backend::open(config, Arc::clone(&driver) as _, clock).unwrap();
+        let backend = loop {
+            let randomness = (Arc::clone(&clock), chance::System::shared());
+            match Backend::open(config.clone(), Arc::clone(&driver) as _, randomness) {
+                // The tasks of one that crashed hold the directory until they have seen it.
+                Err(Error::InUse { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+                opened => break opened.unwrap(),
+            }
+        };
         let listener = crate::net::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (trigger, shutdown) = tasks::shutdown();

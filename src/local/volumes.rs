@@ -7,6 +7,7 @@ use crate::local::{
     Backend,
     call::{VolumeCall, VolumeUpdate},
     disk::{self, copy_tree, remove_tree},
+    faults::{Look, View},
     machine::State,
     platform,
     refusal::Refusal,
@@ -14,7 +15,6 @@ use crate::local::{
     state::{Key, Origin, Volume, World, later},
     view,
 };
-use crate::tasks;
 
 const SIZE_DEFAULT_GB: u32 = 3;
 const SIZE_MAX_GB: u32 = 500;
@@ -27,26 +27,20 @@ impl Backend {
         app: &str,
         id: &str,
         call: VolumeCall,
+        look: &Look,
     ) -> Result<Reply, Refusal> {
         match call {
-            VolumeCall::Get => self.show_volume(app, id),
+            VolumeCall::Get => {
+                let view = self.view(look);
+                let volume = view.volume(app, id)?;
+                Reply::json(&view.outlook.volume(view::volume(&view, volume), volume))
+            }
             VolumeCall::Update(update) => self.update_volume(app, id, update).await,
             VolumeCall::Extend(to) => self.extend_volume(app, id, to.size_gb).await,
             VolumeCall::Destroy => self.destroy_volume(app, id).await,
             VolumeCall::ListSnapshots => self.list_snapshots(app, id),
             VolumeCall::CreateSnapshot => self.create_snapshot(app, id).await,
         }
-    }
-
-    fn show_volume(&self, app: &str, id: &str) -> Result<Reply, Refusal> {
-        let world = self.lock();
-        Reply::json(&view::volume(&world, world.volume(app, id)?))
-    }
-
-    pub(super) fn list_volumes(&self, app: &str) -> Result<Reply, Refusal> {
-        let world = self.lock();
-        let volumes = world.app(app)?.volumes.iter().filter_map(|id| world.volumes.get(id));
-        Reply::json(&volumes.map(|it| view::volume(&world, it)).collect::<Vec<_>>())
     }
 
     pub(super) async fn create_volume(
@@ -56,12 +50,15 @@ impl Backend {
     ) -> Result<Reply, Refusal> {
         check(&input)?;
         let regions = platform::candidates(&input.region, &self.config.regions)?;
-        let region = regions.first().cloned().ok_or(Refusal::NoHost)?;
         let id = self.ids.volume();
+        let outlook = self.outlook();
+        let placed = outlook.place(&outlook.roomy(app, &regions), &id);
+        // Other words than for machines.
+        let (region, host) = placed.map_err(|_| Refusal::Invalid("no capacity".to_owned()))?;
+        drop(outlook);
         // The directory is there before anybody can know of it.
-        let path = self.disk.volume(&id);
-        std::fs::create_dir_all(&path)
-            .map_err(|error| Refusal::Internal(format!("cannot create the volume: {error}")))?;
+        let of = id.clone();
+        self.disk.work(move |disk| disk.make_volume(&of)).await?;
         let made = self
             .edit(|world, now| {
                 world.app(app)?;
@@ -76,7 +73,7 @@ impl Backend {
                     id: id.clone(),
                     app: app.to_owned(),
                     name: input.name.clone(),
-                    zone: zone(&region),
+                    host,
                     region,
                     size_gb,
                     encrypted: input.encrypted.unwrap_or(true),
@@ -99,7 +96,7 @@ impl Backend {
             Ok(made) => made,
             Err(refusal) => {
                 // It was made a moment ago and nothing is in it.
-                let _leftover = std::fs::remove_dir(&path);
+                let _leftover = self.disk.work(move |disk| remove_tree(&disk.volume(&id))).await;
                 return Err(refusal);
             }
         };
@@ -123,14 +120,8 @@ impl Backend {
                 Origin::Volume(volume) => backend.disk.volume(volume),
             };
             let to = backend.disk.volume(&id);
-            match tasks::blocking(move || copy_tree(&from, &to)).await {
-                Ok(Ok(_bytes)) => {}
-                Ok(Err(error)) => {
-                    let error = crate::retry::chain(&error);
-                    tracing::error!(volume = id, error, "a volume stays unfilled");
-                    return;
-                }
-                Err(error) => return tracing::error!(volume = id, %error, "a copy died"),
+            if let Err(refusal) = backend.disk.work(move |_| copy_tree(&from, &to)).await {
+                return tracing::error!(volume = id, %refusal, "a volume stays unfilled");
             }
             let filled = backend
                 .edit(|world, now| {
@@ -215,16 +206,17 @@ impl Backend {
         .await?;
         // Content without a record is garbage; a record without content would be a lie.
         let content = self.disk.volume(id);
-        let removed = tasks::blocking(move || {
+        let removed = move |_: &disk::Disk| {
             snapshots.iter().chain([&content]).try_for_each(|it| remove_tree(it))
-        });
-        match removed.await {
-            Ok(result) => {
-                result.map_err(|error: disk::Error| Refusal::Internal(crate::retry::chain(&error)))
-            }
-            Err(error) => Err(Refusal::Internal(error.to_string())),
-        }
+        };
+        self.disk.work(removed).await
     }
+}
+
+pub(super) fn list_volumes(view: &View<'_>, app: &str) -> Result<Reply, Refusal> {
+    let volumes = view.app(app)?.volumes.iter().filter_map(|id| view.volumes.get(id));
+    let shown = volumes.map(|it| view.outlook.volume(view::volume(view, it), it));
+    Reply::json(&shown.collect::<Vec<_>>())
 }
 
 /// A volume that is not being destroyed.
@@ -282,9 +274,4 @@ fn origin(
         return Ok((Some(Origin::Volume(id)), source.size_gb));
     }
     Ok((None, 1))
-}
-
-/// One host per region.
-fn zone(region: &str) -> String {
-    blake3::hash(region.as_bytes()).to_hex().chars().take(4).collect()
 }

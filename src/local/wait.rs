@@ -34,6 +34,7 @@ impl Backend {
                 Err(current) => current,
             };
             tokio::select! {
+                biased;
                 () = over.as_mut() => return Err(not_reached(wait, current)),
                 () = rung => {}
             }

@@ -1,17 +1,13 @@
-//! What can be done about an environment: a closed list of calls, what each may come back with, and what of that is
-//! recorded. The executor makes no choices; what it would need to choose by is a field here.
+//! What can be done about an environment: a closed list of calls, and what each may come back with. The executor makes no choices; what it would need to choose by is a field here.
 
 use std::fmt;
 
-use crate::api::{
-    Timestamp,
-    bay::{
-        BayStatus, Failure, FullRegion, Missing, MissingWhat, Order, OrderKind, ReadySeen,
-        SecretsStatus, VolumeStatus,
-    },
-    environment::SleepSignal,
-};
+use crate::api::environment::SleepSignal;
 use crate::plan::machine::MachineSpec;
+
+mod record;
+
+pub use self::record::{intend, record, saw_machine};
 
 /// One call, with everything it needs. Its intent is recorded before it is made.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +53,13 @@ pub enum Action {
         id: String,
         /// New size.
         size_gib: u32,
+    },
+    /// Delete a volume by its id.
+    DeleteVolume {
+        /// App.
+        app: String,
+        /// Volume.
+        id: String,
     },
     /// Create the machine, which starts it.
     CreateMachine {
@@ -232,6 +235,7 @@ impl Action {
             Self::WriteSecrets { .. } => "write-secrets",
             Self::CreateVolume { .. } => "create-volume",
             Self::ExtendVolume { .. } => "extend-volume",
+            Self::DeleteVolume { .. } => "delete-volume",
             Self::CreateMachine { .. } => "create-machine",
             Self::UpdateMachine { .. } => "update-machine",
             Self::WriteMetadata { .. } => "write-metadata",
@@ -255,7 +259,9 @@ impl Action {
     #[must_use]
     pub fn risk(&self) -> Option<&'static str> {
         match self {
-            Self::DeleteApp { .. } => Some("destroys the volume and everything on it"),
+            Self::DeleteApp { .. } | Self::DeleteVolume { .. } => {
+                Some("destroys the volume and everything on it")
+            }
             Self::DestroyMachine { .. } => Some("destroys what is not on the volume"),
             Self::CreateApp { .. }
             | Self::WriteSecrets { .. }
@@ -290,6 +296,7 @@ impl fmt::Display for Action {
                 write!(f, "volume {name} of {size_gib} GiB in {region}")
             }
             Self::ExtendVolume { id, size_gib, .. } => write!(f, "volume {id} to {size_gib} GiB"),
+            Self::DeleteVolume { id, .. } => write!(f, "volume {id}"),
             Self::CreateMachine { name, region, spec, .. } => {
                 write!(f, "machine {name} of {} in {region}", spec.image)
             }
@@ -307,219 +314,4 @@ impl fmt::Display for Action {
             Self::DeleteApp { app } => write!(f, "app {app}"),
         }
     }
-}
-
-/// What is recorded before the call, so that a crash after it is understood.
-pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Timestamp) {
-    let order = |kind, signal| Some(Order { kind, signal, at: now });
-    match action {
-        Action::CreateVolume { region, .. } => {
-            status.volume_intended_at = Some(now);
-            status.region = Some(region.clone());
-        }
-        Action::CreateMachine { name, region, epoch, spec, .. } => {
-            status.region = Some(region.clone());
-            status.epoch = *epoch;
-            status.machine = Some(crate::api::bay::MachineStatus {
-                name: name.clone(),
-                config: Some(spec.digest()),
-                generation,
-                intended_at: Some(now),
-                order: order(OrderKind::Start, None),
-                ..crate::api::bay::MachineStatus::default()
-            });
-        }
-        Action::DeleteApp { .. } => status.retired_at = Some(now),
-        Action::StartMachine { .. } => {
-            if let Some(machine) = &mut status.machine {
-                machine.order = order(OrderKind::Start, None);
-            }
-        }
-        Action::SleepMachine { signal, .. } => {
-            if let Some(machine) = &mut status.machine {
-                machine.order = order(OrderKind::Sleep, Some(*signal));
-            }
-        }
-        Action::UpdateMachine { skip_launch: false, .. } => {
-            if let Some(machine) = &mut status.machine {
-                machine.order = order(OrderKind::Start, None);
-            }
-        }
-        Action::DestroyMachine { id, .. } => {
-            if let Some(machine) = &mut status.machine
-                && machine.id.as_deref() == Some(id)
-            {
-                machine.destroying = true;
-                machine.order = order(OrderKind::Destroy, None);
-            }
-        }
-        Action::UpdateMachine { skip_launch: true, .. } => {
-            // It sleeps on; the version that it wakes with has not served yet and must not be taken for broken.
-            if let Some(machine) = &mut status.machine
-                && machine.order.as_ref().is_none_or(|it| it.kind != OrderKind::Sleep)
-            {
-                machine.order = order(OrderKind::Sleep, Some(SleepSignal::External));
-            }
-        }
-        Action::CreateApp { .. }
-        | Action::WriteMetadata { .. }
-        | Action::WriteSecrets { .. }
-        | Action::ExtendVolume { .. }
-        | Action::Probe { .. }
-        | Action::CountConnections { .. } => {}
-    }
-}
-
-/// What is recorded after the call.
-pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: Timestamp) {
-    if let Outcome::Failed(refusal) = outcome {
-        record_refusal(status, action, refusal, now);
-        return;
-    }
-    // A call that only asks says nothing about one that could not be made.
-    if action.mutates() || status.failure.as_ref().is_some_and(|it| it.action == action.name()) {
-        status.failure = None;
-    }
-    match (action, outcome) {
-        (Action::CreateApp { .. }, _) => {
-            status.app_created = true;
-            status.app_contested = false;
-        }
-        // The order may have waited long for its turn.
-        (Action::DeleteApp { .. }, _) => status.retired_at = Some(now),
-        (Action::WriteSecrets { sources, names, .. }, Outcome::SecretsWritten { version }) => {
-            status.secrets = Some(SecretsStatus {
-                sources: sources.clone(),
-                names: names.clone(),
-                version: *version,
-            });
-        }
-        (
-            Action::CreateVolume { .. } | Action::ExtendVolume { .. },
-            Outcome::Volume { id, region, size_gib },
-        ) => {
-            let region = if region.is_empty() {
-                status.region.clone().unwrap_or_default()
-            } else {
-                region.clone()
-            };
-            status.region = Some(region.clone());
-            status.volume_intended_at = None;
-            status.volume = Some(VolumeStatus {
-                id: id.clone(),
-                region,
-                size_gib: *size_gib,
-                destroying: false,
-            });
-        }
-        (
-            Action::CreateMachine { .. } | Action::UpdateMachine { .. },
-            Outcome::Machine { id, version, region, state },
-        ) => {
-            if let (Some(machine), Action::UpdateMachine { spec, generation, .. }) =
-                (&mut status.machine, action)
-            {
-                machine.config = Some(spec.digest());
-                machine.generation = *generation;
-            }
-            if !region.is_empty() {
-                status.region = Some(region.clone());
-            }
-            saw_machine(status, id, version, state, now);
-        }
-        (Action::Probe { version, .. }, Outcome::Exit(0)) => {
-            if let Some(machine) = &mut status.machine {
-                machine.ready = Some(ReadySeen { version: version.clone(), at: now });
-            }
-        }
-        (Action::Probe { .. }, Outcome::Exit(_)) => {
-            if let Some(machine) = &mut status.machine {
-                machine.probed_at = Some(now);
-            }
-        }
-        // Whatever else there is to learn is seen by the next pass.
-        (_, _) => {}
-    }
-}
-
-/// Records what was seen of the bay's machine.
-pub fn saw_machine(status: &mut BayStatus, id: &str, version: &str, state: &str, now: Timestamp) {
-    let Some(machine) = &mut status.machine else { return };
-    machine.id = Some(id.to_owned());
-    // Another version in the same state has been started anew.
-    if machine.state != state || machine.version.as_deref() != Some(version) {
-        let woken = state == "started" && matches!(&*machine.state, "stopped" | "suspended");
-        if woken && machine.order.as_ref().is_some_and(|it| it.kind == OrderKind::Sleep) {
-            // A request woke it: the order to sleep is spent, and says nothing of how it stops next.
-            machine.order = None;
-        }
-        state.clone_into(&mut machine.state);
-        machine.version = Some(version.to_owned());
-        machine.state_since = Some(now);
-    }
-}
-
-fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, now: Timestamp) {
-    if let (Action::Probe { .. }, Some(machine)) = (action, &mut status.machine) {
-        machine.probed_at = Some(now);
-    }
-    match (action, &refusal.kind) {
-        (Action::CreateApp { .. }, RefusalKind::NameTaken) => status.app_contested = true,
-        (
-            Action::CreateVolume { region, .. } | Action::CreateMachine { region, .. },
-            RefusalKind::NoCapacity,
-        ) => {
-            // Full regions empty again within minutes to hours; asking sooner only costs calls.
-            let retry_at = now + jiff::SignedDuration::from_mins(10);
-            status.full_regions.retain(|it| it.region != *region && it.retry_at > now);
-            status.full_regions.push(FullRegion { region: region.clone(), retry_at });
-        }
-        (_, _) => {}
-    }
-    match (action, &refusal.kind) {
-        // A definite refusal: nothing was created.
-        (Action::CreateVolume { .. }, kind) if *kind != RefusalKind::Ambiguous => {
-            status.volume_intended_at = None;
-        }
-        (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(Some(id))) => {
-            if let Some(machine) = &mut status.machine {
-                machine.id = Some(id.clone());
-            }
-        }
-        (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(None)) => {}
-        (Action::CreateMachine { .. }, kind) if *kind != RefusalKind::Ambiguous => {
-            if let Some(machine) = &mut status.machine {
-                machine.intended_at = None;
-            }
-        }
-        (Action::DestroyMachine { id, .. }, kind) if *kind != RefusalKind::Ambiguous => {
-            if let Some(machine) = &mut status.machine
-                && machine.id.as_deref() == Some(id)
-            {
-                machine.destroying = false;
-            }
-        }
-        (Action::DeleteApp { .. }, kind) if *kind != RefusalKind::Ambiguous => {
-            status.retired_at = None;
-        }
-        (_, _) => {}
-    }
-    let in_app = matches!(
-        action,
-        Action::WriteSecrets { .. } | Action::CreateVolume { .. } | Action::CreateMachine { .. }
-    );
-    if in_app && refusal.kind == RefusalKind::Gone {
-        // Perhaps the app: it is looked for before more is tried in it.
-        status.missing.get_or_insert(Missing { what: MissingWhat::App, since: now });
-    }
-    if matches!(refusal.kind, RefusalKind::TooEarly) {
-        return;
-    }
-    let (count, since) = status.failure.as_ref().map_or((0, now), |it| (it.count, it.since));
-    status.failure = Some(Failure {
-        count: count.saturating_add(1),
-        action: action.name().to_owned(),
-        message: refusal.message.clone(),
-        since,
-    });
 }

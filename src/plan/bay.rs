@@ -5,9 +5,7 @@ use jiff::SignedDuration;
 
 use crate::api::{
     Timestamp,
-    bay::{
-        Bay, BaySpec, BayStatus, EnvironmentRef, FullRegion, MachineStatus, MissingWhat, OrderKind,
-    },
+    bay::{Bay, BaySpec, BayStatus, EnvironmentRef, FullRegion, MissingWhat},
     environment::Reason,
     kind::Kind,
     meta::{Metadata, Resource as _},
@@ -19,15 +17,11 @@ use crate::plan::{
     machine,
     observe::{SECOND_LOOK, is_absent, is_gone, is_listed},
     restored,
-    world::{MachineState, SeenMachine, Sight, World},
+    world::{Sight, World},
 };
 
-/// How long a machine may be on its way between two states (Fly's own number for suspecting that it is stuck).
-pub const MOVING_MAX: SignedDuration = SignedDuration::from_mins(5);
-/// How long an order to destroy a machine may take to be seen before it is given up.
-pub(crate) const DESTROY_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 /// How often something on its way is looked at.
-const LOOK: SignedDuration = SignedDuration::from_secs(1);
+pub(crate) const LOOK: SignedDuration = SignedDuration::from_secs(1);
 
 /// The bay that the world's fresh name makes; its uid is set by whoever stores it.
 #[must_use]
@@ -51,7 +45,7 @@ pub fn made(world: &World) -> Bay {
                 uid: environment.metadata.uid.clone(),
             },
             app: format!("hgr-{}", world.fresh_name),
-            network: format!("hgr-{}", world.fresh_name),
+            network: network_name(&format!("hgr-{}", world.fresh_name), &world.settings.instance),
             volume: world.template.as_ref().is_some_and(|it| it.spec.volume.is_some()),
         },
         status: BayStatus::default(),
@@ -62,15 +56,15 @@ fn act(action: Action, reason: Reason, why: &str) -> Step {
     Step::Act { action, reason, why: why.to_owned(), fault: false }
 }
 
-fn repair(action: Action, reason: Reason, why: String) -> Step {
+pub(crate) fn repair(action: Action, reason: Reason, why: String) -> Step {
     Step::Act { action, reason, why, fault: true }
 }
 
-fn wait(reason: Reason, why: impl Into<String>, until: Timestamp) -> Step {
+pub(crate) fn wait(reason: Reason, why: impl Into<String>, until: Timestamp) -> Step {
     Step::Wait { reason, why: why.into(), until: Some(until), health: Health::Fine }
 }
 
-fn stalled(reason: Reason, why: impl Into<String>, now: Timestamp) -> Step {
+pub(crate) fn stalled(reason: Reason, why: impl Into<String>, now: Timestamp) -> Step {
     let until = Some(now + SignedDuration::from_mins(1));
     Step::Wait { reason, why: why.into(), until, health: Health::Stalled }
 }
@@ -134,6 +128,15 @@ fn losses(world: &World, bay: &Bay, status: &mut BayStatus, now: Timestamp) -> O
             wait(Reason::ViewIncomplete, why, now + LOOK)
         } else {
             again
+        });
+    }
+    if let Some(why) = &world.no_replacing {
+        // Whatever follows from its being gone would take it off the router's table, at least.
+        return Some(Step::Wait {
+            reason: Reason::Held,
+            why: format!("the {} was not found twice: {why}", word(missing.what)),
+            until: Some(now + SignedDuration::from_secs(10)),
+            health: Health::Degraded,
         });
     }
     match (missing.what, &status.volume) {
@@ -281,6 +284,13 @@ fn no_room(why: String, until: Option<Timestamp>) -> Step {
     Step::Wait { reason: Reason::NoCapacity, why, until, health: Health::Degraded }
 }
 
+/// The network of an app. An app itself carries no mark, so its network's name says which installation made it.
+#[must_use]
+pub fn network_name(app: &str, instance: &str) -> String {
+    let mark: String = instance.chars().take(12).collect();
+    format!("{app}-{mark}")
+}
+
 /// Volume names allow letters, digits and underscores only.
 #[must_use]
 pub fn volume_name(bay: &Bay) -> String {
@@ -388,100 +398,4 @@ fn new_machine(
         return Some(repair(action, Reason::MachineLost, why));
     }
     Some(act(action, Reason::CreatingMachine, "the environment needs a machine"))
-}
-
-/// Machines in the app that are not the one: superseded ones go, others are left alone.
-pub(crate) fn superseded(world: &World, bay: &Bay, status: &BayStatus) -> Option<Step> {
-    if world.no_destroying.is_some() {
-        return None;
-    }
-    let old = world.seen.others.iter().find(|other| {
-        !matches!(other.state, MachineState::Destroying | MachineState::Destroyed)
-            && other.mark.as_ref().is_some_and(|mark| {
-                mark.instance == bay.spec.instance
-                    && mark.bay == bay.metadata.uid
-                    && mark.epoch < status.epoch
-            })
-    })?;
-    let action = Action::DestroyMachine { app: bay.spec.app.clone(), id: old.id.clone() };
-    let why = format!("machine {} is of an earlier epoch", old.id);
-    Some(repair(action, Reason::MachineLost, why))
-}
-
-/// A machine on its way between two states, or in one that nothing can be done with; `None` for the settled ones.
-pub(crate) fn transit(
-    world: &World,
-    bay: &Bay,
-    status: &BayStatus,
-    seen: &SeenMachine,
-    now: Timestamp,
-) -> Option<Step> {
-    let since = status.machine.as_ref().and_then(|it| it.state_since).unwrap_or(now);
-    let word = seen.state.word();
-    let degraded = |reason, why| {
-        let until = Some(now + SignedDuration::from_secs(30));
-        Some(Step::Wait { reason, why, until, health: Health::Degraded })
-    };
-    if let Some(step) = destruction(status.machine.as_ref(), seen, now) {
-        return Some(step);
-    }
-    match &seen.state {
-        MachineState::Created
-        | MachineState::Started
-        | MachineState::Stopped
-        | MachineState::Suspended
-        | MachineState::Failed
-        | MachineState::Moving(_)
-            if !seen.host_answers =>
-        {
-            let why = "the machine's host does not answer; nothing is done until it does";
-            degraded(Reason::HostUnreachable, why.to_owned())
-        }
-        MachineState::Started
-        | MachineState::Stopped
-        | MachineState::Suspended
-        | MachineState::Failed => None,
-        MachineState::Created | MachineState::Moving(_) if now >= since + MOVING_MAX => {
-            if let Some(why) = &world.no_destroying {
-                return Some(stalled(
-                    Reason::DeadlineExceeded,
-                    format!("the machine is stuck in {word}, and {why}"),
-                    now,
-                ));
-            }
-            let action = Action::DestroyMachine { app: bay.spec.app.clone(), id: seen.id.clone() };
-            let why = format!("the machine was {word} for more than 5 minutes and is replaced");
-            Some(repair(action, Reason::DeadlineExceeded, why))
-        }
-        MachineState::Destroying if now >= since + MOVING_MAX => {
-            let why = "the machine has been destroying for more than 5 minutes";
-            degraded(Reason::DeadlineExceeded, why.to_owned())
-        }
-        MachineState::Created | MachineState::Moving(_) | MachineState::Destroying => {
-            let reason = match word {
-                "updating" | "replacing" => Reason::Updating,
-                "stopping" | "suspending" => Reason::Idle,
-                "destroying" => Reason::MachineLost,
-                _ => Reason::Starting,
-            };
-            Some(wait(reason, format!("the machine is {word}"), now + LOOK))
-        }
-        MachineState::Destroyed => {
-            Some(wait(Reason::MachineLost, "the machine is destroyed", now + LOOK))
-        }
-        MachineState::Other(_) => {
-            let why = format!("the machine is {word}, a state that hangar does not know");
-            degraded(Reason::Unknown, why)
-        }
-    }
-}
-
-/// A machine whose destruction was ordered not long ago and cannot be seen yet.
-fn destruction(record: Option<&MachineStatus>, seen: &SeenMachine, now: Timestamp) -> Option<Step> {
-    let destroying = record.filter(|it| it.destroying)?;
-    let order = destroying.order.as_ref().filter(|it| it.kind == OrderKind::Destroy)?;
-    let seen_yet = matches!(seen.state, MachineState::Destroying | MachineState::Destroyed);
-    let why = "the machine's destruction was ordered; it is looked for";
-    (!seen_yet && now < order.at + DESTROY_AGAIN)
-        .then(|| wait(Reason::DeadlineExceeded, why, now + LOOK))
 }

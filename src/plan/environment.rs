@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use crate::api::{
     Timestamp,
-    bay::{Bay, BayStatus, MachineStatus, MissingWhat, OrderKind, ReadySeen},
+    bay::{Bay, BayStatus, MachineStatus, OrderKind, ReadySeen},
     environment::{OperatingMode, Reason, SleepSignal},
     template::{SleepDecider, SleepMode, Template, UpdateStrategy},
 };
@@ -14,8 +14,8 @@ use crate::plan::{
     action::Action,
     bay,
     machine::{self, MachineSpec},
-    observe::SECOND_LOOK,
     sleep::{self, Verdict},
+    transit,
     world::{CheckState, MachineState, SeenMachine, Sight, World},
 };
 
@@ -31,8 +31,6 @@ const ORDER_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 const CRASHES: u32 = 3;
 /// How long after a start a machine that could not even be launched is started again.
 const LAUNCH_AGAIN: SignedDuration = SignedDuration::from_mins(1);
-/// How long an app's deletion may take before it is ordered again: a crash may have come before the call.
-const DELETE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Step {
     let Some(template) = &world.template else {
@@ -42,7 +40,7 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
     if let Some((name, _)) = world.secrets.iter().find(|(_, fact)| fact.is_none()) {
         return lacking(status, Reason::SecretMissing, format!("secret {name} does not exist"));
     }
-    let Some(bay) = &world.bay else { return bind(world) };
+    let Some(bay) = &world.bay else { return bind(world, now) };
     if let Some(step) = bay::provision(world, bay, status, template, now) {
         return step;
     }
@@ -68,10 +66,10 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
             return waiting(Reason::ViewIncomplete, why, Some(now + LOOK));
         }
     };
-    if let Some(step) = bay::transit(world, bay, status, seen, now) {
+    if let Some(step) = transit::transit(world, bay, status, seen, now) {
         return step;
     }
-    if let Some(step) = bay::superseded(world, bay, status) {
+    if let Some(step) = transit::superseded(world, bay, status) {
         return step;
     }
     let mut described = bay.clone();
@@ -110,17 +108,31 @@ pub(crate) fn adopted(id: &str, now: Timestamp) -> Step {
 }
 
 /// A first bay is made; another one never, since the data is in the first.
-fn bind(world: &World) -> Step {
-    let Some(lost) = &world.environment.status.bay else { return Step::Bind };
-    Step::Wait {
-        reason: Reason::BayPending,
-        why: format!(
-            "{} is not in the store: what it held at Fly is in app {}",
-            lost.name, lost.app
-        ),
-        until: None,
-        health: Health::Stalled,
-    }
+fn bind(world: &World, now: Timestamp) -> Step {
+    let adopt = |orphan: &str| {
+        let name = &world.environment.metadata.name;
+        format!(
+            "`hangar orphans --adopt {orphan} --to env/{name}` gives it back, `hangar orphans --delete {orphan}` destroys it"
+        )
+    };
+    let why = match (&world.environment.status.bay, &world.orphan) {
+        (None, None) => return Step::Bind,
+        (None, Some(orphan)) => {
+            format!("something at Fly was made for an environment of this name: {}", adopt(orphan))
+        }
+        (Some(lost), Some(orphan)) => {
+            format!(
+                "{} is not in the store, and its app is an orphan: {}",
+                lost.name,
+                adopt(orphan)
+            )
+        }
+        (Some(lost), None) => {
+            format!("{} is not in the store: what it held at Fly is in app {}", lost.name, lost.app)
+        }
+    };
+    let until = Some(now + LATE_LOOK);
+    Step::Wait { reason: Reason::BayPending, why, until, health: Health::Stalled }
 }
 
 fn waiting(reason: Reason, why: String, until: Option<Timestamp>) -> Step {
@@ -311,13 +323,17 @@ impl Here<'_> {
     }
 
     fn failed(&self) -> Step {
-        let why = "the machine could not be launched: check the template's image and command";
+        let why = match &self.seen.launch_error {
+            Some(error) => format!("the machine could not be launched: {error}"),
+            None => "the machine could not be launched: check the template's image and command"
+                .to_owned(),
+        };
         let started_at = self.record.order.as_ref().map(|it| it.at).max(self.record.state_since);
         let again = started_at.unwrap_or(self.now) + LAUNCH_AGAIN;
         if self.now >= again {
-            return self.start(Reason::MachineFailed, why);
+            return self.start(Reason::MachineFailed, &why);
         }
-        self.ended(why, again)
+        self.ended(&why, again)
     }
 
     fn stopped(&self) -> Step {
@@ -469,62 +485,5 @@ impl Here<'_> {
         }
         let why = "the machine runs; its readiness check has not passed yet".to_owned();
         waiting(Reason::NotReadyYet, why, Some(self.now + LOOK))
-    }
-}
-
-/// The end of an environment: its app goes, with everything in it, and is then looked for until it is gone.
-pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step {
-    let Some(bay) = &world.bay else { return Step::Release };
-    match &world.seen.app {
-        Sight::Absent => {
-            let twice = status
-                .missing
-                .as_ref()
-                .is_some_and(|it| it.what == MissingWhat::App && now >= it.since + SECOND_LOOK);
-            if twice {
-                return Step::Release;
-            }
-            let why = "the app is gone; it is looked for once more".to_owned();
-            waiting(Reason::Deleting, why, Some(now + SECOND_LOOK))
-        }
-        // A read that is forbidden says little of an app that was ours: tokens lapse.
-        Sight::Present(app) if !app.ours && status.app_created => Step::Wait {
-            reason: Reason::Deleting,
-            why: "the app was ours and now cannot be read: see whose it is, and whether the token still may".to_owned(),
-            until: Some(now + LATE_LOOK),
-            health: Health::Stalled,
-        },
-        // Another's app under our name was never made by us, so nothing of ours is in it.
-        Sight::Present(app) if !app.ours => Step::Release,
-        Sight::Present(app) if app.network.as_ref().is_some_and(|it| *it != bay.spec.network) => {
-            Step::Release
-        }
-        Sight::Present(_) => {
-            let ordered = status.retired_at.is_some_and(|at| now < at + DELETE_AGAIN);
-            if ordered {
-                return waiting(
-                    Reason::Deleting,
-                    "the app is being deleted".to_owned(),
-                    Some(now + LOOK),
-                );
-            }
-            if let Some(why) = &world.no_destroying {
-                return Step::Wait {
-                    reason: Reason::Deleting,
-                    why: format!("nothing is destroyed: {why}"),
-                    until: Some(now + LATE_LOOK),
-                    health: Health::Stalled,
-                };
-            }
-            Step::Act {
-                action: Action::DeleteApp { app: bay.spec.app.clone() },
-                reason: Reason::Deleting,
-                why: "the environment was deleted".to_owned(),
-                fault: false,
-            }
-        }
-        Sight::Unasked | Sight::Unclear(_) => {
-            waiting(Reason::Deleting, "the app cannot be read".to_owned(), Some(now + LATE_LOOK))
-        }
     }
 }

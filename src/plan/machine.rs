@@ -20,6 +20,8 @@ pub const BAY: &str = "hangar_bay";
 pub const SLOT: &str = "hangar_slot";
 /// Metadata key: the epoch.
 pub const EPOCH: &str = "hangar_epoch";
+/// Metadata key: the environment.
+pub const ENVIRONMENT: &str = "hangar_environment";
 /// Metadata key: the version of the app's secrets that it was given.
 pub const SECRETS: &str = "hangar_secrets";
 /// The name of the readiness check.
@@ -199,7 +201,7 @@ fn metadata(environment: &Environment, bay: &Bay, epoch: u64) -> BTreeMap<String
         (BAY, bay.metadata.uid.clone()),
         (SLOT, "primary".to_owned()),
         (EPOCH, epoch.to_string()),
-        ("hangar_environment", environment.object_ref().to_string()),
+        (ENVIRONMENT, environment.object_ref().to_string()),
         ("hangar_environment_uid", environment.metadata.uid.clone()),
         // Machines read app secrets at their start only, so a new version must change the configuration.
         (SECRETS, secrets.to_string()),

@@ -7,12 +7,18 @@
 pub mod action;
 pub mod bay;
 pub mod environment;
+pub mod hold;
+pub mod ledger;
 pub mod machine;
 pub mod observe;
+pub mod orphan;
 pub mod preview;
+pub mod price;
 pub mod restored;
+pub(crate) mod retire;
 pub mod sleep;
 pub mod status;
+pub mod transit;
 pub mod world;
 
 use crate::api::{
@@ -21,7 +27,11 @@ use crate::api::{
     environment::{EnvironmentStatus, Reason, SleepSignal},
     meta::Resource as _,
 };
-use crate::plan::{action::Action, world::World};
+use crate::plan::{
+    action::Action,
+    hold::{Absence, Impact},
+    world::World,
+};
 
 /// What one pass does about one environment.
 #[must_use]
@@ -35,6 +45,10 @@ pub struct Plan {
     pub bind: bool,
     /// The one call.
     pub action: Option<Action>,
+    /// What that does to what is there.
+    pub impact: Impact,
+    /// Whether something is missing that nobody ordered to go.
+    pub absence: Absence,
     /// Nothing is left at Fly: the bay, its key and the finalizer go, the hostnames are freed.
     pub release: bool,
     /// Why this and not something else.
@@ -133,14 +147,23 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     if world.bay.is_some() && adopted.is_none() {
         observe::observe(&mut bay, world, now);
     }
-    let step = if deleting {
+    let absence = hold::absence(world, &bay, now);
+    if deleting {
         bay.phase = BayPhase::Retiring;
-        environment::retire(world, &bay, now)
+    }
+    let seen = bay.clone();
+    let mut step = if deleting {
+        retire::retire(world, &bay, now)
     } else if let Some(id) = adopted {
         environment::adopted(&id, now)
     } else {
         environment::step(world, &mut bay, now)
     };
+    if let Some(wait) = hold::gate(world, &step, now) {
+        // What would have been forgotten on the way to the call is not.
+        (step, bay) = (wait, seen);
+    }
+    let impact = hold::impact(&step);
     if matches!(step, Step::Awake { .. } | Step::Asleep { .. }) {
         // Whatever failed on the way here is over.
         bay.failure = None;
@@ -148,9 +171,15 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     let mut status = status::of(world, &bay, &step, now);
     let (action, note, wake_at) = match &step {
         Step::Act { action, reason, why, fault } => {
-            let level = if *fault { Level::Warning } else { Level::Normal };
+            let note = if *fault || !status::keeps_failing(&bay) {
+                let level = if *fault { Level::Warning } else { Level::Normal };
+                Note { reason: *reason, message: why.clone(), level }
+            } else {
+                // Without the count, so that it is the same event each time.
+                let message = format!("{why}, and calls for that failed several times");
+                Note { reason: Reason::CallFailed, message, level: Level::Warning }
+            };
             action::intend(&mut bay, action, world.environment.metadata.generation, now);
-            let note = Note { reason: *reason, message: why.clone(), level };
             (Some(action.clone()), note, Some(now))
         }
         Step::Wait { reason, why, until, health } => {
@@ -171,6 +200,8 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         bay: world.bay.as_ref().map(|_| bay),
         bind: matches!(step, Step::Bind),
         action,
+        impact,
+        absence,
         release: matches!(step, Step::Release),
         note,
         wake_at,

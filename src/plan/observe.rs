@@ -9,9 +9,9 @@ use crate::api::{
 };
 use crate::plan::{
     action::saw_machine,
-    bay::DESTROY_AGAIN,
     machine::MachineSpec,
     restored::doubt_secrets,
+    transit::DESTROY_AGAIN,
     world::{CheckState, MachineState, SeenMachine, Sight, World},
 };
 

@@ -122,6 +122,10 @@ fn imagine(world: &mut World, action: &Action, now: Timestamp) {
             world.seen.app = Sight::Absent;
             Outcome::Done
         }
+        Action::DeleteVolume { .. } => {
+            world.seen.volume = Sight::Absent;
+            Outcome::Done
+        }
         Action::CreateApp { network, .. } => {
             world.seen.app = Sight::Present(SeenApp { network: Some(network.clone()), ours: true });
             Outcome::Done
@@ -134,7 +138,9 @@ fn imagine(world: &mut World, action: &Action, now: Timestamp) {
             world.seen.volume = Sight::Present(SeenVolume {
                 id: volume.id.clone(),
                 region: volume.region.clone(),
+                name: String::new(),
                 size_gib: volume.size_gib,
+                attached_to: None,
                 going: false,
             });
         }
@@ -173,6 +179,7 @@ fn see(
         region: String::new(),
         config: Some(spec.clone()),
         check: CheckState::Passing,
+        launch_error: None,
         host_answers: true,
         metadata: Some(spec.metadata.clone()),
         mark: world.bay.as_ref().map(|bay| Mark {

@@ -43,11 +43,14 @@ fn world(mode: &str, volume: bool) -> World {
         template: Some(template),
         secrets: BTreeMap::new(),
         bay: None,
+        orphan: None,
         seen: Seen::default(),
         last_request_at: None,
         connections: None,
         fresh_name: "abc".to_owned(),
         no_destroying: None,
+        no_replacing: None,
+        no_creating: None,
     }
 }
 
@@ -102,6 +105,7 @@ fn serving(mode: &str, volume: bool) -> World {
                     region: "ams".to_owned(),
                     config: Some(spec.as_ref().clone()),
                     check: CheckState::Passing,
+                    launch_error: None,
                     host_answers: true,
                     metadata: Some(spec.metadata.clone()),
                     mark: None,
@@ -118,7 +122,9 @@ fn serving(mode: &str, volume: bool) -> World {
         world.seen.volume = Sight::Present(SeenVolume {
             id: "vol_1".to_owned(),
             region: "ams".to_owned(),
+            name: "bay_abc".to_owned(),
             size_gib: 1,
+            attached_to: None,
             going: false,
         });
     }

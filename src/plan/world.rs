@@ -19,6 +19,8 @@ pub struct World {
     pub secrets: BTreeMap<String, Option<SecretFact>>,
     /// The bay it is bound to, as recorded.
     pub bay: Option<Bay>,
+    /// An orphan that was made for it, where it has no bay: what is in that is perhaps its data.
+    pub orphan: Option<String>,
     /// What Fly shows of the bay.
     pub seen: Seen,
     /// The last request that a router told of.
@@ -29,6 +31,10 @@ pub struct World {
     pub fresh_name: String,
     /// Why nothing may be destroyed now, if so.
     pub no_destroying: Option<String>,
+    /// Why nothing may be made in the place of what is gone, if so.
+    pub no_replacing: Option<String>,
+    /// Why nothing may be made now, if so.
+    pub no_creating: Option<String>,
 }
 
 /// What holds for all environments.
@@ -113,8 +119,12 @@ pub struct SeenVolume {
     pub id: String,
     /// Region; empty where Fly left it out.
     pub region: String,
+    /// Name.
+    pub name: String,
     /// Size.
     pub size_gib: u32,
+    /// The machine that has it, where that is known.
+    pub attached_to: Option<String>,
     /// Whether it is being, or has been, destroyed.
     pub going: bool,
 }
@@ -136,6 +146,8 @@ pub struct SeenMachine {
     pub config: Option<MachineSpec>,
     /// State of the readiness check, where it was asked for.
     pub check: CheckState,
+    /// Fly's words on why it could not be launched, where they were asked for.
+    pub launch_error: Option<String>,
     /// Whether its host answers.
     pub host_answers: bool,
     /// Those of its metadata that are hangar's, where they were told.

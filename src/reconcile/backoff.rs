@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backoff::{ExponentialBackoff, backoff::Backoff as _};
 
+use crate::chance::{self, Chance};
 use crate::retry::Retry;
 
 /// A series of growing delays. Its start time, which the crate reads, is never used: there is no last try.
@@ -16,7 +17,8 @@ impl Series {
         Self(ExponentialBackoff {
             initial_interval: Duration::from_millis(500),
             current_interval: Duration::from_millis(500),
-            randomization_factor: 0.2,
+            // Jitter is drawn below, from a source that a seed can repeat.
+            randomization_factor: 0.0,
             multiplier: 2.0,
             max_interval: Duration::from_secs(60),
             max_elapsed_time: None,
@@ -26,8 +28,10 @@ impl Series {
 
     /// How long to wait after one more failure. What cannot help by itself is left alone for the longest time, since what
     /// it hangs on may change without a word.
-    pub(crate) fn after(&mut self, retry: Retry) -> Duration {
+    pub(crate) fn after(&mut self, retry: Retry, chance: &dyn Chance) -> Duration {
         let grown = self.0.next_backoff().unwrap_or(self.0.max_interval);
+        let percent = u32::try_from(80 + chance::below(chance, 41)).unwrap_or(100);
+        let grown = grown * percent / 100;
         match retry {
             Retry::Never => grown.max(Duration::from_secs(5)),
             Retry::Backoff => grown,
@@ -42,10 +46,13 @@ mod tests {
 
     #[test]
     fn delays_grow_to_a_limit_and_an_answer_with_a_time_is_kept_to() {
-        let mut series = Series::new();
-        let delays: Vec<_> = (0..12).map(|_| series.after(Retry::Backoff)).collect();
+        let (mut series, chance) = (Series::new(), chance::System);
+        let delays: Vec<_> = (0..12).map(|_| series.after(Retry::Backoff, &chance)).collect();
         assert!(delays[0] >= Duration::from_millis(400) && delays[0] <= Duration::from_millis(600));
         assert!(delays[11] >= Duration::from_secs(48) && delays[11] <= Duration::from_secs(72));
-        assert_eq!(series.after(Retry::After(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(
+            series.after(Retry::After(Duration::from_secs(7)), &chance),
+            Duration::from_secs(7)
+        );
     }
 }

@@ -8,6 +8,7 @@ use crate::api::{
     kind::Kind,
     meta::{Metadata, Resource as _},
 };
+use crate::chance::{self, Chance};
 use crate::plan::{Level, Note};
 use crate::reconcile::objects::key;
 use crate::store::{Error, Precondition, handle::Store};
@@ -17,7 +18,7 @@ pub(crate) async fn emit(
     store: &Store,
     environment: &Environment,
     note: &Note,
-    now: Timestamp,
+    (now, chance): (Timestamp, &dyn Chance),
 ) -> Result<(), Error> {
     let reason = reason_word(note.reason);
     let meta = &environment.metadata;
@@ -29,7 +30,7 @@ pub(crate) async fn emit(
     let found = store.get::<Event>(&key).await?;
     let (mut event, precondition) = match found {
         Some(found) => (found.value, Precondition::At(found.revision)),
-        None => (fresh(environment, &name, &namespace, now), Precondition::Absent),
+        None => (fresh(environment, &name, &namespace, (now, chance)), Precondition::Absent),
     };
     event.count += 1;
     event.last_timestamp = Some(now);
@@ -45,13 +46,18 @@ pub(crate) async fn emit(
     }
 }
 
-fn fresh(environment: &Environment, name: &str, namespace: &str, now: Timestamp) -> Event {
+fn fresh(
+    environment: &Environment,
+    name: &str,
+    namespace: &str,
+    (now, chance): (Timestamp, &dyn Chance),
+) -> Event {
     let info = Kind::Environment.info();
     Event {
         metadata: Metadata {
             name: name.to_owned(),
             namespace: Some(namespace.to_owned()),
-            uid: uuid::Uuid::new_v4().to_string(),
+            uid: chance::uuid(chance).to_string(),
             creation_timestamp: Some(now),
             ..Metadata::default()
         },

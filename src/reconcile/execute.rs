@@ -43,7 +43,9 @@ pub(crate) async fn execute(
         Action::CreateApp { .. } | Action::DeleteApp { .. } | Action::WriteSecrets { .. } => {
             on_app(fly, org, action, secrets).await
         }
-        Action::CreateVolume { .. } | Action::ExtendVolume { .. } => on_volume(fly, action).await,
+        Action::CreateVolume { .. } | Action::ExtendVolume { .. } | Action::DeleteVolume { .. } => {
+            on_volume(fly, action).await
+        }
         Action::CreateMachine { app, name, region, spec, secrets_version, .. } => {
             let input = wire::MachineInput {
                 name: Some(name.clone()),
@@ -140,6 +142,9 @@ async fn on_volume(fly: &dyn Machines, action: &Action) -> Result<Outcome, fly::
         }
         Action::ExtendVolume { app, id, size_gib } => {
             fly.extend_volume(app, id, *size_gib).await.map(|it| volume(it.volume))
+        }
+        Action::DeleteVolume { app, id } => {
+            fly.delete_volume(app, id).await.map(|()| Outcome::Done)
         }
         _ => Ok(Outcome::Done),
     }

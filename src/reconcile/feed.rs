@@ -53,6 +53,7 @@ pub(crate) async fn run(
     let doubts = doubts(&store, &news);
     let holds = holds(&store, &news);
     tokio::select! {
+        biased;
         () = shutdown.wait() => Ok(()),
         ended = environments => ended,
         ended = templates => ended,

@@ -1,5 +1,5 @@
-//! Holds on destroying: raising one, reading what there is, and the look at Fly that a new installation begins with. It must
-//! never lift one; that is a person's.
+//! Holds: raising one, reading what there is, and the look at Fly that a new installation begins with. It must never lift one,
+//! which is a person's, but the one that Fly itself has refuted.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,11 @@ use crate::api::{
     hold::{Held, Hold, HoldReason},
     kind::Kind,
 };
+use crate::chance::{self, Chance};
 use crate::clock::Timestamp;
 use crate::reconcile::objects::key;
 use crate::store::{
-    Error, Key, Precondition,
+    Error, Key, Precondition, Revision,
     handle::{Store, Write},
 };
 
@@ -27,7 +28,10 @@ struct FirstList {
     others: BTreeMap<String, usize>,
 }
 
-/// Raises a hold on destroying, unless there is one for this reason.
+/// The time, and where uids are drawn.
+pub type Drawn<'a> = (Timestamp, &'a dyn Chance);
+
+/// Raises a hold, unless there is one for this reason; the store's revision after that.
 ///
 /// # Errors
 /// The store's.
@@ -35,18 +39,29 @@ pub async fn raise(
     store: &Store,
     reason: HoldReason,
     message: &str,
-    now: Timestamp,
-) -> Result<(), Error> {
-    match raised(store.txn(), reason, message, now).commit().await {
-        Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
+    drawn: Drawn<'_>,
+) -> Result<Revision, Error> {
+    match raised(store.txn(), reason, message, drawn).commit().await {
+        Ok(revision) => Ok(revision),
+        Err(Error::Conflict { current, .. }) => Ok(current.unwrap_or(Revision(0))),
         Err(error) => Err(error),
     }
 }
 
-fn raised(txn: Write, reason: HoldReason, message: &str, now: Timestamp) -> Write {
-    tracing::warn!(reason = reason.name(), message, "nothing is destroyed until `hangar resume`");
-    let uid = uuid::Uuid::new_v4().to_string();
-    let hold = Hold::on_destroying(reason, message, uid, now);
+/// Lifts the hold that Fly has refuted.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn lift_mass_absence(store: &Store) -> Result<(), Error> {
+    tracing::warn!("what was missing is seen again: things are made, replaced and destroyed again");
+    let hold = key(Kind::Hold, "", HoldReason::MassAbsence.name());
+    store.txn().delete(&hold, Precondition::Any).commit().await.map(drop)
+}
+
+fn raised(txn: Write, reason: HoldReason, message: &str, (now, chance): Drawn<'_>) -> Write {
+    tracing::warn!(reason = reason.name(), message, "it is held back until `hangar resume`");
+    let uid = chance::uuid(chance).to_string();
+    let hold = Hold::because(reason, message, uid, now);
     txn.put(&key(Kind::Hold, "", reason.name()), Precondition::Absent, &hold)
 }
 
@@ -59,16 +74,46 @@ pub async fn all(store: &Store) -> Result<Vec<Hold>, Error> {
     Ok(holds.into_iter().map(|it| it.value).collect())
 }
 
-/// Why nothing may be destroyed now, if so.
-pub(crate) async fn on_destroying(store: &Store) -> Result<Option<String>, Error> {
-    let holds = all(store).await?;
-    let mut holds = holds.iter().filter(|it| it.spec.what == Held::Destroying);
-    let Some(first) = holds.next() else { return Ok(None) };
-    let more = match holds.count() {
-        0 => String::new(),
-        more => format!(" (and {more} more)"),
+/// What the holds keep from being done, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Why nothing may be destroyed.
+    pub(crate) destroying: Option<String>,
+    /// Why nothing may be made in the place of what is gone.
+    pub(crate) replacing: Option<String>,
+    /// Why nothing may be made.
+    pub(crate) creating: Option<String>,
+    /// Why the holds were raised.
+    pub(crate) reasons: Vec<HoldReason>,
+    /// The revision at which that was so.
+    pub(crate) at: Revision,
+}
+
+/// What is held back now.
+pub(crate) async fn holding(store: &Store) -> Result<Holding, Error> {
+    let (holds, at) = store.list::<Hold>(&format!("{}/", Kind::Hold.info().plural)).await?;
+    let holds: Vec<_> = holds.into_iter().map(|it| it.value.spec).collect();
+    let why = |held: &[Held]| {
+        let mut holds = holds.iter().filter(|it| held.contains(&it.what));
+        let first = holds.next()?;
+        let more = match holds.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Some(said(&format!("{}{more}", first.message)))
     };
-    Ok(Some(format!("{}{more}; `hangar resume` lifts this", first.spec.message)))
+    Ok(Holding {
+        destroying: why(&[Held::Destroying, Held::Replacing, Held::Making]),
+        replacing: why(&[Held::Replacing, Held::Making]),
+        creating: why(&[Held::Making]),
+        reasons: holds.iter().map(|it| it.reason).collect(),
+        at,
+    })
+}
+
+/// A hold's message, and what to do about it.
+pub(crate) fn said(message: &str) -> String {
+    format!("{message}; `hangar resume` lifts this")
 }
 
 /// Looks at the first complete list that an installation ever had. A store that is new while Fly has machines of another
@@ -77,7 +122,7 @@ pub(crate) async fn first_list(
     store: &Store,
     instance: &str,
     marked: BTreeMap<String, usize>,
-    now: Timestamp,
+    (now, chance): Drawn<'_>,
 ) -> Result<(), Error> {
     let looked = Key::new(FIRST_LIST);
     if store.get::<FirstList>(&looked).await?.is_some() {
@@ -95,7 +140,7 @@ pub(crate) async fn first_list(
             "this store is new, and Fly has {machines} machines of another installation ({}): was its store lost?",
             ids.join(", ")
         );
-        raised(txn, HoldReason::OtherInstance, &message, now)
+        raised(txn, HoldReason::OtherInstance, &message, (now, chance))
     };
     match txn.put(&looked, Precondition::Absent, &FirstList { at: now, others }).commit().await {
         Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
@@ -114,44 +159,48 @@ mod tests {
         Store::new(Arc::new(Memory::new()), Cipher::ephemeral().unwrap(), &[])
     }
 
+    async fn destroying(store: &Store) -> Option<String> {
+        holding(store).await.unwrap().destroying
+    }
+
     fn marked(instance: &str) -> BTreeMap<String, usize> {
         BTreeMap::from([(instance.to_owned(), 2)])
     }
 
     #[tokio::test]
     async fn a_hold_says_why_and_is_there_once() {
-        let (store, now) = (store(), Timestamp::UNIX_EPOCH);
-        assert_eq!(on_destroying(&store).await.unwrap(), None);
+        let (store, now) = (store(), (Timestamp::UNIX_EPOCH, &chance::System as &dyn Chance));
+        assert_eq!(destroying(&store).await, None);
         raise(&store, HoldReason::Restored, "it was restored", now).await.unwrap();
         raise(&store, HoldReason::Restored, "it was restored again", now).await.unwrap();
-        let why = on_destroying(&store).await.unwrap().unwrap();
+        let why = destroying(&store).await.unwrap();
         assert_eq!(why, "it was restored; `hangar resume` lifts this");
         raise(&store, HoldReason::OpenedEmpty, "it was empty", now).await.unwrap();
-        let why = on_destroying(&store).await.unwrap().unwrap();
+        let why = destroying(&store).await.unwrap();
         assert_eq!(why, "it was empty (and 1 more); `hangar resume` lifts this");
     }
 
     #[tokio::test]
     async fn machines_of_another_installation_hold_a_new_store_once() {
-        let (store, now) = (store(), Timestamp::UNIX_EPOCH);
+        let (store, now) = (store(), (Timestamp::UNIX_EPOCH, &chance::System as &dyn Chance));
         first_list(&store, "ours", marked("theirs"), now).await.unwrap();
-        let why = on_destroying(&store).await.unwrap().unwrap();
+        let why = destroying(&store).await.unwrap();
         assert!(why.contains("2 machines of another installation (theirs)"), "{why}");
         // Once a person has spoken it does not come back at the next start.
         let hold = key(Kind::Hold, "", HoldReason::OtherInstance.name());
         store.txn().delete(&hold, Precondition::Any).commit().await.unwrap();
         first_list(&store, "ours", marked("theirs"), now).await.unwrap();
-        assert_eq!(on_destroying(&store).await.unwrap(), None);
+        assert_eq!(destroying(&store).await, None);
     }
 
     #[tokio::test]
     async fn a_new_store_with_nothing_at_fly_needs_no_word_ever() {
-        let (store, now) = (store(), Timestamp::UNIX_EPOCH);
+        let (store, now) = (store(), (Timestamp::UNIX_EPOCH, &chance::System as &dyn Chance));
         first_list(&store, "ours", BTreeMap::new(), now).await.unwrap();
         first_list(&store, "ours", marked("theirs"), now).await.unwrap();
-        assert_eq!(on_destroying(&store).await.unwrap(), None);
+        assert_eq!(destroying(&store).await, None);
         let store = self::store();
         first_list(&store, "ours", marked("ours"), now).await.unwrap();
-        assert_eq!(on_destroying(&store).await.unwrap(), None);
+        assert_eq!(destroying(&store).await, None);
     }
 }

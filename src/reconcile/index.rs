@@ -97,6 +97,11 @@ impl Index {
         self.known.keys().filter(|it| !listed.contains(it)).cloned().collect()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// All of them.
     pub(crate) fn keys(&self) -> Vec<EnvKey> {
         self.known.keys().cloned().collect()

@@ -2,20 +2,24 @@
 //! It tells which apps changed and must never decide what that means.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use jiff::SignedDuration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::{Clock, Timestamp};
 use crate::fly::{
     Error, Machines, OrgQuery,
     wire::{OrgMachine, Volume},
 };
-use crate::plan::machine;
+use crate::plan::{
+    ledger::{ListedMachine, ListedVolume, Listing},
+    machine,
+    price::Size,
+};
 use crate::reconcile::translate;
 use crate::retry;
 use crate::tasks::Shutdown;
@@ -43,6 +47,9 @@ pub(crate) struct MachineRow {
     pub(crate) region: String,
     /// Where the host told it.
     pub(crate) metadata: Option<BTreeMap<String, String>>,
+    /// Where the host told it.
+    size: Option<Size>,
+    created_at: Option<Timestamp>,
     updated_at: Option<Timestamp>,
 }
 
@@ -50,9 +57,12 @@ pub(crate) struct MachineRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VolumeRow {
     pub(crate) app: String,
+    pub(crate) name: String,
     pub(crate) region: String,
     pub(crate) size_gib: u32,
+    pub(crate) attached_to: Option<String>,
     pub(crate) going: bool,
+    created_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -63,8 +73,8 @@ struct View {
     /// When the last list that was complete began.
     machines_complete_at: Option<Timestamp>,
     volumes_complete_at: Option<Timestamp>,
-    /// The newest change told so far.
-    last_updated_at: Option<Timestamp>,
+    /// The newest change told so far, by Fly's clock, and when it was told, by ours.
+    newest: Option<(Timestamp, Duration)>,
 }
 
 /// The view of the organisation.
@@ -75,11 +85,13 @@ pub(crate) struct Informer {
     org: String,
     view: RwLock<View>,
     wanted: Notify,
+    swept: watch::Sender<Option<Timestamp>>,
 }
 
 impl Informer {
     pub(crate) fn new(fly: Arc<dyn Machines>, clock: Arc<dyn Clock>, org: String) -> Self {
-        Self { fly, clock, org, view: RwLock::default(), wanted: Notify::new() }
+        let (swept, _) = watch::channel(None);
+        Self { fly, clock, org, view: RwLock::default(), wanted: Notify::new(), swept }
     }
 
     /// Machines of an app.
@@ -111,6 +123,48 @@ impl Informer {
         self.read(|view| view.machines_complete_at.min(view.volumes_complete_at))
     }
 
+    /// Everything that the last complete lists showed, with what was told since.
+    pub(crate) fn listing(&self) -> Option<Listing> {
+        self.read(|view| {
+            let at = view.machines_complete_at?.min(view.volumes_complete_at?);
+            let machines = view.machines.iter().flat_map(|(app, rows)| {
+                rows.iter().filter(|(_, row)| row.state != "destroyed").map(move |(id, row)| {
+                    ListedMachine {
+                        app: app.clone(),
+                        id: id.clone(),
+                        name: row.name.clone(),
+                        region: row.region.clone(),
+                        state: row.state.clone(),
+                        size: row.size,
+                        created_at: row.created_at,
+                        metadata: row.metadata.clone().unwrap_or_default(),
+                    }
+                })
+            });
+            let live = view.volumes.iter().filter(|(_, row)| !row.going);
+            let volumes = live.map(|(id, row)| ListedVolume {
+                app: row.app.clone(),
+                id: id.clone(),
+                name: row.name.clone(),
+                region: row.region.clone(),
+                size_gib: row.size_gib,
+                created_at: row.created_at,
+            });
+            let (machines, volumes) = (machines.collect(), volumes.collect());
+            Some(Listing { machines, volumes, at, ..Listing::default() })
+        })
+    }
+
+    /// Tells when the last complete lists began, now and whenever there are newer ones.
+    pub(crate) fn swept(&self) -> watch::Receiver<Option<Timestamp>> {
+        self.swept.subscribe()
+    }
+
+    /// Whether everything fits on a page, so that a complete list costs no more than a short one.
+    pub(crate) fn is_small(&self) -> bool {
+        self.read(View::is_small)
+    }
+
     /// Asks for complete lists soon.
     pub(crate) fn want_sweep(&self) {
         self.wanted.notify_one();
@@ -138,7 +192,7 @@ impl Informer {
     /// Keeps the view until shutdown; names of apps that changed go to `changed`.
     pub(crate) async fn run(
         &self,
-        changed: mpsc::UnboundedSender<HashSet<String>>,
+        changed: mpsc::UnboundedSender<BTreeSet<String>>,
         mut shutdown: Shutdown,
     ) {
         let mut swept_at: Option<Duration> = None;
@@ -146,7 +200,7 @@ impl Informer {
         loop {
             let now = self.clock.monotonic();
             let since = swept_at.map(|at| now.saturating_sub(at));
-            let every = if self.read(View::is_small) { SWEEP_SMALL } else { SWEEP };
+            let every = if self.is_small() { SWEEP_SMALL } else { SWEEP };
             let due = since.is_none_or(|it| it >= every || (wanted && it >= SWEEP_LEAST));
             let told = if due {
                 swept_at = Some(now);
@@ -166,7 +220,8 @@ impl Informer {
                     }
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    // At the end of the process the Fly beside it may be gone a little earlier.
+                    if !shutdown.asked() && !std::mem::replace(&mut failing, true) {
                         let error = retry::chain(&error);
                         tracing::warn!(
                             error,
@@ -178,6 +233,7 @@ impl Informer {
                 }
             }
             tokio::select! {
+                biased;
                 () = shutdown.wait() => return,
                 () = tokio::time::sleep(TICK) => {}
                 () = self.wanted.notified() => {
@@ -189,12 +245,12 @@ impl Informer {
         }
     }
 
-    async fn sweep(&self) -> Result<HashSet<String>, Error> {
-        let began_at = self.clock.now();
+    async fn sweep(&self) -> Result<BTreeSet<String>, Error> {
+        let (began_at, asked) = (self.clock.now(), self.clock.monotonic());
         let (machines, error_regions) = self.machine_pages(None, false).await?;
         let volumes = self.volume_pages().await?;
-        Ok(self.write(|view| {
-            let mut apps = HashSet::new();
+        let apps = self.write(|view| {
+            let mut apps = BTreeSet::new();
             let complete = error_regions.is_empty();
             if complete {
                 let listed: HashSet<_> =
@@ -209,19 +265,26 @@ impl Informer {
                 view.machines.retain(|_, rows| !rows.is_empty());
                 view.machines_complete_at = Some(began_at);
             }
-            view.take_machines(machines, &mut apps);
+            view.take_machines(machines, asked, &mut apps);
             view.replace_volumes(volumes, &mut apps);
             view.volumes_complete_at = Some(began_at);
             apps
-        }))
+        });
+        self.swept.send_replace(self.complete_at());
+        Ok(apps)
     }
 
-    async fn changes(&self) -> Result<HashSet<String>, Error> {
-        let after = self.read(|view| view.last_updated_at).map(|at| at - OVERLAP);
+    async fn changes(&self) -> Result<BTreeSet<String>, Error> {
+        let asked = self.clock.monotonic();
+        // Fly's clock has gone on since, at least as long as ours: what is older and not told yet is later than any overlap.
+        let after = self.read(|view| view.newest).map(|(at, told)| {
+            let since = SignedDuration::try_from(asked.saturating_sub(told));
+            at + since.unwrap_or(SignedDuration::ZERO) - OVERLAP
+        });
         let (machines, _) = self.machine_pages(after, true).await?;
         Ok(self.write(|view| {
-            let mut apps = HashSet::new();
-            view.take_machines(machines, &mut apps);
+            let mut apps = BTreeSet::new();
+            view.take_machines(machines, asked, &mut apps);
             apps
         }))
     }
@@ -275,17 +338,30 @@ impl View {
         machines < page && self.volumes.len() < page
     }
 
-    fn take_machines(&mut self, machines: Vec<OrgMachine>, apps: &mut HashSet<String>) {
+    /// Takes machines that were asked for then, by our clock.
+    fn take_machines(
+        &mut self,
+        machines: Vec<OrgMachine>,
+        asked: Duration,
+        apps: &mut BTreeSet<String>,
+    ) {
         for machine in machines {
             let updated_at = machine.updated_at.parse::<Timestamp>().ok();
-            self.last_updated_at = self.last_updated_at.max(updated_at);
+            if let Some(at) = updated_at
+                && self.newest.is_none_or(|(newest, _)| at > newest)
+            {
+                self.newest = Some((at, asked));
+            }
+            let created_at = machine.created_at.parse().ok();
             let OrgMachine { id, app_name, name, state, region, version, config, .. } = machine;
+            let size = config.as_ref().and_then(|it| it.guest.as_ref()).map(translate::size);
             let metadata = config.map(|it| translate::own(&it.metadata));
             let rows = self.machines.entry(app_name.clone()).or_default();
             if rows.get(&id).is_some_and(|old| old.updated_at > updated_at) {
                 continue;
             }
-            let row = MachineRow { name, state, version, region, metadata, updated_at };
+            let row =
+                MachineRow { name, state, version, region, metadata, size, created_at, updated_at };
             if rows.get(&id) != Some(&row) {
                 apps.insert(app_name);
                 rows.insert(id, row);
@@ -293,14 +369,12 @@ impl View {
         }
     }
 
-    fn replace_volumes(&mut self, volumes: Vec<Volume>, apps: &mut HashSet<String>) {
+    fn replace_volumes(&mut self, volumes: Vec<Volume>, apps: &mut BTreeSet<String>) {
         let mut rows = HashMap::with_capacity(volumes.len());
         for volume in volumes {
-            let going = volume.is_going();
-            let Volume { id, app_name, region, size_gb, .. } = volume;
-            let row =
-                VolumeRow { app: app_name.unwrap_or_default(), region, size_gib: size_gb, going };
-            if self.volumes.remove(&id).as_ref() != Some(&row) {
+            let row = VolumeRow::of(volume.app_name.as_deref().unwrap_or_default(), &volume);
+            let id = volume.id;
+            if self.volumes.remove(&id).is_none_or(|old| !old.is_as(&row)) {
                 apps.insert(row.app.clone());
             }
             rows.insert(id, row);
@@ -320,24 +394,43 @@ impl MachineRow {
             version: machine.instance_id.clone(),
             region: machine.region.clone(),
             metadata: config.map(|it| translate::own(&it.metadata)),
+            size: config.and_then(|it| it.guest.as_ref()).map(translate::size),
+            created_at: machine.created_at.parse().ok(),
             updated_at: machine.updated_at.parse().ok(),
         }
     }
 }
 
 impl VolumeRow {
+    /// Whether it says the same as far as a bay cares.
+    fn is_as(&self, other: &Self) -> bool {
+        (&self.app, &self.region, self.size_gib, self.going)
+            == (&other.app, &other.region, other.size_gib, other.going)
+    }
+
     /// The row of a volume that was just made.
-    pub(crate) fn new(app: &str, region: &str, size_gib: u32) -> Self {
-        Self { app: app.to_owned(), region: region.to_owned(), size_gib, going: false }
+    pub(crate) fn new(app: &str, name: &str, region: &str, size_gib: u32) -> Self {
+        Self {
+            app: app.to_owned(),
+            name: name.to_owned(),
+            region: region.to_owned(),
+            size_gib,
+            attached_to: None,
+            going: false,
+            created_at: None,
+        }
     }
 
     /// The row that a full read of a volume makes.
     pub(crate) fn of(app: &str, volume: &Volume) -> Self {
         Self {
             app: app.to_owned(),
+            name: volume.name.clone(),
             region: volume.region.clone(),
             size_gib: volume.size_gb,
+            attached_to: volume.attached_machine_id.clone(),
             going: volume.is_going(),
+            created_at: volume.created_at.parse().ok(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! store is its only way to the rest of hangar; it must never be named by the router or the server.
 
 mod backoff;
+mod breaker;
 pub mod calls;
 mod events;
 mod execute;
@@ -9,30 +10,36 @@ mod feed;
 pub mod holds;
 mod index;
 mod informer;
+mod ledger;
 mod objects;
 mod observe;
+mod orders;
 mod pass;
 mod queue;
 mod translate;
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::api::restored::{self, Restored};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fly::Machines;
 use crate::plan::world::Settings;
 use crate::reconcile::{
     backoff::Series,
+    breaker::Breaker,
     calls::Calls,
     feed::News,
     index::Index,
     informer::Informer,
+    ledger::Ledger,
     objects::EnvKey,
     pass::{Next, Remembered, Shared},
     queue::{Queue, Urgency},
@@ -73,6 +80,8 @@ pub struct Parts {
     pub address: Address,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Names, keys and jitter.
+    pub chance: Arc<dyn Chance>,
     /// The reconciliation log.
     pub journal: Journal,
     /// Metrics.
@@ -85,8 +94,8 @@ pub struct Parts {
 ///
 /// # Errors
 /// The store's.
-pub async fn instance(store: &Store) -> Result<String, crate::store::Error> {
-    objects::instance(store).await
+pub async fn instance(store: &Store, chance: &dyn Chance) -> Result<String, crate::store::Error> {
+    objects::instance(store, chance).await
 }
 
 /// Reconciles until shutdown. `synced` is called once the store and Fly were read completely for the first time.
@@ -98,8 +107,8 @@ pub async fn run(
     synced: impl FnOnce() + Send,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Parts { store, fly, org, address, clock, journal, metrics, calls } = parts;
-    let instance = objects::instance(&store).await?;
+    let Parts { store, fly, org, address, clock, chance, journal, metrics, calls } = parts;
+    let instance = objects::instance(&store, &*chance).await?;
     let informer = Arc::new(Informer::new(Arc::clone(&fly), Arc::clone(&clock), org.clone()));
     let restored = store.get::<Restored>(&Key::new(restored::KEY)).await?;
     let Address { scheme, domain, port } = address;
@@ -112,16 +121,20 @@ pub async fn run(
         settings,
         informer: Arc::clone(&informer),
         clock,
+        chance,
         journal,
         metrics,
         index: Arc::clone(&calls.index),
+        breaker: Mutex::new(Breaker::new()),
     };
+    let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();
     let (changed, apps) = mpsc::unbounded_channel();
+    let ledger = Ledger::new(Arc::clone(&shared), news.clone()).run(shutdown.clone());
     let feed = feed::run(shared.store.clone(), news, shutdown.clone());
     let list = informer.run(changed, shutdown.clone());
     let looped = Loop {
-        shared: Arc::new(shared),
+        shared,
         index: calls.index,
         queue: Queue::new(),
         remembered: HashMap::new(),
@@ -130,8 +143,10 @@ pub async fn run(
         fresh: HashSet::new(),
         synced: false,
     };
-    let ((), fed, ()) = tokio::join!(looped.run(heard, apps, synced, shutdown), feed, list);
-    fed
+    let looped = looped.run(heard, apps, synced, shutdown).map(Ok);
+    // Without the store nothing can be decided: the first that fails by it ends all.
+    tokio::try_join!(looped, feed, list.map(Ok), ledger)?;
+    Ok(())
 }
 
 struct Loop {
@@ -150,7 +165,7 @@ impl Loop {
     async fn run(
         mut self,
         mut heard: mpsc::UnboundedReceiver<News>,
-        mut apps: mpsc::UnboundedReceiver<HashSet<String>>,
+        mut apps: mpsc::UnboundedReceiver<BTreeSet<String>>,
         synced: impl FnOnce() + Send,
         mut shutdown: Shutdown,
     ) {
@@ -166,6 +181,7 @@ impl Loop {
             self.start_due();
             let due = self.next_due();
             tokio::select! {
+                biased;
                 () = shutdown.wait() => break,
                 Some(news) = heard.recv() => store_synced |= self.hear(news),
                 Some(changed) = apps.recv() => self.apps_changed(&changed),
@@ -185,12 +201,12 @@ impl Loop {
 
     /// Whether Fly was read completely, and what that says of a new installation was written down.
     async fn first_looked(&self) -> bool {
-        let Shared { informer, store, settings, clock, .. } = &*self.shared;
+        let Shared { informer, store, settings, clock, chance, .. } = &*self.shared;
         if informer.complete_at().is_none() {
             return false;
         }
         let marked = informer.installations();
-        match holds::first_list(store, &settings.instance, marked, clock.now()).await {
+        match holds::first_list(store, &settings.instance, marked, (clock.now(), &**chance)).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(%error, "what Fly has at the first start cannot be written down");
@@ -249,7 +265,8 @@ impl Loop {
             Next::GoOn => Some(Duration::ZERO),
             Next::In(delay) => Some(delay),
             Next::Failed(retry) => {
-                Some(self.failures.entry(key.clone()).or_insert_with(Series::new).after(retry))
+                let series = self.failures.entry(key.clone()).or_insert_with(Series::new);
+                Some(series.after(retry, &*self.shared.chance))
             }
         };
         // A pass that only waits says nothing about what failed before it.
@@ -268,6 +285,7 @@ impl Loop {
     }
 
     fn forget(&mut self, key: &EnvKey) {
+        self.shared.breaker().forget(key);
         self.remembered.remove(key);
         self.failures.remove(key);
     }
@@ -292,6 +310,7 @@ impl Loop {
                     index.remove(&key);
                     self.forget(&key);
                 }
+                self.shared.breaker().fleet(index.len());
                 for (phase, count) in index.phases() {
                     self.shared.metrics.environments(phase, count);
                 }
@@ -307,6 +326,7 @@ impl Loop {
         for (phase, count) in index.phases() {
             self.shared.metrics.environments(phase, count);
         }
+        self.shared.breaker().fleet(index.len());
         drop(index);
         for key in keys {
             let urgency = self.urgency(&key);
@@ -315,7 +335,7 @@ impl Loop {
         false
     }
 
-    fn apps_changed(&mut self, apps: &HashSet<String>) {
+    fn apps_changed(&mut self, apps: &BTreeSet<String>) {
         let now = self.shared.clock.monotonic();
         let index = Arc::clone(&self.index);
         let index = index.read().unwrap_or_else(PoisonError::into_inner);
@@ -325,3 +345,6 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

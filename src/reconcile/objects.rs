@@ -1,7 +1,7 @@
 //! The objects of one environment in the store: reading them for a pass, writing what the pass learned. It must never decide
 //! what is written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use base64::Engine as _;
 
@@ -14,9 +14,11 @@ use crate::api::{
     hostname::Hostname,
     kind::Kind,
     meta::{Metadata, ObjectRef, Resource},
+    orphan::{MadeBy, Orphan, OrphanStatus, OrphanWhat, Side},
     template::Template,
 };
-use crate::reconcile::holds;
+use crate::chance::{self, Chance};
+use crate::reconcile::holds::{self, Holding};
 use crate::store::{
     Error, Key, Precondition, Revision,
     handle::{Store, Stored},
@@ -29,9 +31,11 @@ pub(crate) struct Objects {
     pub(crate) template: Option<Template>,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     pub(crate) bay: Option<Stored<Bay>>,
+    /// An orphan that was made for it, where it has no bay.
+    pub(crate) orphan: Option<String>,
     pub(crate) last_request_at: Option<Timestamp>,
-    /// Why nothing may be destroyed, if a hold says so.
-    pub(crate) held: Option<String>,
+    /// What is held back until a person says so.
+    pub(crate) held: Holding,
 }
 
 /// Which environment; also the queue's key.
@@ -39,6 +43,13 @@ pub(crate) struct Objects {
 pub(crate) struct EnvKey {
     pub(crate) namespace: String,
     pub(crate) name: String,
+}
+
+/// `env/alice`.
+impl fmt::Display for EnvKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.object().fmt(f)
+    }
 }
 
 impl EnvKey {
@@ -84,13 +95,17 @@ impl Objects {
             Some(bay) => read::<Bay>(store, namespace, &bay.name).await?,
             None => None,
         };
+        let orphan = match &bay {
+            Some(_) => None,
+            None => orphan_of(store, &environment.value).await?,
+        };
         let activity = store.get::<Activity>(&activity_key(of)).await?;
         let last_request_at = activity
             .filter(|it| it.value.uid == environment.value.metadata.uid)
             .and_then(|it| Timestamp::from_millisecond(it.value.last_request_at_ms).ok());
         let template = template.map(|it| it.value);
-        let held = holds::on_destroying(store).await?;
-        Ok(Some(Self { environment, template, secrets, bay, last_request_at, held }))
+        let held = holds::holding(store).await?;
+        Ok(Some(Self { environment, template, secrets, bay, orphan, last_request_at, held }))
     }
 
     /// Writes the status of the environment and of its bay, where they differ from what was read.
@@ -156,15 +171,19 @@ impl Objects {
         Err(Error::Conflict { key: current.key, current: Some(current.revision) })
     }
 
-    /// Makes a bay with a key of its own and binds it, all in one commit.
+    /// Makes a bay with a key of its own and binds it, all in one commit; with an orphan's, the orphan goes.
     pub(crate) async fn bind(
         &mut self,
         store: &Store,
         mut bay: Bay,
-        bay_key: &[u8],
-        now: Timestamp,
+        orphan: Option<&Stored<Orphan>>,
+        (now, chance): (Timestamp, &dyn Chance),
     ) -> Result<(), Error> {
-        bay.metadata.uid = uuid::Uuid::new_v4().to_string();
+        let mut bay_key = [0_u8; 16];
+        chance.fill(&mut bay_key);
+        if bay.metadata.uid.is_empty() {
+            bay.metadata.uid = chance::uuid(chance).to_string();
+        }
         bay.metadata.creation_timestamp = Some(now);
         bay.metadata.generation = 1;
         let namespace = bay.metadata.namespace.clone().unwrap_or_default();
@@ -174,7 +193,7 @@ impl Objects {
             metadata: Metadata {
                 name: bay.metadata.name.clone(),
                 namespace: bay.metadata.namespace.clone(),
-                uid: uuid::Uuid::new_v4().to_string(),
+                uid: chance::uuid(chance).to_string(),
                 creation_timestamp: Some(now),
                 generation: 1,
                 owner_references: vec![bay.owner_reference()],
@@ -194,9 +213,11 @@ impl Objects {
             ..BayRef::default()
         });
         let name = &bay.metadata.name;
-        store
-            .txn()
-            .put(&key(Kind::Bay, &namespace, name), Precondition::Absent, &bay)
+        let mut txn = store.txn();
+        if let Some(orphan) = orphan {
+            txn = txn.delete(&orphan.key, Precondition::At(orphan.revision));
+        }
+        txn.put(&key(Kind::Bay, &namespace, name), Precondition::Absent, &bay)
             .put(&key(Kind::Secret, &namespace, name), Precondition::Absent, &secret)
             .put(
                 &self.environment.key,
@@ -251,6 +272,19 @@ impl Objects {
     }
 }
 
+/// An app of this installation that no bay names and that was made for an environment of this name.
+async fn orphan_of(store: &Store, environment: &Environment) -> Result<Option<String>, Error> {
+    let prefix = format!("{}/", Kind::Orphan.info().plural);
+    let (orphans, _) = store.list::<Orphan>(&prefix).await?;
+    let of = environment.object_ref().to_string();
+    let its = |it: &OrphanStatus| {
+        (it.side, it.what, it.made_by) == (Side::Unaccounted, OrphanWhat::App, MadeBy::This)
+            && it.environment.as_ref() == Some(&of)
+    };
+    let found = orphans.into_iter().find(|it| its(&it.value.status));
+    Ok(found.map(|it| it.value.metadata.name))
+}
+
 fn activity_key(of: &EnvKey) -> Key {
     Key::new(&activity::activity_key(&of.namespace, &of.name))
 }
@@ -260,13 +294,13 @@ fn nudge_key(of: &EnvKey) -> Key {
 }
 
 /// This installation's id, made once.
-pub(crate) async fn instance(store: &Store) -> Result<String, Error> {
+pub(crate) async fn instance(store: &Store, chance: &dyn Chance) -> Result<String, Error> {
     let key = Key::new("meta/instance");
     loop {
         if let Some(id) = store.get::<String>(&key).await? {
             return Ok(id.value);
         }
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = chance::uuid(chance).simple().to_string();
         match store.txn().put(&key, Precondition::Absent, &id).commit().await {
             Ok(Revision(_)) => return Ok(id),
             Err(Error::Conflict { .. }) => {}

@@ -68,22 +68,31 @@ pub(crate) async fn observe(
         None => Seen::default(),
     };
     seen.complete_list_at = sources.informer.complete_at();
-    let no_destroying = objects.held.clone().or_else(|| match seen.complete_list_at {
-        Some(at) if now < at + LIST_TOO_OLD => None,
-        Some(_) => Some("Fly's list was last complete more than 10 minutes ago".to_owned()),
-        None => Some("Fly's list was not complete yet".to_owned()),
-    });
+    let no_destroying =
+        objects.held.destroying.clone().or_else(|| no_destroying(sources.informer, now));
     World {
         settings: sources.settings.clone(),
         environment: environment.clone(),
         template: objects.template.clone(),
         secrets: secret_facts(objects),
         bay,
+        orphan: objects.orphan.clone(),
         seen,
         last_request_at: objects.last_request_at,
         connections: memo.connections,
         fresh_name,
         no_destroying,
+        no_replacing: objects.held.replacing.clone(),
+        no_creating: objects.held.creating.clone(),
+    }
+}
+
+/// Why nothing may be destroyed now, if so.
+pub(crate) fn no_destroying(informer: &Informer, now: Timestamp) -> Option<String> {
+    match informer.complete_at() {
+        Some(at) if now < at + LIST_TOO_OLD => None,
+        Some(_) => Some("Fly's list was last complete more than 10 minutes ago".to_owned()),
+        None => Some("Fly's list was not complete yet".to_owned()),
     }
 }
 
@@ -99,13 +108,14 @@ fn secret_facts(objects: &Objects) -> BTreeMap<String, Option<SecretFact>> {
 async fn look(look: Look<'_>) -> Seen {
     let Look { sources, objects, bay, memo, .. } = look;
     let mut seen = Seen::default();
+    let app = async || app_sight(sources.fly, &bay.spec.app).await;
     if objects.environment.value.is_deleting() {
-        seen.app = app(sources, bay).await;
+        seen.app = app().await;
         return seen;
     }
     let status = &bay.status;
     if status.app_contested || (!status.app_created && status.failure.is_some()) {
-        seen.app = app(sources, bay).await;
+        seen.app = app().await;
     }
     if !status.app_created {
         return seen;
@@ -128,14 +138,15 @@ async fn look(look: Look<'_>) -> Seen {
         Sight::Unasked | Sight::Unclear(_) => false,
     };
     if destroyed || seen.volume == Sight::Absent || status.missing.is_some() {
-        seen.app = app(sources, bay).await;
+        seen.app = app().await;
         sources.informer.want_sweep();
     }
     seen
 }
 
-async fn app(sources: Sources<'_>, bay: &Bay) -> Sight<SeenApp> {
-    match sources.fly.get_app(&bay.spec.app).await {
+/// An app, read by itself.
+pub(crate) async fn app_sight(fly: &dyn Machines, app: &str) -> Sight<SeenApp> {
+    match fly.get_app(app).await {
         Ok(app) => Sight::Present(SeenApp { network: app.network, ours: true }),
         Err(error) if error.reason == Reason::ForeignApp => {
             Sight::Present(SeenApp { network: None, ours: false })
@@ -169,18 +180,30 @@ async fn machine_sight(look: Look<'_>, rows: &BTreeMap<String, MachineRow>) -> S
             || record.ready.as_ref().is_some_and(|it| it.version == row.version)
             || objects.template.as_ref().is_none_or(|it| it.spec.readiness.is_none());
         let there = row.state != "destroyed" && bay.status.missing.is_none();
-        listed_since && known && checked && there && !memo.doubted
+        // Nor has it the events, which tell why a launch failed.
+        let failed = row.state == "failed";
+        listed_since && known && checked && there && !failed && !memo.doubted
     });
     if let Some(row) = settled {
         return Sight::Present(translate::seen_row(id, row));
     }
-    match sources.fly.get_machine(&bay.spec.app, id).await {
+    read_machine(sources.fly, sources.informer, &bay.spec.app, id).await
+}
+
+/// A machine, read by itself.
+pub(crate) async fn read_machine(
+    fly: &dyn Machines,
+    informer: &Informer,
+    app: &str,
+    id: &str,
+) -> Sight<SeenMachine> {
+    match fly.get_machine(app, id).await {
         Ok(machine) => {
-            sources.informer.learn(&bay.spec.app, id, Some(MachineRow::of(&machine)));
+            informer.learn(app, id, Some(MachineRow::of(&machine)));
             Sight::Present(translate::seen(&machine))
         }
         Err(error) if error.is_gone() => {
-            sources.informer.learn(&bay.spec.app, id, None);
+            informer.learn(app, id, None);
             Sight::Absent
         }
         Err(error) => Sight::Unclear(retry::chain(&error)),
@@ -224,6 +247,8 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<S
             return Sight::Present(SeenVolume {
                 id: record.id.clone(),
                 region: row.region,
+                name: row.name,
+                attached_to: row.attached_to,
                 // The list may be older than an extension.
                 size_gib: row.size_gib.max(record.size_gib),
                 going: false,
@@ -233,10 +258,20 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<S
         Err(false) => return Sight::Unasked,
         Ok(_) | Err(true) => {}
     }
-    match sources.fly.get_volume(&bay.spec.app, &record.id).await {
+    read_volume(sources.fly, sources.informer, &bay.spec.app, &record.id).await
+}
+
+/// A volume, read by itself.
+pub(crate) async fn read_volume(
+    fly: &dyn Machines,
+    informer: &Informer,
+    app: &str,
+    id: &str,
+) -> Sight<SeenVolume> {
+    match fly.get_volume(app, id).await {
         Ok(volume) => {
-            sources.informer.learn_volume(&record.id, VolumeRow::of(&bay.spec.app, &volume));
-            Sight::Present(seen_volume(&volume))
+            informer.learn_volume(id, VolumeRow::of(app, &volume));
+            Sight::Present(translate::seen_volume(&volume))
         }
         Err(error) if error.is_gone() => Sight::Absent,
         Err(error) => Sight::Unclear(retry::chain(&error)),
@@ -250,16 +285,7 @@ async fn find_volume(sources: Sources<'_>, bay: &Bay) -> Sight<SeenVolume> {
         Ok(volumes) => volumes
             .iter()
             .find(|it| it.name == name && !it.is_going())
-            .map_or(Sight::Absent, |it| Sight::Present(seen_volume(it))),
+            .map_or(Sight::Absent, |it| Sight::Present(translate::seen_volume(it))),
         Err(error) => Sight::Unclear(retry::chain(&error)),
-    }
-}
-
-fn seen_volume(volume: &crate::fly::wire::Volume) -> SeenVolume {
-    SeenVolume {
-        id: volume.id.clone(),
-        region: volume.region.clone(),
-        size_gib: volume.size_gb,
-        going: volume.is_going(),
     }
 }

@@ -2,14 +2,18 @@
 //! nobody's business here. It must never decide anything.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
 use jiff::SignedDuration;
 use tracing::Instrument as _;
 
-use crate::api::environment::{Phase, Reason};
+use crate::api::{
+    environment::{Phase, Reason},
+    meta::Resource as _,
+};
+use crate::chance::Chance;
 use crate::clock::{Clock, Timestamp};
 use crate::fly::Machines;
 use crate::plan::{
@@ -19,8 +23,10 @@ use crate::plan::{
     world::{Settings, World},
 };
 use crate::reconcile::{
+    breaker::{self, Breaker, Verdict},
     events,
     execute::{SecretValues, execute},
+    holds,
     index::Index,
     informer::{Informer, VolumeRow},
     objects::{EnvKey, Objects},
@@ -43,9 +49,11 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) informer: Arc<Informer>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
     pub(crate) index: Arc<RwLock<Index>>,
+    pub(crate) breaker: Mutex<Breaker<EnvKey>>,
 }
 
 /// When to look again.
@@ -77,6 +85,11 @@ struct Pass<'a> {
 }
 
 impl Shared {
+    /// The mass-change breaker. Never held across an await.
+    pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker<EnvKey>> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs one pass.
     pub(crate) async fn pass(&self, of: &EnvKey, remembered: Remembered) -> (Next, Remembered) {
         let span = tracing::info_span!("pass", object = %of.object());
@@ -107,9 +120,15 @@ impl Pass<'_> {
         let sources =
             Sources { fly: &*shared.fly, informer: &shared.informer, settings: &shared.settings };
         let memo = &mut self.remembered.memo;
-        let world = observe(sources, &objects, memo, fresh_name(), now).await;
+        let mut world = observe(sources, &objects, memo, fresh_name(&*shared.chance), now).await;
         memo.doubted = false;
-        let plan = plan::plan(&world, now);
+        let mut plan = plan::plan(&world, now);
+        if let Some(why) = self.held(&objects, &plan, now).await? {
+            world.no_destroying = Some(why.clone());
+            world.no_replacing = Some(why.clone());
+            world.no_creating = Some(why);
+            plan = plan::plan(&world, now);
+        }
         self.say(&objects, &plan, now).await?;
         if plan.bind {
             return self.bind(objects, &world, now).await;
@@ -130,6 +149,38 @@ impl Pass<'_> {
         }
     }
 
+    /// Why what is planned is not done, if too much of the kind is going on; a hold is raised where a person must say so.
+    async fn held(
+        &self,
+        objects: &Objects,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Result<Option<String>, store::Error> {
+        let shared = self.shared;
+        let pass = breaker::Pass {
+            impact: plan.impact,
+            absence: plan.absence,
+            ordered: objects.environment.value.is_deleting(),
+            held: plan.note.reason == Reason::Held,
+            settled: matches!(plan.status.phase, Phase::Ready | Phase::Asleep),
+        };
+        let monotonic = shared.clock.monotonic();
+        let verdict = {
+            let mut breaker = shared.breaker();
+            breaker.holds(&objects.held.reasons, objects.held.at, monotonic);
+            breaker.ask(self.of, pass, monotonic)
+        };
+        let (reason, why) = match verdict {
+            Verdict::Go => return Ok(None),
+            Verdict::Wait(why) => return Ok(Some(why)),
+            Verdict::Hold(reason, why) => (reason, why),
+        };
+        let raised = holds::raise(&shared.store, reason, &why, (now, &*shared.chance)).await?;
+        shared.breaker().raised(reason, raised, monotonic);
+        self.log("hold", journal::Outcome::Refused, &why);
+        Ok(Some(holds::said(&why)))
+    }
+
     async fn bind(
         &self,
         mut objects: Objects,
@@ -138,12 +189,7 @@ impl Pass<'_> {
     ) -> Result<Next, store::Error> {
         let bay = bay::made(world);
         let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
-        let mut bay_key = [0_u8; 16];
-        if let Err(error) = getrandom::fill(&mut bay_key) {
-            tracing::error!(%error, "no random bytes for a bay's key");
-            return Ok(Next::Failed(Retry::Backoff));
-        }
-        objects.bind(&self.shared.store, bay, &bay_key, now).await?;
+        objects.bind(&self.shared.store, bay, None, (now, &*self.shared.chance)).await?;
         // Calls about the app may be logged before the store's feed tells whose it is.
         let index = &self.shared.index;
         index.write().unwrap_or_else(PoisonError::into_inner).bound(app, self.of.clone());
@@ -191,10 +237,10 @@ impl Pass<'_> {
             // The list tells of it a while later; until then it would be destroyed again and again.
             shared.informer.learn(app, id, None);
         }
-        if let (Action::CreateVolume { app, .. }, Outcome::Volume { id, region, size_gib }) =
+        if let (Action::CreateVolume { app, name, .. }, Outcome::Volume { id, region, size_gib }) =
             (action, &outcome)
         {
-            shared.informer.learn_volume(id, VolumeRow::new(app, region, *size_gib));
+            shared.informer.learn_volume(id, VolumeRow::new(app, name, region, *size_gib));
         }
         if let Outcome::Connections(open) = outcome {
             memo.connections = Some((now, open));
@@ -251,7 +297,8 @@ impl Pass<'_> {
         // After a restart everything serves as it did before, which is no event.
         let serves_now = serves && environment.status.phase != plan.status.phase;
         if acts || serves_now || note.level == Level::Warning {
-            events::emit(&self.shared.store, environment, note, now).await?;
+            events::emit(&self.shared.store, environment, note, (now, &*self.shared.chance))
+                .await?;
         }
         Ok(())
     }
@@ -299,12 +346,12 @@ fn in_time(at: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Ten letters and digits: a name for a bay, in case one has to be made.
-fn fresh_name() -> String {
+fn fresh_name(chance: &dyn Chance) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let bytes = uuid::Uuid::new_v4().into_bytes();
+    let mut bytes = [0_u8; 10];
+    chance.fill(&mut bytes);
     bytes
         .iter()
-        .take(10)
         .map(|byte| char::from(ALPHABET.get(usize::from(byte % 32)).copied().unwrap_or(b'a')))
         .collect()
 }

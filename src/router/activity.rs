@@ -192,6 +192,7 @@ impl Flusher {
         let seen = Arc::clone(&self.seen);
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.wait() => break,
                 () = seen.nudged.notified() => self.flush_nudges().await,
                 _ = ticks.tick() => {

@@ -171,6 +171,7 @@ impl Feed {
         let mut ticks = tokio::time::interval(SHELF_EVERY);
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.wait() => break,
                 _ = ticks.tick(), if saver.is_some() => {
                     if let Some(saver) = &mut saver { saver.poke(); }

@@ -42,6 +42,8 @@ pub(super) enum Call {
     Patch(Target, WriteOptions),
     /// The end of an object.
     Delete(ObjectRef, WriteOptions),
+    /// An order about an orphan.
+    Order(ObjectRef, WriteOptions),
     /// The end of many objects.
     DeleteCollection(Scope, ListOptions, WriteOptions),
 }
@@ -272,6 +274,10 @@ fn resource(group: &str, rest: &[&str], method: &Method, query: &Query) -> Resul
         [_, name, "status"] if kind.info().has_status => {
             one(Target { object: object(name)?, status: true }, method, query)
         }
+        [_, name, "order"] if kind == Kind::Orphan => match *method {
+            Method::POST => Ok(Call::Order(object(name)?, query.write()?)),
+            _ => Err(NoCall::MethodNotAllowed),
+        },
         _ => Err(NoCall::NotFound),
     }
 }

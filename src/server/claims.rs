@@ -11,6 +11,7 @@ use crate::api::{
     kind::Kind,
     meta::ObjectRef,
 };
+use crate::chance::{self, Chance};
 use crate::server::{draft, status::Status};
 use crate::store::{self, Key, Precondition, handle::Store};
 
@@ -25,42 +26,52 @@ pub(super) struct Claim {
     pub(super) record: Hostname,
 }
 
-/// What to write so that `after` holds its hostnames, and those of `before` that it does not want are given up. `after`
-/// is `None` when the environment goes.
+/// What to write so that `after` holds its hostnames, and those of `before` that it does not want are given up.
 pub(super) async fn decide(
     store: &Store,
     before: Option<&Environment>,
     after: Option<&Environment>,
-    now: Timestamp,
+    (now, chance): (Timestamp, &dyn Chance),
 ) -> Result<Vec<Claim>, Status> {
-    let labels = |environment: Option<&Environment>| -> BTreeSet<String> {
-        environment.into_iter().flat_map(|it| it.hostnames()).map(str::to_owned).collect()
-    };
-    let wanted = labels(after);
     let mut claims = Vec::new();
     if let Some(environment) = after {
-        for label in &wanted {
-            claims.extend(take(store, label, environment, now).await?);
+        for label in &labels(after) {
+            claims.extend(take(store, label, environment, (now, chance)).await?);
         }
     }
-    if let Some(environment) = before {
-        for label in labels(before).difference(&wanted) {
-            claims.extend(give_up(store, label, &environment.metadata.uid, now).await?);
-        }
+    claims.extend(release(store, before, after, now).await?);
+    Ok(claims)
+}
+
+/// What to write so that the hostnames of `before` that `after` does not want are given up; all of them without an `after`.
+pub(super) async fn release(
+    store: &Store,
+    before: Option<&Environment>,
+    after: Option<&Environment>,
+    now: Timestamp,
+) -> Result<Vec<Claim>, store::Error> {
+    let mut claims = Vec::new();
+    let Some(environment) = before else { return Ok(claims) };
+    for label in labels(before).difference(&labels(after)) {
+        claims.extend(give_up(store, label, &environment.metadata.uid, now).await?);
     }
     Ok(claims)
+}
+
+fn labels(environment: Option<&Environment>) -> BTreeSet<String> {
+    environment.into_iter().flat_map(|it| it.hostnames()).map(str::to_owned).collect()
 }
 
 async fn take(
     store: &Store,
     label: &str,
     environment: &Environment,
-    now: Timestamp,
+    (now, chance): (Timestamp, &dyn Chance),
 ) -> Result<Option<Claim>, Status> {
     let key = key(label);
     let mut record = hostname::held(label, environment);
     let Some(current) = store.get::<Hostname>(&key).await? else {
-        record.metadata.uid = uuid::Uuid::new_v4().to_string();
+        record.metadata.uid = chance::uuid(chance).to_string();
         record.metadata.creation_timestamp = Some(draft::seconds(now));
         return Ok(Some(Claim { key, precondition: Precondition::Absent, record }));
     };

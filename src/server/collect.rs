@@ -53,6 +53,7 @@ pub async fn run(
     let mut has_seen_all = false;
     loop {
         tokio::select! {
+            biased;
             () = shutdown.wait() => return Ok(()),
             item = follow.next() => match item {
                 Some(Ok(Follow::Init)) => {

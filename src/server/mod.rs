@@ -9,6 +9,7 @@ mod discovery;
 mod draft;
 mod guard;
 mod logs;
+mod order;
 mod pages;
 mod patch;
 mod read;
@@ -27,23 +28,24 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use http::{Method, Request, Response, header, request::Parts as Head};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub use self::{
     activity::record_activity,
     guard::Token,
+    patch::RequestBody,
     readiness::{Gate, Readiness},
 };
 use self::{
     call::{Call, Include, ListOptions, Scope, Target, WriteOptions},
     pages::Pages,
-    patch::{Change, Media},
+    patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
     status::Status,
     view::View,
 };
 use crate::api::{kind::Kind, meta::ObjectRef};
+use crate::chance::{self, Chance};
 use crate::clock::{Clock, Timestamp};
 use crate::net::{self, Body, Limits};
 use crate::retry;
@@ -67,6 +69,8 @@ pub struct Parts {
     pub store: Store,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Uids and generated names.
+    pub chance: Arc<dyn Chance>,
     /// The reconciliation log.
     pub journal: Journal,
     /// What is counted.
@@ -106,11 +110,16 @@ pub struct Server {
     started: Revision,
 }
 
+/// The API without a listener, for callers in this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Api(Arc<State>);
+
 /// What every request needs.
 #[derive(Debug)]
 struct State {
     store: Store,
     clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
     journal: Journal,
     metrics: Metrics,
     readiness: Readiness,
@@ -127,10 +136,14 @@ struct State {
 ///
 /// # Errors
 /// The store's.
-pub async fn bootstrap(store: &Store, clock: &dyn Clock) -> Result<(), store::Error> {
+pub async fn bootstrap(
+    store: &Store,
+    clock: &dyn Clock,
+    chance: &dyn Chance,
+) -> Result<(), store::Error> {
     let scope = Scope { kind: Kind::Namespace, namespace: None };
     let body = json!({"metadata": {"name": "default"}});
-    let Ok(draft) = draft::create(&scope, body, uuid::Uuid::new_v4(), clock.now()) else {
+    let Ok(draft) = draft::create(&scope, body, chance::uuid(chance), clock.now()) else {
         let key = write::key(&ObjectRef::new(Kind::Namespace, "", "default"));
         return Err(store::Error::Invalid { key, why: "it is not admitted".to_owned() });
     };
@@ -169,11 +182,38 @@ impl Server {
     /// Those of [`net::serve`].
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { listener, address, token, parts, started } = self;
-        let Parts { store, clock, journal, metrics, readiness, backups } = parts;
+        let api = Api::new(parts, (address, token), started, shutdown.clone());
+        net::serve(listener, Limits::default(), DRAIN, shutdown, move |request, _peer| {
+            let api = api.clone();
+            async move { api.answer(request).await }
+        })
+        .await
+    }
+}
+
+impl Api {
+    /// An API that is asked in this process, and believes every caller whose `Host` is `localhost`. Watches end at shutdown.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn in_process(parts: Parts, shutdown: Shutdown) -> Result<Self, Error> {
+        let (_, started) = parts.store.list_bytes("//").await.map_err(Error::Store)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self::new(parts, (address, None), started, shutdown))
+    }
+
+    fn new(
+        parts: Parts,
+        (address, token): (SocketAddr, Option<Token>),
+        started: Revision,
+        shutdown: Shutdown,
+    ) -> Self {
+        let Parts { store, clock, chance, journal, metrics, readiness, backups } = parts;
         let pages = Pages::new(Arc::clone(&clock));
-        let state = Arc::new(State {
+        Self(Arc::new(State {
             store,
             clock,
+            chance,
             journal,
             metrics,
             readiness,
@@ -182,47 +222,44 @@ impl Server {
             token,
             started,
             pages,
-            shutdown: shutdown.clone(),
-        });
-        net::serve(listener, Limits::default(), DRAIN, shutdown, move |request, _peer| {
-            let state = Arc::clone(&state);
-            async move { answer(&state, request).await }
-        })
-        .await
+            shutdown,
+        }))
     }
-}
 
-async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
-    let (head, body) = request.into_parts();
-    let call = match Call::parse(&head.method, head.uri.path(), head.uri.query()) {
-        // Probes come from wherever the process is watched from, and tell nothing.
-        Ok(Call::Live) => return respond::text("ok".to_owned()),
-        Ok(Call::Ready) => return ready(state).await,
-        call => call,
-    };
-    let result = match guard::check(&head, state.token.as_ref(), state.address) {
-        Ok(()) => match call {
-            Ok(call) => perform(state, call, &head, body).await,
-            Err(no_call) => Err(no_call.into()),
-        },
-        Err(status) => Err(status),
-    };
-    let response = result.unwrap_or_else(|status| respond::failure(&status));
-    let (method, path) = (&head.method, head.uri.path());
-    let code = response.status().as_u16();
-    if head.method == Method::GET {
-        tracing::debug!(%method, path, code);
-    } else {
-        tracing::info!(%method, path, code);
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<impl RequestBody>) -> Response<Body> {
+        let state = &*self.0;
+        let (head, body) = request.into_parts();
+        let call = match Call::parse(&head.method, head.uri.path(), head.uri.query()) {
+            // Probes come from wherever the process is watched from, and tell nothing.
+            Ok(Call::Live) => return respond::text("ok".to_owned()),
+            Ok(Call::Ready) => return ready(state).await,
+            call => call,
+        };
+        let result = match guard::check(&head, state.token.as_ref(), state.address) {
+            Ok(()) => match call {
+                Ok(call) => perform(state, call, &head, body).await,
+                Err(no_call) => Err(no_call.into()),
+            },
+            Err(status) => Err(status),
+        };
+        let response = result.unwrap_or_else(|status| respond::failure(&status));
+        let (method, path) = (&head.method, head.uri.path());
+        let code = response.status().as_u16();
+        if head.method == Method::GET {
+            tracing::debug!(%method, path, code);
+        } else {
+            tracing::info!(%method, path, code);
+        }
+        response
     }
-    response
 }
 
 async fn perform(
     state: &State,
     call: Call,
     head: &Head,
-    body: Incoming,
+    body: impl RequestBody,
 ) -> Result<Response<Body>, Status> {
     let now = state.clock.now();
     let accept = head.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
@@ -238,7 +275,7 @@ async fn perform(
             Ok(logs::answer(state, options, as_text))
         }
         Call::Activity => {
-            let report = activity::read(&json_body(media, body).await?)?;
+            let report = activity::read(&json_body(media, body, REPORT_BYTES_MAX).await?)?;
             activity::record_activity(&state.store, report, now).await?;
             Ok(respond::json(&json!({})))
         }
@@ -260,7 +297,7 @@ async fn perform(
             draft::check_writable(scope.kind, None)?;
             let view = view(Include::Metadata)?;
             check_object(media)?;
-            let object = patch::object(media, &patch::read(body).await?)?;
+            let object = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
             let written = write::create(state, &scope, &options, object).await?;
             let mut response =
                 respond::created(&view.one(scope.kind, written.object, state.clock.now()));
@@ -270,13 +307,13 @@ async fn perform(
         Call::Replace(target, options) => {
             check_object(media)?;
             draft::check_writable(target.object.kind, Some(&target.object))?;
-            let object = patch::object(media, &patch::read(body).await?)?;
+            let object = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
             update(state, &target, &options, Change::Whole(object), view(Include::Metadata)?).await
         }
         Call::Patch(target, options) => {
             let kind = target.object.kind;
             draft::check_writable(kind, Some(&target.object))?;
-            let change = Change::patch(kind, media, &patch::read(body).await?)?;
+            let change = Change::patch(kind, media, &patch::read(body, BODY_BYTES_MAX).await?)?;
             update(state, &target, &options, change, view(Include::Metadata)?).await
         }
         Call::Delete(object, options) => {
@@ -285,6 +322,7 @@ async fn perform(
             let deleted = removal::delete(&state.store, &object, &options, now).await?;
             Ok(respond::json(&deleted.answer(&object)))
         }
+        Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
             draft::check_deletable(scope.kind, None)?;
             let options = delete_options(media, body, &options).await?;
@@ -311,6 +349,16 @@ async fn update(
     let mut response = respond::json(&shown);
     respond::warn(&mut response, &written.warnings);
     Ok(response)
+}
+
+async fn ordered(
+    state: &State,
+    (object, options): (ObjectRef, WriteOptions),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    let body = json_body(media, body, BODY_BYTES_MAX).await?;
+    Ok(respond::json(&order::order(state, &object, &options, &body).await?))
 }
 
 async fn delete_collection(
@@ -344,20 +392,24 @@ fn check_object(media: Media) -> Result<(), Status> {
     }
 }
 
-async fn json_body(media: Media, body: Incoming) -> Result<bytes::Bytes, Status> {
+async fn json_body(
+    media: Media,
+    body: impl RequestBody,
+    bytes_max: usize,
+) -> Result<bytes::Bytes, Status> {
     if media != Media::Json {
         return Err(Status::unsupported_media_type("the body must be application/json"));
     }
-    patch::read(body).await
+    patch::read(body, bytes_max).await
 }
 
 /// The body of a deletion may be absent; where there is one, it is JSON.
 async fn delete_options(
     media: Media,
-    body: Incoming,
+    body: impl RequestBody,
     options: &WriteOptions,
 ) -> Result<removal::Options, Status> {
-    let body = patch::read(body).await?;
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
     if !body.is_empty() && media != Media::Json {
         return Err(Status::unsupported_media_type("the body must be application/json"));
     }

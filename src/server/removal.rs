@@ -121,7 +121,7 @@ pub(super) async fn delete(
         }
         let marked = draft::deleting(object.kind, old.object.clone(), now);
         let before = write::environment(object.kind, &old.object)?;
-        let claims = claims::decide(store, before.as_ref(), None, now).await?;
+        let claims = claims::release(store, before.as_ref(), None, now).await?;
         let at = Precondition::At(old.revision);
         let revision = if options.is_dry_run() {
             old.revision

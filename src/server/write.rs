@@ -9,6 +9,7 @@ use crate::api::{
     kind::Kind,
     meta::{Metadata, ObjectRef},
 };
+use crate::chance;
 use crate::server::{
     State,
     call::{Scope, Target, WriteOptions},
@@ -92,7 +93,7 @@ pub(super) async fn create(
     let mut last = ObjectRef::new(scope.kind, "", name);
     for _ in 0..ATTEMPTS_MAX {
         let now = state.clock.now();
-        let draft = draft::create(scope, body.clone(), uuid::Uuid::new_v4(), now)?;
+        let draft = draft::create(scope, body.clone(), chance::uuid(&*state.chance), now)?;
         let namespace = active_namespace(store, &draft.target).await?;
         let key = key(&draft.target);
         last = draft.target.clone();
@@ -103,7 +104,7 @@ pub(super) async fn create(
             return Err(Status::already_exists(&draft.target));
         }
         let after = environment(scope.kind, &draft.object)?;
-        let claims = claims::decide(store, None, after.as_ref(), now).await?;
+        let claims = claims::decide(store, None, after.as_ref(), (now, &*state.chance)).await?;
         check_size(&draft)?;
         if options.dry_run {
             return Ok(Written::new(draft, None));
@@ -161,7 +162,9 @@ async fn commit(
     let before = environment(kind, &old.object)?;
     let after = environment(kind, &draft.object)?;
     let after = after.filter(|_| metadata.deletion_timestamp.is_none());
-    let claims = claims::decide(&state.store, before.as_ref(), after.as_ref(), now).await?;
+    let claims =
+        claims::decide(&state.store, before.as_ref(), after.as_ref(), (now, &*state.chance))
+            .await?;
     if options.dry_run {
         return Ok(Some(old.revision));
     }

@@ -34,6 +34,10 @@ pub const ROUTES: &str = "hangar_routes";
 pub const ROUTER_REPLIES: &str = "hangar_router_replies_total";
 /// Environments, by phase.
 pub const ENVIRONMENTS: &str = "hangar_environments";
+/// Orphans of this installation or of an unknown one, by side and what they are.
+pub const ORPHANS: &str = "hangar_orphans";
+/// What those cost in 30 days, estimated.
+pub const ORPHANS_COST: &str = "hangar_orphans_monthly_cost_microdollars";
 
 /// A label's name and one of its few values.
 type Label = (&'static str, &'static str);
@@ -56,6 +60,8 @@ struct Inner {
     routes: Gauge<u64, AtomicU64>,
     router_replies: Counters<1>,
     environments: Family<[Label; 1], Gauge<u64, AtomicU64>>,
+    orphans: Family<[Label; 2], Gauge<u64, AtomicU64>>,
+    orphans_cost: Gauge<u64, AtomicU64>,
 }
 
 impl fmt::Debug for Metrics {
@@ -92,6 +98,8 @@ impl Metrics {
             routes: Gauge::default(),
             router_replies: Family::default(),
             environments: Family::default(),
+            orphans: Family::default(),
+            orphans_cost: Gauge::default(),
         };
         let all = &mut inner.registry;
         // The encoder adds `_total` to a counter's name.
@@ -115,6 +123,9 @@ impl Metrics {
         all.register(ROUTES, "Hostnames that the router knows", inner.routes.clone());
         all.register(bare(ROUTER_REPLIES), "Answers of the router", inner.router_replies.clone());
         all.register(ENVIRONMENTS, "Environments by phase", inner.environments.clone());
+        all.register(ORPHANS, "Orphans by side and what they are", inner.orphans.clone());
+        let about = "Estimated cost of orphans in 30 days, in millionths of a dollar";
+        all.register(ORPHANS_COST, about, inner.orphans_cost.clone());
         Self(Arc::new(inner))
     }
 
@@ -172,6 +183,17 @@ impl Metrics {
         self.0.environments.get_or_create(&[("phase", phase)]).set(count as u64);
     }
 
+    /// There are so many orphans of this sort.
+    pub fn orphans(&self, side: &'static str, what: &'static str, count: usize) {
+        let labels = [("side", side), ("what", what)];
+        self.0.orphans.get_or_create(&labels).set(count as u64);
+    }
+
+    /// They cost so much in 30 days.
+    pub fn orphans_cost(&self, microdollars: u64) {
+        self.0.orphans_cost.set(microdollars);
+    }
+
     /// All of them in the Prometheus text form (OpenMetrics).
     #[must_use]
     pub fn render(&self) -> String {
@@ -198,6 +220,8 @@ mod tests {
         metrics.routes(12);
         metrics.router_reply("Replay");
         metrics.environments("Ready", 5);
+        metrics.orphans("Lost", "Volume", 2);
+        metrics.orphans_cost(1_944_000);
         let text = metrics.render();
         for line in [
             r#"hangar_passes_total{outcome="Quiesced"} 1"#,
@@ -210,6 +234,8 @@ mod tests {
             "hangar_routes 12",
             r#"hangar_router_replies_total{decision="Replay"} 1"#,
             r#"hangar_environments{phase="Ready"} 5"#,
+            r#"hangar_orphans{side="Lost",what="Volume"} 2"#,
+            "hangar_orphans_monthly_cost_microdollars 1944000",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
         }

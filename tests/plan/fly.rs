@@ -27,17 +27,11 @@ pub(crate) struct Machine {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Volume {
-    pub(crate) name: String,
-    pub(crate) seen: SeenVolume,
-}
-
-#[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a script")]
 pub(crate) struct Fly {
     pub(crate) app: Option<SeenApp>,
     pub(crate) machines: Vec<Machine>,
-    pub(crate) volumes: Vec<Volume>,
+    pub(crate) volumes: Vec<SeenVolume>,
     pub(crate) secrets_version: u64,
     /// Regions without room.
     pub(crate) full: Vec<String>,
@@ -78,6 +72,12 @@ impl Fly {
 
     pub(crate) fn machine(&self, id: &str) -> Option<&Machine> {
         self.machines.iter().find(|it| it.id == id)
+    }
+
+    /// How the volume is seen.
+    pub(crate) fn volume(&self, volume: &SeenVolume) -> SeenVolume {
+        let machine = self.machines.iter().find(|it| mounts(it, &volume.id));
+        SeenVolume { attached_to: machine.map(|it| it.id.clone()), ..volume.clone() }
     }
 
     pub(crate) fn machine_mut(&mut self, id: &str) -> Option<&mut Machine> {
@@ -138,7 +138,9 @@ impl Fly {
                 }
                 Outcome::Done
             }
-            Action::CreateVolume { .. } | Action::ExtendVolume { .. } => self.on_volume(action),
+            Action::CreateVolume { .. }
+            | Action::ExtendVolume { .. }
+            | Action::DeleteVolume { .. } => self.on_volume(action),
             _ => self.on_machine(action, now),
         }
     }
@@ -151,16 +153,26 @@ impl Fly {
                 }
                 let id = format!("vol_{}", self.number());
                 let (region, size_gib) = (region.clone(), *size_gib);
-                let seen = SeenVolume { id, region, size_gib, going: false };
-                self.volumes.push(Volume { name: name.clone(), seen: seen.clone() });
+                let name = name.clone();
+                let seen =
+                    SeenVolume { id, region, name, size_gib, attached_to: None, going: false };
+                self.volumes.push(seen.clone());
                 seen
             }
             Action::ExtendVolume { id, size_gib, .. } => {
-                let Some(volume) = self.volumes.iter_mut().find(|it| it.seen.id == *id) else {
+                let Some(volume) = self.volumes.iter_mut().find(|it| it.id == *id) else {
                     return refused(RefusalKind::Gone, "volume not found");
                 };
-                volume.seen.size_gib = *size_gib;
-                volume.seen.clone()
+                volume.size_gib = *size_gib;
+                volume.clone()
+            }
+            Action::DeleteVolume { id, .. } => {
+                if let Some(it) = self.machines.iter().find(|it| mounts(it, id)) {
+                    let bound = format!("volume is currently bound to machine: {}", it.id);
+                    return refused(RefusalKind::TooEarly, &bound);
+                }
+                self.volumes.retain(|it| it.id != *id);
+                return Outcome::Done;
             }
             _ => return Outcome::Done,
         };
@@ -180,7 +192,7 @@ impl Fly {
             );
         }
         if let Some((id, _)) = &spec.volume
-            && !self.volumes.iter().any(|it| it.seen.id == *id && !it.seen.going)
+            && !self.volumes.iter().any(|it| it.id == *id && !it.going)
         {
             return refused(RefusalKind::Gone, "volume not found");
         }
@@ -274,6 +286,10 @@ impl Fly {
     }
 }
 
+fn mounts(machine: &Machine, volume: &str) -> bool {
+    machine.config.volume.as_ref().is_some_and(|(id, _)| id == volume)
+}
+
 /// How the machine is seen; the list tells neither configuration nor checks.
 pub(crate) fn seen(machine: &Machine, listed: bool) -> SeenMachine {
     let metadata = &machine.config.metadata;
@@ -292,6 +308,7 @@ pub(crate) fn seen(machine: &Machine, listed: bool) -> SeenMachine {
         region: machine.region.clone(),
         config: (!listed && machine.host_answers).then(|| machine.config.clone()),
         check: if listed { CheckState::None } else { machine.check },
+        launch_error: None,
         host_answers: listed || machine.host_answers,
         metadata: (listed || machine.host_answers).then(|| metadata.clone()),
         mark: mark(),

@@ -70,10 +70,15 @@ pub(crate) struct Model {
     pub(crate) template: Option<Template>,
     pub(crate) secrets: BTreeMap<String, Option<SecretFact>>,
     pub(crate) bay: Option<Bay>,
+    /// An orphan that was made for the environment.
+    pub(crate) orphan: Option<String>,
     pub(crate) fly: Fly,
     pub(crate) last_request_at: Option<Timestamp>,
     pub(crate) connections: Option<(Timestamp, u32)>,
     pub(crate) no_destroying: Option<String>,
+    /// Why everything is held back, and whether that goes for what is new too.
+    pub(crate) hold: Option<String>,
+    pub(crate) hold_creates: bool,
     /// When the list was last complete; `None` while it is at every look.
     pub(crate) complete_at: Option<Timestamp>,
     /// What cannot be read: app, volume, machine.
@@ -94,10 +99,13 @@ impl Model {
             template: Some(serde_yaml::from_str(TEMPLATE).unwrap()),
             secrets: BTreeMap::new(),
             bay: None,
+            orphan: None,
             fly: Fly::new(),
             last_request_at: None,
             connections: None,
             no_destroying: None,
+            hold: None,
+            hold_creates: false,
             complete_at: None,
             unclear: Vec::new(),
             faults: VecDeque::new(),
@@ -122,11 +130,14 @@ impl Model {
             template: self.template.clone(),
             secrets: self.secrets.clone(),
             bay: self.bay.clone(),
+            orphan: self.orphan.clone(),
             seen: self.seen(),
             last_request_at: self.last_request_at,
             connections: self.connections,
             fresh_name: format!("fresh{}", self.bays + 1),
-            no_destroying: self.no_destroying.clone(),
+            no_destroying: self.no_destroying.clone().or_else(|| self.hold.clone()),
+            no_replacing: self.hold.clone(),
+            no_creating: self.hold.clone().filter(|_| self.hold_creates),
         }
     }
 
@@ -175,10 +186,10 @@ impl Model {
         let asked = status.volume.is_some() || status.volume_intended_at.is_some();
         if bay.spec.volume && (asked || self.is_behind(bay)) {
             let found = self.fly.volumes.iter().find(|it| match &status.volume {
-                Some(volume) => it.seen.id == volume.id,
+                Some(volume) => it.id == volume.id,
                 None => it.name == volume_name(bay),
             });
-            seen.volume = self.look("volume", found.map(|it| it.seen.clone()));
+            seen.volume = self.look("volume", found.map(|it| self.fly.volume(it)));
         }
         seen.others = self
             .fly

@@ -9,6 +9,7 @@ use hangar::api::{
 };
 use hangar::plan::{
     action::Action,
+    hold::Impact,
     plan,
     world::{Sight, World},
 };
@@ -64,6 +65,9 @@ const EVENTS: &[&str] = &[
     "list complete",
     "no-destroying doubts",
     "no-destroying -",
+    "hold replacing doubts",
+    "hold all doubts",
+    "hold -",
     "unclear machine",
     "unclear volume",
     "unclear app",
@@ -87,6 +91,7 @@ const FAULTS: &[&str] = &[
 const HEALED: &str = "clear
 list complete
 no-destroying -
+hold -
 programs serve
 full
 connections 0
@@ -111,6 +116,13 @@ fn check(model: &Model, passed: &Passed) {
     if let Some(action) = &planned.action {
         check_action(action, world);
     }
+    let held = match planned.impact {
+        Impact::None => &None,
+        Impact::Creates => &world.no_creating,
+        Impact::Replaces => &world.no_replacing,
+        Impact::Destroys => &world.no_destroying,
+    };
+    assert!(held.is_none(), "{:?} although {held:?}", planned.action);
     let identity = |it: &hangar::api::bay::BayStatus| it.volume.as_ref().map(|it| it.id.clone());
     assert!(
         identity(&before).is_none() || identity(&before) == identity(&after),
@@ -167,7 +179,7 @@ fn live(model: &Model) -> (usize, usize) {
         it.config.metadata.get(hangar::plan::machine::BAY) == Some(&uid)
     };
     let machines = model.fly.machines.iter().filter(ours).count();
-    (machines, model.fly.volumes.iter().filter(|it| !it.seen.going).count())
+    (machines, model.fly.volumes.iter().filter(|it| !it.going).count())
 }
 
 /// The course ends well and stays so.
@@ -187,7 +199,7 @@ fn check_end(script: &mut Script) {
     }
     let known = model.bay.as_ref().and_then(|it| it.status.volume.clone());
     let kept = known.is_none_or(|it| {
-        model.fly.volumes.iter().any(|volume| volume.seen.id == it.id && !volume.seen.going)
+        model.fly.volumes.iter().any(|volume| volume.id == it.id && !volume.going)
     });
     let ours = model.fly.app.as_ref().is_some_and(|it| it.ours);
     // A state that hangar does not know, and a machine that somebody else destroys without end, are not hangar's to end.
@@ -253,7 +265,7 @@ fn end(script: &mut Script) -> String {
     let status = &model.environment.status;
     let machines: Vec<_> =
         model.fly.machines.iter().map(|it| (&it.state, &it.config.image)).collect();
-    let volumes: Vec<_> = model.fly.volumes.iter().map(|it| it.seen.size_gib).collect();
+    let volumes: Vec<_> = model.fly.volumes.iter().map(|it| it.size_gib).collect();
     format!("{:?} {machines:?} {volumes:?} released {}", status.phase, model.released)
 }
 
@@ -285,7 +297,7 @@ fn a_lost_answer_or_a_crash_at_any_call_ends_the_same() {
 /// Machines and volumes that are there, by id.
 fn ids(model: &Model) -> Vec<String> {
     let machines = model.fly.machines.iter().map(|it| it.id.clone());
-    machines.chain(model.fly.volumes.iter().map(|it| it.seen.id.clone())).collect()
+    machines.chain(model.fly.volumes.iter().map(|it| it.id.clone())).collect()
 }
 
 #[test]

@@ -106,16 +106,13 @@ impl Script {
                 };
                 model.secrets.insert((*name).to_owned(), Some(fact));
             }
+            ["orphan", "-"] => model.orphan = None,
+            ["orphan", name] => model.orphan = Some((*name).to_owned()),
             ["request"] => model.last_request_at = Some(now),
             ["connections", count] => model.fly.connections = count.parse().unwrap(),
-            ["no-destroying", "-"] => model.no_destroying = None,
-            ["no-destroying", ..] => model.no_destroying = Some(rest(1)),
+            ["no-destroying" | "hold" | "list" | "unclear" | "clear", ..] => self.view(words, rest),
             ["export"] => model.export(),
             ["restore"] => model.restore(),
-            ["list", "complete"] => model.complete_at = None,
-            ["list", "incomplete"] => model.complete_at = Some(now),
-            ["unclear", what] => model.unclear.push((*what).to_owned()),
-            ["clear"] => model.unclear.clear(),
             ["fail", action, fault @ ..] => {
                 model.faults.push_back(((*action).to_owned(), self::fault(fault)));
             }
@@ -143,10 +140,29 @@ impl Script {
             }
             ["volume", "destroy"] => model.fly.volumes.clear(),
             ["volume", "going"] => {
-                model.fly.volumes.iter_mut().for_each(|it| it.seen.going = true);
+                model.fly.volumes.iter_mut().for_each(|it| it.going = true);
             }
             ["machine", ..] => self.machine(&words[1..]),
             _ => panic!("not a step: {line}"),
+        }
+    }
+
+    /// What may be believed, and what may be done, changes.
+    fn view(&mut self, words: &[&str], rest: &dyn Fn(usize) -> String) {
+        let model = &mut self.model;
+        let now = model.now;
+        match words {
+            ["no-destroying", "-"] => model.no_destroying = None,
+            ["no-destroying", ..] => model.no_destroying = Some(rest(1)),
+            ["hold", "-"] => model.hold = None,
+            ["hold", what, ..] => {
+                (model.hold, model.hold_creates) = (Some(rest(2)), *what == "all");
+            }
+            ["list", "complete"] => model.complete_at = None,
+            ["list", "incomplete"] => model.complete_at = Some(now),
+            ["unclear", what] => model.unclear.push((*what).to_owned()),
+            ["clear"] => model.unclear.clear(),
+            _ => panic!("not a step: {words:?}"),
         }
     }
 
@@ -254,8 +270,7 @@ impl Script {
     fn show(&mut self) {
         let fly = &self.model.fly;
         let mut out = String::new();
-        for volume in &fly.volumes {
-            let it = &volume.seen;
+        for it in &fly.volumes {
             let _ = writeln!(out, "        volume {} in {}, {} GiB", it.id, it.region, it.size_gib);
         }
         for it in &fly.machines {

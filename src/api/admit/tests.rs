@@ -73,6 +73,39 @@ fn an_admitted_object_is_admitted_again_unchanged() {
 }
 
 #[test]
+fn wrong_values_hide_neither_each_other_nor_what_is_wrong_elsewhere() {
+    let mut object = template();
+    for (path, value) in [
+        ("spec.machine.env", json!({"A": 1, "B": true})),
+        ("spec.machine.guest", json!({"cpuKind": "fast", "cpus": 3})),
+        ("spec.sleep.after", json!("soon")),
+        ("spec.services", json!([{"name": "web"}, {"name": 5, "internalPort": 1, "typo": 1}])),
+        ("spec.regions", json!(["mars"])),
+    ] {
+        object = with(object, path, value);
+    }
+    let found = admit(Kind::Template, object, None).unwrap_err();
+    let found: std::collections::BTreeSet<_> = found.iter().map(|it| it.field.as_str()).collect();
+    for field in [
+        "spec.machine.env.A",
+        "spec.machine.env.B",
+        "spec.machine.guest.cpuKind",
+        "spec.services[0].internalPort",
+        "spec.sleep.after",
+    ] {
+        assert!(found.contains(field), "{field} is not in {found:?}");
+    }
+    let object = with(template(), "spec.regions", json!(["mars"]));
+    let object = with(object, "spec.update", json!({"strategy": "Sometimes"}));
+    refused(Kind::Template, object, None, &["spec.update.strategy", "spec.regions[0]"]);
+}
+
+/// A guest with one CPU of its own.
+fn performance(memory: &str) -> Value {
+    json!({"cpuKind": "performance", "cpus": 1, "memory": memory})
+}
+
+#[test]
 fn every_wrong_field_of_a_template_is_named() {
     for (path, value, field) in [
         ("spec.colour", json!("red"), "spec.colour"),
@@ -82,6 +115,7 @@ fn every_wrong_field_of_a_template_is_named() {
         ("spec.machine.guest", json!({"memory": "1 GB"}), "spec.machine.guest.memory"),
         ("spec.machine.guest", json!({"memory": "300Mi"}), "spec.machine.guest.memory"),
         ("spec.machine.guest", json!({"memory": "4Gi"}), "spec.machine.guest.memory"),
+        ("spec.machine.guest", performance("2304Mi"), "spec.machine.guest.memory"),
         ("spec.machine.guest", json!({"cpus": 3}), "spec.machine.guest.cpus"),
         ("spec.machine.guest", json!({"cpuKind": "fast"}), "spec.machine.guest.cpuKind"),
         ("spec.machine.env", json!({"FLY_X": "1"}), "spec.machine.env.FLY_X"),
@@ -115,6 +149,13 @@ fn every_wrong_field_of_a_template_is_named() {
 fn several_wrong_fields_are_named_at_once() {
     let object = with(with(template(), "spec.regions", json!(["mars"])), "spec.typo", json!(1));
     refused(Kind::Template, object, None, &["spec.typo", "spec.regions[0]"]);
+}
+
+#[test]
+fn every_size_that_fly_sells_is_taken() {
+    for memory in ["2Gi", "4Gi", "6144Mi", "8Gi"] {
+        admitted(Kind::Template, with(template(), "spec.machine.guest", performance(memory)), None);
+    }
 }
 
 #[test]

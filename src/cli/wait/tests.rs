@@ -36,6 +36,9 @@ fn a_condition_is_met_at_the_current_generation_only() {
         judge("condition=Ready", environment(2, &[("Ready", "False")])),
         not_yet("not Ready (R): m")
     );
+    let mut silent = environment(2, &[("Stalled", "False")]);
+    silent["status"]["conditions"][0]["message"] = json!("");
+    assert_eq!(judge("condition=Stalled", silent), not_yet("not Stalled (R)"));
     assert_eq!(
         judge("condition=Ready", environment(2, &[])),
         not_yet("there is no condition Ready yet")
@@ -81,4 +84,18 @@ fn what_is_no_goal_is_refused() {
     for text in ["", "ready", "condition=", "jsonpath=x", "jsonpath={status}=y"] {
         assert!(text.parse::<Goal>().is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_deletion_that_is_held_back_is_not_waited_for() {
+    let stalled = |reason: &str| {
+        let condition =
+            json!({"type": "Stalled", "status": "True", "reason": reason, "message": "say so"});
+        json!({"metadata": {"finalizers": ["hangar.dev/bay"]}, "status": {"conditions": [condition]}})
+    };
+    assert_eq!(
+        judge("delete", stalled("Held")),
+        Verdict::Failed("its deletion is held back: say so".to_owned())
+    );
+    assert!(matches!(judge("delete", stalled("Deleting")), Verdict::NotYet(_)));
 }

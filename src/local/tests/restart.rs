@@ -4,7 +4,7 @@ use super::*;
 
 /// Opens the same directory again, with the driver of before (shims survived) or a new one (they did not).
 async fn again(dir: &tempfile::TempDir, driver: Arc<NoRun>) -> Fly {
-    Fly::open(Config { durable: true, ..config(dir.path()) }, driver).await
+    Fly::open(Config { keep: Keep::Synced, ..config(dir.path()) }, driver).await
 }
 
 #[tokio::test]
@@ -123,7 +123,29 @@ async fn a_damaged_record_is_an_error_and_not_an_empty_world() {
     let (fly, dir) = fly().await;
     drop(fly.crash());
     std::fs::write(dir.path().join("apps/a/app.json"), "{").unwrap();
-    let clock = System::shared();
-    let opened = Backend::open(config(dir.path()), Arc::new(NoRun::new()), clock);
+    let opened = loop {
+        match open(dir.path()) {
+            Err(Error::InUse { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+            opened => break opened,
+        }
+    };
     assert!(opened.unwrap_err().to_string().ends_with("app.json is damaged"));
+}
+
+fn open(dir: &Path) -> Result<Arc<Backend>, Error> {
+    let randomness: (Arc<dyn Clock>, _) = (System::shared(), chance::System::shared());
+    Backend::open(config(dir), Arc::new(NoRun::new()), randomness)
+}
+
+#[tokio::test]
+async fn a_directory_that_another_backend_has_open_is_refused() {
+    let (fly, dir) = fly().await;
+    assert!(matches!(open(dir.path()), Err(Error::InUse { path }) if path == dir.path()));
+    // Even while it stops its machines.
+    fly.backend.stop_all().await;
+    assert!(matches!(open(dir.path()), Err(Error::InUse { .. })));
+    drop(fly.crash());
+    while open(dir.path()).is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -13,7 +13,7 @@ const HOLDS: &str = "/apis/hangar.dev/v1alpha1/holds";
 async fn a_hold_is_listed_and_deleted_and_nothing_else() {
     let api = Api::start().await;
     let now = api.parts.clock.now();
-    let hold = Hold::on_destroying(HoldReason::Restored, "it was restored", "u1".to_owned(), now);
+    let hold = Hold::because(HoldReason::Restored, "it was restored", "u1".to_owned(), now);
     let key = Key::new(&hold.object_ref().store_key());
     api.store.txn().put(&key, Precondition::Absent, &hold).commit().await.unwrap();
 

@@ -1,12 +1,14 @@
 //! The API over real HTTP on a memory store, through one helper. Each file is one subject.
 
 mod backup;
+mod bad_body;
 mod collect;
 mod crud;
 mod guard;
 mod hold;
 mod hostname;
 mod list;
+mod order;
 mod secret;
 mod watch;
 
@@ -16,6 +18,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Config, Parts, Readiness, Server, Token, bootstrap, collect as collector};
+use crate::chance;
 use crate::clock::{Clock, Manual};
 use crate::store::{backup::Backups, crypt::Cipher, handle::Store, memory::Memory};
 use crate::tasks::{self, Trigger};
@@ -66,11 +69,12 @@ impl Api {
         let store =
             Store::new(Arc::new(Memory::new()), Cipher::ephemeral().unwrap(), &["secrets/"]);
         let clock = Arc::new(Manual::at("2026-09-01T12:00:00.5Z".parse().unwrap()));
-        bootstrap(&store, &*clock).await.unwrap();
+        bootstrap(&store, &*clock, &chance::System).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let parts = Parts {
             store: store.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            chance: chance::System::shared(),
             journal: Journal::in_memory(),
             metrics: Metrics::new(),
             readiness: Readiness::default(),

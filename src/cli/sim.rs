@@ -1,0 +1,199 @@
+//! `hangar sim`: hangar against itself in a simulated world, for whoever changes it or doubts it. It must never touch a real
+//! store or a real Fly.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    cli::{Exit, failure::Failure, printer::Printer},
+    clock::{Clock, System},
+    local::faults::Rule,
+    sim::{
+        course::Course,
+        plans::{self, Mishap, Walk},
+        swarm,
+    },
+};
+
+/// Which courses to walk.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Seeds to walk: one number, or A..B without B
+    #[arg(long, default_value = "0..100", value_name = "A..B", value_parser = seeds)]
+    pub seeds: Range<u64>,
+    /// End after so many minutes, whatever is left
+    #[arg(long, value_name = "N")]
+    pub minutes: Option<u64>,
+    /// A fixed course instead of drawn ones: create, pair, update, sleep, drift, delete, hurry
+    #[arg(long, value_name = "NAME", value_parser = course)]
+    pub course: Option<Course>,
+    /// Kill the controller at this boundary of the fixed course; without it, at each of them
+    #[arg(long, requires = "course", value_name = "N")]
+    pub crash_at: Option<u64>,
+    /// Let Fly do this during the fixed course; without it and --crash-at, all of them at all calls
+    #[arg(long, requires = "course", conflicts_with = "crash_at", value_name = "JSON", value_parser = fault)]
+    pub fault: Option<Box<Rule>>,
+    /// Print what happened, also when all is well
+    #[arg(long)]
+    pub trace: bool,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("`{text}` is not a number"));
+    match text.split_once("..") {
+        Some((from, to)) => {
+            let (from, to) = (number(from)?, number(to)?);
+            if from < to { Ok(from..to) } else { Err(format!("`{text}` has no seed in it")) }
+        }
+        None => number(text).map(|it| it..it + 1),
+    }
+}
+
+fn course(text: &str) -> Result<Course, String> {
+    let found = Course::ALL.into_iter().find(|it| it.name() == text);
+    found.ok_or_else(|| {
+        let names: Vec<_> = Course::ALL.iter().map(|it| it.name()).collect();
+        format!("`{text}` is not one of {}", names.join(", "))
+    })
+}
+
+fn fault(text: &str) -> Result<Box<Rule>, String> {
+    serde_json::from_str(text).map(Box::new).map_err(|error| error.to_string())
+}
+
+/// Walks them, and says what is wrong with which.
+///
+/// # Errors
+/// When something is wrong.
+pub fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+    match args.course {
+        Some(course) => fixed(course, args, printer),
+        None => drawn(args, printer),
+    }
+}
+
+/// Something wrong, as it is told.
+struct Found {
+    command: String,
+    what: Vec<String>,
+    lines: Vec<String>,
+}
+
+impl From<plans::Wrong> for Found {
+    fn from(wrong: plans::Wrong) -> Self {
+        Self { command: wrong.walk.to_string(), what: wrong.what, lines: wrong.lines }
+    }
+}
+
+fn fixed(course: Course, args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let (mut walks, mut found) = (0, Vec::new());
+    for seed in args.seeds.clone() {
+        let mishap = match (args.crash_at, &args.fault) {
+            (Some(at), _) => Mishap::Crash(at),
+            (None, Some(rule)) => Mishap::Fault(rule.clone()),
+            (None, None) => {
+                for plans in [plans::crash_everywhere, plans::wrong_answers_everywhere] {
+                    match plans(course, seed) {
+                        Ok(plans) => {
+                            walks += plans.walks;
+                            found.extend(plans.wrongs.into_iter().map(Found::from));
+                        }
+                        Err(wrong) => found.push(wrong.into()),
+                    }
+                }
+                continue;
+            }
+        };
+        walks += 1;
+        match plans::walk(&Walk { course, seed, mishap }) {
+            Ok(walked) => {
+                let report = walked.report;
+                if args.trace {
+                    printer.text(&format!("{}\n", report.lines.join("\n")))?;
+                }
+                printer.text(&format!("{:#?}\n{:#?}\n", report.summary, report.violations))?;
+            }
+            Err(wrong) => found.push(wrong.into()),
+        }
+    }
+    printer.text(&format!("{walks} walks of {}\n", course.name()))?;
+    tell(&found, printer)
+}
+
+fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let clock = System::new();
+    let limit = args.minutes.map(|it| Duration::from_secs(it * 60));
+    let (next, ended) = (AtomicU64::new(args.seeds.start), AtomicBool::new(false));
+    let walked = AtomicU64::new(0);
+    let found = Mutex::new(Vec::new());
+    let fired = Mutex::new(BTreeMap::<&str, u64>::new());
+    let work = || {
+        while !ended.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= args.seeds.end || limit.is_some_and(|it| clock.monotonic() >= it) {
+                return;
+            }
+            let outcome = swarm::walk(seed);
+            walked.fetch_add(1, Ordering::Relaxed);
+            let mut all = fired.lock().unwrap_or_else(PoisonError::into_inner);
+            for (kind, times) in &outcome.fired {
+                *all.entry(kind).or_default() += times;
+            }
+            drop(all);
+            if args.trace || !outcome.wrong.is_empty() {
+                found.lock().unwrap_or_else(PoisonError::into_inner).push(Found {
+                    command: format!("hangar sim --seeds {seed}"),
+                    what: outcome.wrong,
+                    lines: outcome.report.lines,
+                });
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let walked = walked.into_inner();
+    let seconds = clock.monotonic().as_secs();
+    printer.text(&format!("{walked} seeds in {seconds} s\n"))?;
+    let fired = fired.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let fired: Vec<_> = fired.iter().map(|(kind, times)| format!("{kind} {times}")).collect();
+    printer.text(&format!("faults that fired: {}\n", fired.join(", ")))?;
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tell(&found, printer)
+}
+
+/// Says each, and writes what happened beside it.
+fn tell(found: &[Found], printer: &mut Printer) -> anyhow::Result<Exit> {
+    let mut wrong = 0;
+    for (number, Found { command, what, lines }) in found.iter().enumerate() {
+        let path = format!("sim-{number}.log");
+        std::fs::write(Path::new(&path), lines.join("\n"))
+            .with_context(|| format!("cannot write {path}"))?;
+        printer.text(&format!("{command}  ({path})\n"))?;
+        for it in what {
+            printer.text(&format!("  {it}\n"))?;
+        }
+        wrong += usize::from(!what.is_empty());
+    }
+    if wrong == 0 {
+        return Ok(Exit::Success);
+    }
+    Err(Failure::hinted(
+        format!("{wrong} of them are wrong"),
+        "the command beside each walks it again; what happened is in its file",
+    )
+    .into())
+}

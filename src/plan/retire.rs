@@ -1,0 +1,84 @@
+//! The end of an environment: its app goes with everything in it, and is looked for until it is gone. It must never release
+//! what may still be there.
+
+use jiff::SignedDuration;
+
+use crate::api::{
+    Timestamp,
+    bay::{BayStatus, MissingWhat},
+    environment::Reason,
+};
+use crate::plan::{
+    Health, Step,
+    action::Action,
+    observe::SECOND_LOOK,
+    world::{Sight, World},
+};
+
+/// How often the end is looked for.
+const LOOK: SignedDuration = SignedDuration::from_secs(1);
+/// The same, while it cannot be told or may not be ordered.
+const LATE_LOOK: SignedDuration = SignedDuration::from_secs(10);
+/// How long an app's deletion may take before it is ordered again: a crash may have come before the call.
+const DELETE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+
+/// The end of an environment: its app goes, with everything in it, and is then looked for until it is gone.
+pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step {
+    let Some(bay) = &world.bay else { return Step::Release };
+    match &world.seen.app {
+        Sight::Absent => {
+            let twice = status
+                .missing
+                .as_ref()
+                .is_some_and(|it| it.what == MissingWhat::App && now >= it.since + SECOND_LOOK);
+            if twice {
+                return Step::Release;
+            }
+            let why = "the app is gone; it is looked for once more".to_owned();
+            wait(Reason::Deleting, why, Some(now + SECOND_LOOK))
+        }
+        // A read that is forbidden says little of an app that was ours: tokens lapse.
+        Sight::Present(app) if !app.ours && status.app_created => Step::Wait {
+            reason: Reason::Deleting,
+            why: "the app was ours and now cannot be read: see whose it is, and whether the token still may".to_owned(),
+            until: Some(now + LATE_LOOK),
+            health: Health::Stalled,
+        },
+        // Another's app under our name was never made by us, so nothing of ours is in it.
+        Sight::Present(app) if !app.ours => Step::Release,
+        Sight::Present(app) if app.network.as_ref().is_some_and(|it| *it != bay.spec.network) => {
+            Step::Release
+        }
+        Sight::Present(_) => {
+            let ordered = status.retired_at.is_some_and(|at| now < at + DELETE_AGAIN);
+            if ordered {
+                return wait(
+                    Reason::Deleting,
+                    "the app is being deleted".to_owned(),
+                    Some(now + LOOK),
+                );
+            }
+            if let Some(why) = &world.no_destroying {
+                return Step::Wait {
+                    reason: Reason::Held,
+                    why: format!("nothing is destroyed: {why}"),
+                    until: Some(now + LATE_LOOK),
+                    health: Health::Stalled,
+                };
+            }
+            Step::Act {
+                action: Action::DeleteApp { app: bay.spec.app.clone() },
+                reason: Reason::Deleting,
+                why: "the environment was deleted".to_owned(),
+                fault: false,
+            }
+        }
+        Sight::Unasked | Sight::Unclear(_) => {
+            wait(Reason::Deleting, "the app cannot be read".to_owned(), Some(now + LATE_LOOK))
+        }
+    }
+}
+
+fn wait(reason: Reason, why: String, until: Option<Timestamp>) -> Step {
+    Step::Wait { reason, why, until, health: Health::Fine }
+}

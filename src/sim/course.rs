@@ -1,0 +1,167 @@
+//! Courses that are walked again and again with something going wrong at each of their steps. A course says what a user
+//! does and when; it must never look at what hangar does beyond waiting for it to rest.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::sim::universe::{Universe, environment, template};
+
+/// How long nothing may happen until a course counts as at rest, and how long that may take.
+const QUIET: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// What a user does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Declares an environment with a volume.
+    Create,
+    /// Declares two at once, one of them without a volume and under another hostname.
+    Pair,
+    /// Changes a template's image, a secret and an environment's variables.
+    Update,
+    /// Lets one fall asleep, wakes it, orders it to sleep and to run.
+    Sleep,
+    /// Machines are destroyed, stopped and changed by somebody else.
+    Drift,
+    /// Deletes one that serves.
+    Delete,
+    /// Deletes one that was only just declared.
+    Hurry,
+}
+
+impl Course {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Create,
+        Self::Pair,
+        Self::Update,
+        Self::Sleep,
+        Self::Drift,
+        Self::Delete,
+        Self::Hurry,
+    ];
+
+    /// Its name on command lines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Pair => "pair",
+            Self::Update => "update",
+            Self::Sleep => "sleep",
+            Self::Drift => "drift",
+            Self::Delete => "delete",
+            Self::Hurry => "hurry",
+        }
+    }
+
+    /// Whether what is made on the way hangs on who is faster, so that only the end can be compared.
+    #[must_use]
+    pub fn races(self) -> bool {
+        self == Self::Hurry
+    }
+
+    /// Walks it to its end.
+    ///
+    /// # Errors
+    /// When the API refuses what the course does, or the controller fails.
+    pub async fn walk(self, universe: &mut Universe) -> anyhow::Result<()> {
+        universe.apply(&template("node", &json!({}))).await?;
+        match self {
+            Self::Create => {
+                universe.apply(&environment("alice", "node", &json!({}))).await?;
+                rest(universe).await?;
+                universe.visit("alice").await;
+            }
+            Self::Pair => {
+                universe.apply(&environment("alice", "node", &json!({}))).await?;
+                universe.apply(&template("plain", &json!({"volume": null}))).await?;
+                let hosts = json!({"hostnames": ["robert"], "env": {"A": "b"}});
+                universe.apply(&environment("bob", "plain", &hosts)).await?;
+            }
+            Self::Update => update(universe).await?,
+            Self::Sleep => sleep(universe).await?,
+            Self::Drift => drift(universe).await?,
+            Self::Delete => {
+                universe.apply(&environment("alice", "node", &json!({}))).await?;
+                rest(universe).await?;
+                universe.delete("alice").await?;
+            }
+            Self::Hurry => {
+                universe.apply(&environment("alice", "node", &json!({}))).await?;
+                universe.pass(Duration::from_millis(20)).await?;
+                universe.delete("alice").await?;
+            }
+        }
+        rest(universe).await
+    }
+}
+
+async fn rest(universe: &mut Universe) -> anyhow::Result<()> {
+    let rested = universe.rest(QUIET, LIMIT).await?;
+    anyhow::ensure!(
+        rested.is_some(),
+        "it does not come to rest in {} minutes",
+        LIMIT.as_secs() / 60
+    );
+    Ok(())
+}
+
+async fn update(universe: &mut Universe) -> anyhow::Result<()> {
+    let secret = |value: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"KEY": value}});
+    universe.apply(&secret("sim-canary-one")).await?;
+    let spec = json!({"secrets": [{"name": "keys"}], "env": {"A": "1"}});
+    universe.apply(&environment("alice", "node", &spec)).await?;
+    rest(universe).await?;
+    let image = "registry.fly.io/app@sha256:2222222222222222222222222222222222222222222222222222222222222222";
+    let changed = json!({"machine": {"image": image}, "update": {"strategy": "Rolling"}});
+    universe.apply(&template("node", &changed)).await?;
+    rest(universe).await?;
+    universe.apply(&secret("sim-canary-two")).await?;
+    rest(universe).await?;
+    let spec = json!({"secrets": [{"name": "keys"}], "env": {"A": "2"}});
+    universe.apply(&environment("alice", "node", &spec)).await
+}
+
+async fn sleep(universe: &mut Universe) -> anyhow::Result<()> {
+    universe.apply(&environment("alice", "node", &json!({}))).await?;
+    rest(universe).await?;
+    universe.visit("alice").await;
+    universe.pass(Duration::from_secs(6 * 60)).await?;
+    rest(universe).await?;
+    universe.visit("alice").await;
+    rest(universe).await?;
+    for mode in ["Asleep", "Running"] {
+        let spec = json!({"operatingMode": mode});
+        universe.apply(&environment("alice", "node", &spec)).await?;
+        rest(universe).await?;
+    }
+    Ok(())
+}
+
+/// The path of the one machine there is.
+fn machine(universe: &Universe) -> anyhow::Result<String> {
+    let machines = universe.census().machines;
+    let mut live = machines.iter().filter(|(_, it)| it.destroyed_at.is_none());
+    let (id, machine) = live.next().context("there is no machine")?;
+    Ok(format!("/v1/apps/{}/machines/{id}", machine.app))
+}
+
+async fn drift(universe: &mut Universe) -> anyhow::Result<()> {
+    let spec = json!({"operatingMode": "Running"});
+    universe.apply(&environment("alice", "node", &spec)).await?;
+    rest(universe).await?;
+    let destroyed = format!("{}?force=true", machine(universe)?);
+    universe.meddle(&Method::DELETE, &destroyed, &Value::Null).await?;
+    rest(universe).await?;
+    let machine = machine(universe)?;
+    universe.meddle(&Method::POST, &format!("{machine}/stop"), &Value::Null).await?;
+    rest(universe).await?;
+    let mut config = universe.meddle(&Method::GET, &machine, &Value::Null).await?["config"].take();
+    config["image"] = json!("registry.fly.io/other:1");
+    universe.meddle(&Method::POST, &machine, &json!({"config": config})).await?;
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! hangar against a world in which everything fails: the real API, planner, reconciler, router and client of Fly, on paused
+//! time and one thread, against the local backend and a store whose disk forgets. One seed is one course. It must never be
+//! part of a process that serves anybody.
+
+mod chronicle;
+pub mod course;
+mod disk;
+pub mod gate;
+mod life;
+mod oracle;
+pub mod plans;
+pub mod swarm;
+mod universe;
+mod wire;
+
+pub use universe::{Report, Setup, Universe, environment, template};

@@ -1,0 +1,156 @@
+//! The rules about calls that change something: the intent is durable before the call, what is destroyed is known by its
+//! id, and nothing is destroyed on an old view. It must never judge an answer.
+
+use bytes::Bytes;
+use http::{Method, Request};
+use serde_json::Value;
+
+use crate::{
+    api::{bay::Bay, meta::Resource as _},
+    clock::Timestamp,
+    fly::call::ALL,
+    sim::{oracle::facts::Facts, wire::Exchange},
+};
+
+/// 8: how old the last complete list may be when something is destroyed.
+const LIST_AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
+impl Facts {
+    /// Counts a call by its name.
+    pub(super) fn number(&mut self, request: &Request<Bytes>) {
+        let path = request.uri().path();
+        let matches = |template: &str| {
+            let (mut is, mut should) = (path.split('/'), template.split('/'));
+            loop {
+                match (is.next(), should.next()) {
+                    (None, None) => return true,
+                    (Some(is), Some(should)) if is == should || should.starts_with('{') => {}
+                    (_, _) => return false,
+                }
+            }
+        };
+        let route = ALL.iter().find(|it| it.method == *request.method() && matches(it.template));
+        if let Some(route) = route {
+            *self.calls.entry(route.name).or_default() += 1;
+        }
+    }
+
+    /// A call that changes something is about to be sent.
+    pub(super) fn call(&mut self, what: &str, request: &Request<Bytes>, now: Timestamp) {
+        self.writes += 1;
+        if request.method() == Method::DELETE {
+            self.old_view(what, now);
+        }
+        let path = request.uri().path().trim_matches('/').to_owned();
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        match (request.method().as_str(), parts.as_slice()) {
+            ("POST", ["apps"]) => self.creates_app(request.body()),
+            ("DELETE", ["apps", app]) => self.deletes_app(app),
+            ("POST", ["apps", app, "machines"]) => {
+                self.creates(app, "machine", |it| {
+                    it.status.machine.as_ref().is_some_and(|it| it.intended_at.is_some())
+                });
+            }
+            ("POST", ["apps", app, "volumes"]) => {
+                self.creates(app, "volume", |it| it.status.volume_intended_at.is_some());
+            }
+            ("DELETE", ["apps", app, "machines", id]) => self.destroys_machine(app, id),
+            ("DELETE", ["apps", app, "volumes", id]) => self.destroys_volume(app, id),
+            (_, _) => {}
+        }
+    }
+
+    /// A call came back, or did not.
+    pub(super) fn called(&mut self, exchange: &Exchange<'_>, now: Timestamp) {
+        let path = exchange.request.uri().path();
+        if exchange.status == Some(429) {
+            self.rate_limited += 1;
+        }
+        if exchange.request.method() == Method::GET {
+            if path.ends_with("/machines")
+                && path.contains("/orgs/")
+                && exchange.status == Some(200)
+            {
+                self.listed_at = Some(now);
+            }
+            return;
+        }
+        if let Some(under_way) = self.creating.get_mut(path) {
+            *under_way = under_way.saturating_sub(1);
+        }
+    }
+
+    fn old_view(&mut self, what: &str, now: Timestamp) {
+        if self.listed_at.is_none_or(|at| now > at + LIST_AGE_MAX) {
+            self.violation(format!(
+                "8: {what} although the last list was answered {:?}",
+                self.listed_at
+            ));
+        }
+    }
+
+    fn bay_of(&self, app: &str) -> Option<&Bay> {
+        self.bays.values().find(|it| it.spec.app == app)
+    }
+
+    fn creates_app(&mut self, body: &Bytes) {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let word = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (name, network) = (word("name"), word("network"));
+        match self.bay_of(name) {
+            None => self.violation(format!("15: app {name} is made and no bay says so")),
+            Some(bay) if bay.spec.network != network || network.is_empty() => {
+                let what = format!("20: app {name} is made on network `{network}`");
+                self.violation(what);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn creates(&mut self, app: &str, thing: &str, intended: impl Fn(&Bay) -> bool) {
+        let path = format!("/v1/apps/{app}/{thing}s");
+        let under_way = self.creating.entry(path).or_default();
+        *under_way += 1;
+        if *under_way > 1 {
+            self.violation(format!("6: two creates of a {thing} in {app} at once"));
+        }
+        if !self.bay_of(app).is_some_and(intended) {
+            self.violation(format!("15: a {thing} is made in {app} and its bay does not say so"));
+        }
+    }
+
+    fn deletes_app(&mut self, app: &str) {
+        let deleting = self.bay_of(app).is_some_and(|bay| {
+            let uid = &bay.spec.environment_ref.uid;
+            self.environments.values().any(|it| it.metadata.uid == *uid && it.is_deleting())
+        });
+        if !deleting {
+            let owner = self.owner(app);
+            self.violation(format!("4: app {app} of {owner} is deleted and nobody ordered it"));
+        }
+    }
+
+    fn destroys_machine(&mut self, app: &str, id: &str) {
+        let Some(bay) = self.bay_of(app) else {
+            return self
+                .violation(format!("4: machine {id} is destroyed in {app}, which is no bay's"));
+        };
+        let recorded = bay.status.machine.as_ref().and_then(|it| it.id.as_deref()) == Some(id);
+        let superseded = self
+            .machines
+            .get(id)
+            .is_some_and(|(uid, epoch)| *uid == bay.metadata.uid && *epoch < bay.status.epoch);
+        if !recorded && !superseded {
+            self.violation(format!("4: machine {id} is destroyed in {app} and not recorded there"));
+        }
+    }
+
+    fn destroys_volume(&mut self, app: &str, id: &str) {
+        let recorded = self
+            .bay_of(app)
+            .is_some_and(|bay| bay.status.volume.as_ref().is_some_and(|it| it.id == id));
+        if !recorded {
+            self.violation(format!("4: volume {id} is destroyed in {app} and not recorded there"));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What the rules are checked against: what the store held and Fly had at each step, and what was done. It must never hold
+//! a rule about calls, objects or routes: their files do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::api::{bay::Bay, environment::Environment, hostname::Hostname};
+use crate::clock::Timestamp;
+use crate::local::census::{Census, Machine};
+use crate::router::table::Table;
+
+/// A thing that was made, changed or destroyed: the environment's name, and what.
+pub(crate) type Count = (String, &'static str);
+
+/// Everything seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(super) census: Census,
+    pub(super) environments: BTreeMap<String, Environment>,
+    pub(super) bays: BTreeMap<String, Bay>,
+    pub(super) hostnames: BTreeMap<String, Hostname>,
+    /// Every bay there ever was, by app: its environment's uid and name.
+    pub(super) apps: BTreeMap<String, (String, String)>,
+    /// Bay's uid and epoch by machine id, for machines that ever were.
+    pub(super) machines: BTreeMap<String, (String, u64)>,
+    /// Machine and version that were seen serving.
+    pub(super) served: BTreeSet<(String, String)>,
+    /// Calls under way that make something: app and path.
+    pub(super) creating: BTreeMap<String, u64>,
+    /// When a complete list of machines was last answered.
+    pub(super) listed_at: Option<Timestamp>,
+    /// Apps that something else than hangar meddled with.
+    pub(super) excused: BTreeSet<String>,
+    /// When the deletion of an environment with this uid became durable.
+    pub(super) deleted_at: BTreeMap<String, Timestamp>,
+    /// When a label got its holder, by label, and a bay its epoch, by name.
+    pub(super) changed_at: BTreeMap<String, Timestamp>,
+    pub(super) canaries: Vec<String>,
+    pub(super) table: Option<Arc<Table>>,
+    pub(super) counts: BTreeMap<Count, u64>,
+    pub(super) calls: BTreeMap<&'static str, u64>,
+    /// Calls that were sent and did not come back.
+    pub(super) under_way: u64,
+    pub(super) writes: u64,
+    pub(super) commits: u64,
+    pub(super) rate_limited: u64,
+    pub(super) now: Timestamp,
+    pub(super) violations: Vec<String>,
+    /// How many of them were told.
+    pub(super) told: usize,
+}
+
+impl Facts {
+    pub(super) fn new(canaries: Vec<String>) -> Self {
+        Self { canaries, ..Self::default() }
+    }
+
+    /// A rule is broken. Each way is told once.
+    pub(super) fn violation(&mut self, what: String) {
+        if !self.violations.contains(&what) {
+            self.violations.push(what);
+        }
+    }
+
+    pub(super) fn check_text(&mut self, whose: &str, text: &str) {
+        if let Some(canary) = self.canaries.iter().find(|it| text.contains(it.as_str())) {
+            let what = format!("19: a secret value ({}…) is in {whose}", &canary[..4]);
+            self.violation(what);
+        }
+    }
+
+    /// The environment that an app was made for.
+    pub(super) fn owner(&self, app: &str) -> String {
+        self.apps.get(app).map_or_else(|| format!("app {app}"), |(_, name)| name.clone())
+    }
+
+    fn count(&mut self, app: &str, what: &'static str) {
+        *self.counts.entry((self.owner(app), what)).or_default() += 1;
+    }
+
+    /// Takes in what Fly has now, and counts what is different.
+    pub(super) fn see(&mut self, mut census: Census, now: Timestamp) {
+        self.now = now;
+        census.machines.retain(|_, it| it.destroyed_at.is_none());
+        let before = std::mem::replace(&mut self.census, census);
+        let census = self.census.clone();
+        for (name, app) in &census.apps {
+            if !before.apps.contains_key(name) {
+                self.count(name, "app made");
+            }
+            if !app.ips.is_empty() {
+                self.violation(format!("20: app {name} has a public address"));
+            }
+        }
+        for name in before.apps.keys().filter(|it| !census.apps.contains_key(*it)) {
+            self.count(name, "app gone");
+        }
+        for (id, machine) in &census.machines {
+            self.machine(id, before.machines.get(id), machine);
+        }
+        for (id, machine) in &before.machines {
+            if !census.machines.contains_key(id) {
+                self.count(&machine.app, "machine gone");
+            }
+        }
+        for (id, volume) in &census.volumes {
+            let old = before.volumes.get(id);
+            if old.is_none() {
+                self.count(&volume.app, "volume made");
+            }
+            let going = volume.destroy_at.is_some();
+            if going && old.is_none_or(|it| it.destroy_at.is_none()) {
+                self.lost_volume(id, &volume.app);
+            }
+        }
+        for (id, volume) in &before.volumes {
+            if volume.destroy_at.is_none() && !census.volumes.contains_key(id) {
+                self.lost_volume(id, &volume.app);
+            }
+        }
+    }
+
+    fn machine(&mut self, id: &str, old: Option<&Machine>, machine: &Machine) {
+        match old {
+            None => self.count(&machine.app, "machine made"),
+            Some(old) if old.version != machine.version => {
+                self.count(&machine.app, "machine updated");
+            }
+            Some(_) => {}
+        }
+        let word = |key: &str| machine.metadata.get(key).cloned().unwrap_or_default();
+        let epoch = word("hangar_epoch").parse().unwrap_or_default();
+        self.machines.insert(id.to_owned(), (word("hangar_bay"), epoch));
+        if machine.state == "started" && machine.checks_pass != Some(false) {
+            self.served.insert((id.to_owned(), machine.version.clone()));
+        }
+    }
+
+    /// 3: data goes only with its environment.
+    fn lost_volume(&mut self, id: &str, app: &str) {
+        self.count(app, "volume gone");
+        let deleted = self.apps.get(app).is_some_and(|(uid, _)| self.deleted_at.contains_key(uid));
+        if !deleted && !self.excused.contains(app) {
+            let owner = self.owner(app);
+            self.violation(format!("3: volume {id} of {owner} was destroyed"));
+        }
+    }
+}

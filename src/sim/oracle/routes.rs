@@ -1,0 +1,157 @@
+//! The rules about what the router would answer now, and what must be there when all is quiet. It must never ask the
+//! router anything that counts as a request.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::{environment::Phase, hostname::Hostname},
+    clock::Timestamp,
+    local::census::Census,
+    router::{
+        packed::Label,
+        table::{Flag, Route, Table},
+    },
+    sim::oracle::facts::Facts,
+};
+
+/// 2, 17, 18: how long after a durable change a router may still route as before it.
+const GONE_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
+
+impl Facts {
+    /// Every label's route, at this moment.
+    pub(super) fn check_routes(&mut self, now: Timestamp) {
+        let Some(table) = self.table.clone() else { return };
+        let labels: Vec<Hostname> = self.hostnames.values().cloned().collect();
+        for hostname in labels {
+            if let Some(route) = replays(&table, &hostname.metadata.name) {
+                self.route(&hostname, &route, now);
+            }
+        }
+    }
+
+    /// 2, 17, 18: a host leads to its holder's app and to the machine of the epoch that holds.
+    fn route(&mut self, hostname: &Hostname, route: &Route, now: Timestamp) {
+        let label = &hostname.metadata.name;
+        let app = route.app().text().as_str().to_owned();
+        let machine = route.machine().to_string();
+        let Some((uid, name)) = self.apps.get(&app).cloned() else {
+            return self.violation(format!("17: {label} leads to {app}, which is no bay's"));
+        };
+        let known = self.machines.get(&machine).cloned();
+        let bay = self.bays.values().find(|it| it.spec.app == app);
+        if let (Some((of, epoch)), Some(bay)) = (&known, bay)
+            && (*of != bay.metadata.uid
+                || *epoch < bay.status.epoch && self.since(&bay.metadata.name, now))
+        {
+            let what = format!(
+                "2: {label} leads to machine {machine} of epoch {epoch}, and {} is at {}",
+                bay.metadata.name, bay.status.epoch
+            );
+            self.violation(what);
+        }
+        if let Some(at) = self.deleted_at.get(&uid)
+            && now > *at + GONE_WITHIN
+        {
+            self.violation(format!("18: {label} leads to {name}, which was deleted"));
+        }
+        if hostname.spec.uid != uid && self.since(label, now) {
+            self.violation(format!("17: {label} leads to {name}, which does not hold it"));
+        }
+    }
+
+    /// Whether a label's holder, or a bay's epoch, has been what it is for longer than a router may take to hear of it.
+    fn since(&self, name: &str, now: Timestamp) -> bool {
+        self.changed_at.get(name).is_none_or(|at| now > *at + GONE_WITHIN)
+    }
+
+    /// 1: when all is quiet, Fly has what the store accounts for and nothing else.
+    pub(super) fn check_rest(&mut self) {
+        let apps: Vec<String> = self.census.apps.keys().cloned().collect();
+        for app in apps {
+            let known = self.bays.values().any(|it| it.spec.app == app);
+            if !known && !self.excused.contains(&app) {
+                let owner = self.owner(&app);
+                self.violation(format!("1: app {app} of {owner} is an orphan"));
+            }
+        }
+        let bays: Vec<_> = self.bays.values().cloned().collect();
+        for bay in bays {
+            let environment = self
+                .environments
+                .values()
+                .find(|it| it.metadata.uid == bay.spec.environment_ref.uid);
+            let Some(environment) = environment else {
+                self.violation(format!("1: bay {} has no environment", bay.metadata.name));
+                continue;
+            };
+            let rests = matches!(environment.status.phase, Phase::Ready | Phase::Asleep);
+            let name = environment.metadata.name.clone();
+            let app = &bay.spec.app;
+            if rests {
+                self.check_bay(app, &name, bay.spec.volume);
+            }
+        }
+    }
+
+    fn check_bay(&mut self, app: &str, name: &str, has_volume: bool) {
+        let machines = self.census.machines.values().filter(|it| it.app == app).count();
+        let volumes = self.census.volumes.values();
+        let volumes = volumes.filter(|it| it.app == app && it.destroy_at.is_none()).count();
+        if machines != 1 {
+            self.violation(format!("1: {name} has {machines} machines"));
+        }
+        if volumes != usize::from(has_volume) {
+            self.violation(format!("1: {name} has {volumes} volumes"));
+        }
+    }
+
+    /// What there is, by environment, without ids and times.
+    pub(super) fn summary(&self, census: &Census) -> BTreeMap<String, String> {
+        let mut summary = BTreeMap::new();
+        for environment in self.environments.values() {
+            let app = environment.status.bay.as_ref().map(|it| it.app.clone()).unwrap_or_default();
+            let machines: Vec<_> = census
+                .machines
+                .values()
+                .filter(|it| it.app == app && it.destroyed_at.is_none())
+                .map(|it| {
+                    let env: Vec<_> = it.env.iter().filter(|(key, _)| !is_id(key)).collect();
+                    format!("{} {} {} {env:?}", it.region, it.state, it.image)
+                })
+                .collect();
+            let volumes: Vec<_> = census
+                .volumes
+                .values()
+                .filter(|it| it.app == app && it.destroy_at.is_none())
+                .map(|it| format!("{} {} GiB", it.region, it.size_gib))
+                .collect();
+            let conditions: Vec<_> = environment
+                .status
+                .conditions
+                .iter()
+                .map(|it| format!("{:?}={:?}", it.kind, it.status))
+                .collect();
+            let all = format!(
+                "{:?} at {} of {}, {conditions:?}, {machines:?}, {volumes:?}",
+                environment.status.phase,
+                environment.status.observed_generation,
+                environment.metadata.generation
+            );
+            summary.insert(environment.metadata.name.clone(), all);
+        }
+        summary
+    }
+}
+
+/// Variables whose values are ids.
+fn is_id(key: &str) -> bool {
+    key.starts_with("HANGAR_") || key.starts_with("FLY_")
+}
+
+fn replays(table: &Table, label: &str) -> Option<Route> {
+    let route = table.get(&Label::of_name(label)?)?;
+    let shut = [Flag::RELEASED, Flag::DELETED, Flag::UNLISTED, Flag::ASLEEP, Flag::BROKEN];
+    let open = !shut.iter().any(|it| route.has(*it));
+    (open && route.has(Flag::PUBLIC) && route.has(Flag::MACHINE) && route.has(Flag::KEY))
+        .then_some(route)
+}

@@ -102,6 +102,13 @@ impl Apart {
         self.server = Some(start(self.home.path(), "serve", &arguments, &environment).await);
     }
 
+    /// A router of its own.
+    pub(crate) async fn start_router(&mut self, listen: &str) {
+        let from = format!("http://{}", self.api);
+        let arguments = ["--from", &from, "--listen", listen];
+        self.others.push(start(self.home.path(), "router", &arguments, &[]).await);
+    }
+
     fn kill_local(&mut self) {
         kill(self.local.take().unwrap());
     }
@@ -190,6 +197,32 @@ pub(crate) fn kill(mut child: Child) {
     // It may have ended.
     let _gone = child.kill();
     let _reaped = child.wait();
+}
+
+/// What a router says of Alice's host, once that is a replay in which this stands.
+pub(crate) async fn replay(router: &str, wanted: &str) -> String {
+    until("a replay", PATIENCE, async || {
+        let answer = ask(router).await;
+        let replay = answer.headers.get("fly-replay").map(|it| it.to_str().unwrap().to_owned());
+        match replay {
+            Some(replay) if replay.contains(wanted) => Ok(replay),
+            other => Err(format!("{} {other:?}", answer.text())),
+        }
+    })
+    .await
+}
+
+/// Waits until a router says that Alice is gone.
+pub(crate) async fn gone(router: &str) {
+    until("that the environment is gone", PATIENCE, async || {
+        let answer = ask(router).await;
+        if answer.status == StatusCode::GONE { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+}
+
+async fn ask(router: &str) -> Answer {
+    call(router, Request::builder().uri("/").header("host", host("alice")), Vec::new()).await
 }
 
 /// An address that nothing listens on now.
@@ -284,23 +317,8 @@ async fn a_router_of_its_own_outlives_the_server() {
     let mut apart = Apart::new().await;
     apart.page().await;
     let listen = free().await;
-    let from = format!("http://{}", apart.api);
-    let arguments = ["--from", from.as_str(), "--listen", &listen];
-    let router = start(apart.home.path(), "router", &arguments, &[]).await;
-    apart.others.push(router);
-    let replay = async |wanted: Option<&str>| {
-        until("a replay", PATIENCE, async || {
-            let request = Request::builder().uri("/").header("host", host("alice"));
-            let answer = call(&listen, request, Vec::new()).await;
-            let replay = answer.headers.get("fly-replay").map(|it| it.to_str().unwrap().to_owned());
-            match replay {
-                Some(replay) if wanted.is_none_or(|it| replay.contains(it)) => Ok(replay),
-                other => Err(format!("{} {other:?}", answer.text())),
-            }
-        })
-        .await
-    };
-    let first = replay(None).await;
+    apart.start_router(&listen).await;
+    let first = replay(&listen, "").await;
 
     // It follows: another machine, another answer.
     let machine = apart.fly().machines().await.remove(0);
@@ -315,11 +333,11 @@ async fn a_router_of_its_own_outlives_the_server() {
         if page["machine"] != text("id").as_str() { Ok(page) } else { Err(page.to_string()) }
     })
     .await;
-    let second = replay(page["machine"].as_str()).await;
+    let second = replay(&listen, page["machine"].as_str().unwrap()).await;
 
     // And answers from what it knows when there is nobody to follow, even when it has to start.
     apart.kill_server();
-    assert_eq!(replay(None).await, second);
+    assert_eq!(replay(&listen, "").await, second);
     for mut router in apart.others.drain(..) {
         let pid = Pid::from_raw(i32::try_from(router.id()).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
@@ -328,19 +346,13 @@ async fn a_router_of_its_own_outlives_the_server() {
         })
         .await;
     }
-    let router = start(apart.home.path(), "router", &arguments, &[]).await;
-    apart.others.push(router);
-    assert_eq!(replay(None).await, second);
+    apart.start_router(&listen).await;
+    assert_eq!(replay(&listen, "").await, second);
 
     // It takes up with a server that comes back.
     apart.start_server().await;
     apart.cli(&["delete", "environment/alice"]).await;
-    until("that the environment is gone", PATIENCE, async || {
-        let request = Request::builder().uri("/").header("host", host("alice"));
-        let answer = call(&listen, request, Vec::new()).await;
-        if answer.status == StatusCode::GONE { Ok(()) } else { Err(answer.text()) }
-    })
-    .await;
+    gone(&listen).await;
 }
 
 /// What stands between the server and Fly answers truly.

@@ -12,7 +12,7 @@ use std::{
 use http::Request;
 use serde_json::Value;
 
-use crate::apart::{Apart, kill, start};
+use crate::apart::{Apart, free, gone, kill, replay, start};
 use crate::harness::{PATIENCE, call, until};
 
 fn environment(name: &str) -> String {
@@ -173,6 +173,26 @@ async fn a_lost_store_destroys_nothing_and_an_export_brings_everything_back() {
     assert!(!left.contains(bob["status"]["bay"]["app"].as_str().unwrap()));
     assert!(apart.holds().await.is_empty());
     apart.phase("Ready").await;
+}
+
+#[tokio::test]
+async fn a_router_of_its_own_takes_back_what_a_restore_takes_back() {
+    let mut apart = Apart::new().await;
+    let listen = free().await;
+    apart.start_router(&listen).await;
+    let before = replay(&listen, "").await;
+    let export = apart.cli(&["backup"]).await.trim().to_owned();
+    let data = apart.data();
+    let restore = ["restore-store", "--from", &export, "--data-dir", data.to_str().unwrap()];
+    for _ in 0..2 {
+        apart.lose_the_store();
+        apart.cli(&restore).await;
+        apart.start_server().await;
+        assert_eq!(replay(&listen, "").await, before);
+        // What is restored is held back, so that the machine is there for the next one too.
+        apart.delete_in_vain("alice", "the store was made at").await;
+        gone(&listen).await;
+    }
 }
 
 #[tokio::test]

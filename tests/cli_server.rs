@@ -7,12 +7,14 @@ use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 use hangar::{
     api::{
         environment::{Environment, Phase},
+        hold::HoldReason,
         kind::Kind,
         meta::ObjectRef,
     },
     chance,
     client::{Client, Query, WatchEvent},
     clock::{Clock as _, System},
+    reconcile::holds,
     server::{self, Config, Parts, Readiness, Server},
     store::{backup::Backups, crypt::Cipher, handle::Store, memory::Memory},
     tasks,
@@ -25,6 +27,7 @@ use tokio::{
 
 struct Api {
     address: String,
+    store: Store,
     journal: Journal,
     client: Client,
     _trigger: tasks::Trigger,
@@ -41,7 +44,7 @@ impl Api {
         let journal = Journal::in_memory();
         let dir = tempfile::tempdir().unwrap();
         let parts = Parts {
-            store,
+            store: store.clone(),
             clock,
             chance: chance::System::shared(),
             journal: journal.clone(),
@@ -55,7 +58,7 @@ impl Api {
         let (trigger, shutdown) = tasks::shutdown();
         tasks::detached(async move { server.serve(shutdown).await.unwrap() });
         let client = Client::new(&address, None).unwrap();
-        Self { address, journal, client, _trigger: trigger, _dir: dir }
+        Self { address, store, journal, client, _trigger: trigger, _dir: dir }
     }
 
     fn spawn(&self, line: &str) -> Child {
@@ -229,6 +232,13 @@ async fn a_plan_names_the_calls_before_anything_happens() {
         assert!(text.contains(line), "{line} is missing from\n{text}");
     }
     assert!(!text.contains("c2VjcmV0"), "{text}");
+    let drawn = (System::new().now(), &chance::System as &dyn chance::Chance);
+    holds::raise(&api.store, HoldReason::MassAbsence, "many machines are missing", drawn)
+        .await
+        .unwrap();
+    let (_, held) = api.run("plan -f manifests").await;
+    let why = "create-app is held back: many machines are missing; `hangar resume` lifts this";
+    assert!(held.contains(why) && !held.contains("> create-app"), "{held}");
     assert_eq!(
         api.client
             .list::<Environment>(Kind::Environment, None, &Query::default())

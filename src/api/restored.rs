@@ -21,6 +21,13 @@ pub struct Restored {
     pub revision: u64,
 }
 
+/// The time of a restore: not before the export was made, should the clock be wrong, because whatever is in the export must
+/// be known to be older.
+#[must_use]
+pub fn time(exported_at: Timestamp, now: Timestamp) -> Timestamp {
+    now.max(exported_at)
+}
+
 /// How far a restored store begins after its export at least, should the clock be wrong.
 const REVISIONS: u64 = 1 << 32;
 
@@ -58,6 +65,10 @@ mod tests {
     #[test]
     fn whatever_was_seen_is_behind_even_when_the_clock_is_wrong() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
+        assert_eq!(
+            (time(Timestamp::UNIX_EPOCH, now), time(now, Timestamp::UNIX_EPOCH)),
+            (now, now)
+        );
         assert_eq!(revision(5, now), 1_800_000_000_000_000);
         assert_eq!(revision(5, Timestamp::UNIX_EPOCH), 5 + REVISIONS);
         for (key, generation, expected) in [

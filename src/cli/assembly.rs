@@ -155,7 +155,7 @@ impl Core {
     pub(super) async fn store(&self, data_dir: &Path) -> anyhow::Result<Store> {
         let lost = data_dir::lost(data_dir)?;
         let sled = Sled::open(data_dir.join(data_dir::STORE)).await;
-        let sled = sled.map_err(|error| data_dir::hinted(&error, data_dir))?;
+        let sled = sled.map_err(|error| data_dir::cannot_open(error, data_dir))?;
         let is_new = sled.opened() == Opened::Fresh;
         let cipher = match known_cipher(data_dir)? {
             Some(cipher) => cipher,

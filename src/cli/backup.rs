@@ -34,7 +34,8 @@ pub(super) async fn run(
     if whole::is_free(&dir)? {
         return Err(Failure::new(format!("there is no store in {}", data_dir.display())).into());
     }
-    let sled = Sled::open(&dir).await?;
+    let sled = Sled::open(&dir).await;
+    let sled = sled.map_err(|error| data_dir::cannot_open(error, data_dir))?;
     // Sealed values stay sealed, so any key will do.
     let store = Store::new(Arc::new(sled), Cipher::ephemeral()?, assembly::SEALED);
     let made = exports::of(data_dir).write(&store, System::new().now()).await?;

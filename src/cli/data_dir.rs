@@ -36,29 +36,38 @@ pub(super) fn lost(data_dir: &Path) -> anyhow::Result<Option<String>> {
         let why = format!("the store was empty, and installation {id} had one in this directory");
         return Ok(Some(why));
     }
-    let exported = exports::of(data_dir).last_at()?;
-    Ok(exported.map(|at| format!("the store was empty, and there is an export of {at}")))
+    let exported = exports::of(data_dir).last()?;
+    Ok(exported.map(|(at, _)| format!("the store was empty, and there is an export of {at}")))
 }
 
 /// Why the store does not open, and what may be done about it.
-pub(super) fn hinted(error: &store::Error, data_dir: &Path) -> Failure {
-    let message = retry::chain(error);
-    match error {
-        store::Error::Corrupt { .. } => Failure::hinted(
-            message,
-            format!(
-                "move {} away and make a store from an export: hangar restore-store --from {}/… --data-dir {}",
-                data_dir.join(STORE).display(),
-                data_dir.join(exports::DIRECTORY).display(),
-                data_dir.display()
-            ),
-        ),
+pub(super) fn cannot_open(error: store::Error, data_dir: &Path) -> anyhow::Error {
+    let hint = match &error {
+        store::Error::Corrupt { .. } => damaged(data_dir),
         store::Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             let ballast = data_dir.join(BALLAST);
-            let hint = "make room on the disk; this file is there to be deleted for it";
-            Failure::hinted(message, format!("{hint}: {}", ballast.display()))
+            format!(
+                "make room on the disk; this file is there to be deleted for it: {}",
+                ballast.display()
+            )
         }
-        _ => Failure::new(message),
+        _ => return error.into(),
+    };
+    Failure::hinted(retry::chain(&error), hint).into()
+}
+
+fn damaged(data_dir: &Path) -> String {
+    let (dir, store) = (data_dir.display(), data_dir.join(STORE));
+    let away = format!("nothing was changed; move {} away", store.display());
+    match exports::of(data_dir).last() {
+        Ok(Some((_, last))) => format!(
+            "{away} and make a store from an export: hangar restore-store --from {} --data-dir {dir}",
+            last.display()
+        ),
+        Ok(None) | Err(_) => format!(
+            "{away} and make a store from a copy of an export with hangar restore-store: there is none in {}",
+            data_dir.join(exports::DIRECTORY).display()
+        ),
     }
 }
 
@@ -91,5 +100,24 @@ pub(super) fn keep_room(data_dir: &Path) {
         // Half a ballast would only take room.
         let _none = fs::remove_file(&path);
         tracing::warn!(%error, path = %path.display(), "no room is kept for when the disk is full");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_a_damaged_store_is_told_of_the_last_export() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(damaged(dir.path()).contains("there is none in"));
+        let backups = dir.path().join(exports::DIRECTORY);
+        fs::create_dir(&backups).unwrap();
+        for name in ["2026-11-22T08-39-38Z.jsonl", "2026-11-22T09-39-38Z.jsonl", "partial"] {
+            fs::write(backups.join(name), "").unwrap();
+        }
+        let last = backups.join("2026-11-22T09-39-38Z.jsonl");
+        let command = format!("hangar restore-store --from {} --data-dir ", last.display());
+        assert!(damaged(dir.path()).contains(&command));
     }
 }

@@ -52,9 +52,9 @@ impl Exports {
     /// Makes one if the last one is an hour old.
     async fn look(&self) {
         let now = self.clock.now();
-        match self.backups.last_at() {
+        match self.backups.last() {
             // One from the future says nothing of how old the last one is.
-            Ok(Some(last)) if last <= now && now < last + EVERY => {}
+            Ok(Some((last, _))) if last <= now && now < last + EVERY => {}
             Ok(_) => self.make().await,
             Err(error) => tracing::warn!(error = retry::chain(&error), "no export of the store"),
         }

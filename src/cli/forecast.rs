@@ -173,15 +173,15 @@ impl Then {
             }
             let waits = per_call.values().map(|it| it.saturating_sub(BURST)).max();
             longest = longest.max(waits.unwrap_or(0));
-            if note.reason == Reason::Held {
-                entry.notes.push(note.message);
-            }
             for kind in [ConditionType::Updated, ConditionType::Bound, ConditionType::Stalled] {
                 let found = condition::get(&status.conditions, kind);
                 let bad = kind == ConditionType::Stalled;
                 if let Some(it) = found.filter(|it| (it.status == condition::Truth::True) == bad) {
                     entry.notes.push(it.message.clone());
                 }
+            }
+            if note.reason == Reason::Held && !entry.notes.contains(&note.message) {
+                entry.notes.push(note.message);
             }
         }
         // One app a second for the organisation; everything else is limited per app or machine.

@@ -33,8 +33,8 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
-    let now = System::new().now();
     let export = backup::read(&args.from)?;
+    let now = restored::time(export.about.at, System::new().now());
     let dir = args.data_dir.join(data_dir::STORE);
     if !whole::is_free(&dir)? {
         return Err(Failure::hinted(
@@ -45,7 +45,7 @@ pub(super) async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Ex
     }
     check_secrets(&args.data_dir, &export, printer)?;
     let about = &export.about;
-    printer.note(format_args!("exported at {}, revision {}", about.at, about.revision()));
+    printer.note(format_args!("exported at {:.0}, revision {}", about.at, about.revision()));
     for line in table::lines(&["ENTRIES", "OF"], counts(&export)) {
         printer.line(line)?;
     }

@@ -104,20 +104,25 @@ impl Backups {
             .mode(0o700)
             .create(&self.dir)
             .map_err(failed("make", &self.dir))?;
-        let partial = path.with_extension("partial");
-        let bytes = write_file(&partial, about, entries).map_err(failed("write", &partial))?;
+        // Always the same name, so that what a kill left is written over.
+        let partial = self.dir.join("partial");
+        let bytes = write_file(&partial, about, entries).map_err(|error| {
+            // A disk that is full has no room for half an export.
+            let _gone = fs::remove_file(&partial);
+            failed("write", &partial)(error)
+        })?;
         fs::rename(&partial, &path).map_err(failed("write", &path))?;
         File::open(&self.dir).and_then(|it| it.sync_all()).map_err(failed("sync", &self.dir))?;
         let (revision, entries) = (about.revision().0, entries.len());
         Ok(Backup { file: path, revision, entries, bytes })
     }
 
-    /// When the last one was made, if there is one.
+    /// When the last one was made, and where it is, if there is one.
     ///
     /// # Errors
     /// `File`.
-    pub fn last_at(&self) -> Result<Option<Timestamp>, Error> {
-        Ok(self.all()?.into_iter().map(|(at, _)| at).max())
+    pub fn last(&self) -> Result<Option<(Timestamp, PathBuf)>, Error> {
+        Ok(self.all()?.into_iter().max())
     }
 
     /// Removes the older ones: of the last 24 hours that have any, the last of each stays. Those from before

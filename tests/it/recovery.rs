@@ -201,7 +201,7 @@ async fn a_stopped_server_is_exported_too_and_a_store_that_is_there_is_not_touch
     let data = apart.data();
     let data = data.to_str().unwrap();
     let busy = apart.refused(&["backup", "--data-dir", data]).await;
-    assert!(busy.contains("another process has"), "{busy}");
+    assert!(busy.contains("another process has") && busy.contains("hint: "), "{busy}");
     apart.kill_server();
     let export = apart.cli(&["backup", "--data-dir", data]).await.trim().to_owned();
     assert!(Path::new(&export).starts_with(apart.data().join("backups")), "{export}");

@@ -40,11 +40,11 @@ fn names(backups: &Backups) -> Vec<String> {
 async fn an_export_is_whole_private_and_shows_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let backups = Backups::in_dir(&dir.path().join("backups"));
-    assert_eq!(backups.last_at().unwrap(), None);
+    assert_eq!(backups.last().unwrap(), None);
     let store = filled().await;
     let made = backups.write(&store, at("2026-11-22T08:39:38.7Z")).await.unwrap();
     assert_eq!(names(&backups), ["2026-11-22T08-39-38Z.jsonl"]);
-    assert_eq!(backups.last_at().unwrap(), Some(at("2026-11-22T08:39:38Z")));
+    assert_eq!(backups.last().unwrap(), Some((at("2026-11-22T08:39:38Z"), made.file.clone())));
     assert_eq!((made.revision, made.entries), (3, 3));
     let (text, metadata) = (fs::read(&made.file).unwrap(), fs::metadata(&made.file).unwrap());
     assert_eq!((metadata.mode() & 0o777, metadata.len()), (0o600, made.bytes));

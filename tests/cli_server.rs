@@ -7,14 +7,16 @@ use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 use hangar::{
     api::{
         environment::{Environment, Phase},
+        hold::HoldReason,
         kind::Kind,
         meta::ObjectRef,
     },
     chance,
     client::{Client, Query, WatchEvent},
     clock::{Clock as _, System},
+    reconcile::holds,
     server::{self, Config, Parts, Readiness, Server},
-    store::{crypt::Cipher, handle::Store, memory::Memory},
+    store::{backup::Backups, crypt::Cipher, handle::Store, memory::Memory},
     tasks,
     telemetry::{Journal, Line, Metrics, Outcome},
 };
@@ -25,9 +27,12 @@ use tokio::{
 
 struct Api {
     address: String,
+    store: Store,
     journal: Journal,
     client: Client,
     _trigger: tasks::Trigger,
+    /// For exports.
+    _dir: tempfile::TempDir,
 }
 
 impl Api {
@@ -37,13 +42,15 @@ impl Api {
         let clock = System::shared();
         server::bootstrap(&store, &*clock, &chance::System).await.unwrap();
         let journal = Journal::in_memory();
+        let dir = tempfile::tempdir().unwrap();
         let parts = Parts {
-            store,
+            store: store.clone(),
             clock,
             chance: chance::System::shared(),
             journal: journal.clone(),
             metrics: Metrics::new(),
             readiness: Readiness::default(),
+            backups: Backups::in_dir(dir.path()),
         };
         let config = Config { listen: "127.0.0.1:0".parse().unwrap(), token: None };
         let server = Server::bind(config, parts).await.unwrap();
@@ -51,7 +58,7 @@ impl Api {
         let (trigger, shutdown) = tasks::shutdown();
         tasks::detached(async move { server.serve(shutdown).await.unwrap() });
         let client = Client::new(&address, None).unwrap();
-        Self { address, journal, client, _trigger: trigger }
+        Self { address, store, journal, client, _trigger: trigger, _dir: dir }
     }
 
     fn spawn(&self, line: &str) -> Child {
@@ -225,6 +232,13 @@ async fn a_plan_names_the_calls_before_anything_happens() {
         assert!(text.contains(line), "{line} is missing from\n{text}");
     }
     assert!(!text.contains("c2VjcmV0"), "{text}");
+    let drawn = (System::new().now(), &chance::System as &dyn chance::Chance);
+    holds::raise(&api.store, HoldReason::MassAbsence, "many machines are missing", drawn)
+        .await
+        .unwrap();
+    let (_, held) = api.run("plan -f manifests").await;
+    let why = "create-app is held back: many machines are missing; `hangar resume` lifts this";
+    assert!(held.contains(why) && !held.contains("> create-app"), "{held}");
     assert_eq!(
         api.client
             .list::<Environment>(Kind::Environment, None, &Query::default())

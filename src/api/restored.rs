@@ -21,6 +21,13 @@ pub struct Restored {
     pub revision: u64,
 }
 
+/// The time of a restore: not before the export was made, should the clock be wrong, because whatever is in the export must
+/// be known to be older.
+#[must_use]
+pub fn time(exported_at: Timestamp, now: Timestamp) -> Timestamp {
+    now.max(exported_at)
+}
+
 /// How far a restored store begins after its export at least, should the clock be wrong.
 const REVISIONS: u64 = 1 << 32;
 
@@ -40,13 +47,15 @@ pub fn floor(now: Timestamp) -> u64 {
 
 /// Raises the generation of a stored object of hangar's own kinds. A Secret's stays: nobody compares it, and machines are
 /// given the Secret again when it rises.
-pub fn advance(key: &str, value: &mut Value, now: Timestamp) {
+///
+/// True when there was one.
+pub fn advance(key: &str, value: &mut Value, now: Timestamp) -> bool {
     let ours = ObjectRef::from_store_key(key).is_some_and(|it| it.kind.info().group == GROUP);
     let generation = value.pointer_mut("/metadata/generation").filter(|_| ours);
-    if let Some(generation) = generation {
-        let old = generation.as_u64().unwrap_or(0);
-        *generation = json!(floor(now).max(old.saturating_add(1)));
-    }
+    let Some(generation) = generation else { return false };
+    let old = generation.as_u64().unwrap_or(0);
+    *generation = json!(floor(now).max(old.saturating_add(1)));
+    true
 }
 
 #[cfg(test)]
@@ -56,6 +65,10 @@ mod tests {
     #[test]
     fn whatever_was_seen_is_behind_even_when_the_clock_is_wrong() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
+        assert_eq!(
+            (time(Timestamp::UNIX_EPOCH, now), time(now, Timestamp::UNIX_EPOCH)),
+            (now, now)
+        );
         assert_eq!(revision(5, now), 1_800_000_000_000_000);
         assert_eq!(revision(5, Timestamp::UNIX_EPOCH), 5 + REVISIONS);
         for (key, generation, expected) in [
@@ -65,7 +78,7 @@ mod tests {
             ("meta/something", 3, 3),
         ] {
             let mut object = json!({"metadata": {"generation": generation}});
-            advance(key, &mut object, now);
+            assert_eq!(advance(key, &mut object, now), expected != 3);
             assert_eq!(object["metadata"]["generation"], expected, "{key}");
         }
     }

@@ -14,9 +14,17 @@ use futures::{FutureExt as _, future::BoxFuture};
 use serde::Serialize;
 
 use crate::{
-    api::activity::{Report, SeenRequest, WantedLook},
+    api::{
+        activity::{Report, SeenRequest, WantedLook},
+        hold::HoldReason,
+    },
     chance::{self, Chance},
-    cli::failure::Failure,
+    cli::{
+        data_dir,
+        exports::{self, Exports},
+        failure::Failure,
+        printer::Printer,
+    },
     clock::{self, Clock},
     fly::{
         http::{Config as FlyConfig, Http},
@@ -24,7 +32,7 @@ use crate::{
     },
     local::{self, Backend, driver::Driver, front, norun::NoRun, process::Process},
     net,
-    reconcile::{self, Address, calls::Calls},
+    reconcile::{self, Address, calls::Calls, holds},
     router::{
         activity::{Activity, ActivitySink, Flusher, Seen, SinkError},
         feed::{Feed, Source},
@@ -35,7 +43,12 @@ use crate::{
         table::Table,
     },
     server::{self, Readiness, Server, record_activity},
-    store::{self, crypt::Cipher, handle::Store, sled::Sled},
+    store::{
+        self,
+        crypt::Cipher,
+        handle::Store,
+        sled::{Opened, Sled},
+    },
     tasks::{Set, Shutdown, Trigger},
     telemetry::{journal::Journal, metrics::Metrics},
 };
@@ -44,6 +57,26 @@ use crate::{
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// Prefixes of keys whose values are encrypted where they are stored.
 pub(crate) const SEALED: &[&str] = &["secrets/"];
+
+/// The key of the stored Secrets, if there is one yet.
+pub(super) fn known_cipher(data_dir: &Path) -> anyhow::Result<Option<Cipher>> {
+    if let Some(text) = std::env::var("HANGAR_SECRET_KEY").ok().filter(|it| !it.is_empty()) {
+        return Ok(Some(Cipher::from_text(&text).context("HANGAR_SECRET_KEY cannot be used")?));
+    }
+    let file = data_dir.join(data_dir::SECRET_KEY);
+    Ok(if file.exists() { Some(Cipher::from_file(&file)?) } else { None })
+}
+
+/// Says what is held back, to whoever starts it.
+pub(super) async fn say_holds(store: &Store, printer: &mut Printer) -> anyhow::Result<()> {
+    for hold in holds::all(store).await? {
+        let (name, message) = (&hold.metadata.name, &hold.spec.message);
+        printer.note(format_args!(
+            "hold {name}: {message}; nothing is destroyed at Fly until `hangar resume`"
+        ));
+    }
+    Ok(())
+}
 
 /// Where the parts of a process listen; what `--ready-file` gets.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -120,29 +153,50 @@ impl Core {
 
     /// Opens the store of the data directory.
     pub(super) async fn store(&self, data_dir: &Path) -> anyhow::Result<Store> {
-        let sled = Sled::open(data_dir.join("store")).await?;
-        let cipher = match std::env::var("HANGAR_SECRET_KEY") {
-            Ok(text) if !text.is_empty() => {
-                Cipher::from_text(&text).context("HANGAR_SECRET_KEY cannot be used")?
-            }
-            Ok(_) | Err(_) => Cipher::from_file(&data_dir.join("secret.key"))?,
+        let lost = data_dir::lost(data_dir)?;
+        let sled = Sled::open(data_dir.join(data_dir::STORE)).await;
+        let sled = sled.map_err(|error| data_dir::cannot_open(error, data_dir))?;
+        let is_new = sled.opened() == Opened::Fresh;
+        let cipher = match known_cipher(data_dir)? {
+            Some(cipher) => cipher,
+            None => Cipher::from_file(&data_dir.join(data_dir::SECRET_KEY))?,
         };
         let metrics = self.metrics.clone();
         let observer = Arc::new(move |took| metrics.store_commit(took));
         let store =
             Store::new(Arc::new(sled), cipher, SEALED).observed(Arc::clone(&self.clock), observer);
         store.verify().await.map_err(|error| wrong_key(&error, data_dir))?;
+        if let Some(why) = lost.filter(|_| is_new) {
+            // The first commit of all: after any other the store would not be new.
+            holds::raise(&store, HoldReason::OpenedEmpty, &why, (self.clock.now(), &*self.chance))
+                .await?;
+        }
         server::bootstrap(&store, &*self.clock, &*self.chance).await?;
+        data_dir::remember(data_dir, &reconcile::instance(&store, &*self.chance).await?)?;
+        data_dir::keep_room(data_dir);
         Ok(store)
+    }
+
+    /// Exports of the store, from now on every hour.
+    pub(super) fn exports(&self, set: &mut Set, store: &Store, data_dir: &Path) -> Exports {
+        let exports = Exports {
+            store: store.clone(),
+            backups: exports::of(data_dir),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+        };
+        set.spawn("the exports", exports.clone().run(set.shutdown()));
+        exports
     }
 
     /// The API server and its cleaning up.
     pub(super) async fn api(
         &self,
         set: &mut Set,
-        store: &Store,
+        exports: &Exports,
         listen: SocketAddr,
     ) -> anyhow::Result<SocketAddr> {
+        let Exports { store, backups, .. } = exports;
         let token = std::env::var("HANGAR_TOKEN").ok().filter(|it| !it.is_empty());
         let config = server::Config { listen, token: token.as_deref().map(server::Token::new) };
         let parts = server::Parts {
@@ -152,6 +206,7 @@ impl Core {
             journal: self.journal.clone(),
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
+            backups: backups.clone(),
         };
         let server = Server::bind(config, parts).await.map_err(|error| match error {
             server::Error::Listen(error) => taken(&error, "--listen").into(),
@@ -231,7 +286,7 @@ impl Core {
 
 /// The secrets are there, and the key is another one.
 fn wrong_key(error: &store::Error, data_dir: &Path) -> Failure {
-    let file = data_dir.join("secret.key");
+    let file = data_dir.join(data_dir::SECRET_KEY);
     let hint = if std::env::var("HANGAR_SECRET_KEY").is_ok_and(|it| !it.is_empty()) {
         format!(
             "set HANGAR_SECRET_KEY to the key of before; without it, {} is the key",

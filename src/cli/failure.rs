@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What is damaged must not be taken for what was declared.
-const DAMAGED: &str = "nothing was changed; put a backup of the data directory in its place, or begin anew with another --data-dir";
+const DAMAGED: &str = "nothing was changed; move the data directory's store away and make one from an export: hangar restore-store";
 /// A token, or nobody else.
 const UNPROTECTED: &str =
     "set HANGAR_TOKEN to what clients shall show, or --listen on a loopback address";

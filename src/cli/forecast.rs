@@ -12,7 +12,8 @@ use crate::{
         bay::Bay,
         condition,
         core::Secret,
-        environment::{ConditionType, Environment},
+        environment::{ConditionType, Environment, Reason},
+        hold::Hold,
         kind::Kind,
         meta::{ObjectRef, Resource as _},
         template::Template,
@@ -27,6 +28,7 @@ use crate::{
             Settings, Sight, World,
         },
     },
+    reconcile::holds::Holding,
 };
 
 /// What would happen if manifests were applied.
@@ -90,6 +92,7 @@ impl Forecast {
 /// Objects as they would be.
 struct Then {
     changed: BTreeMap<ObjectRef, Value>,
+    held: Holding,
 }
 
 /// Computes it.
@@ -101,7 +104,9 @@ pub(super) async fn forecast<'a>(
     items: &'a [Item],
 ) -> Result<Forecast, (Option<&'a Item>, client::Error)> {
     let mut objects = BTreeMap::new();
-    let mut then = Then { changed: BTreeMap::new() };
+    let holds = client.list::<Hold>(Kind::Hold, None, &Query::default()).await;
+    let held = Holding::by(&holds.map_err(|error| (None, error))?.items);
+    let mut then = Then { changed: BTreeMap::new(), held };
     for item in items {
         let now = match client.get::<Value>(&item.object).await {
             Ok(object) => Some(object),
@@ -147,7 +152,7 @@ impl Then {
             let object = environment.object_ref();
             let clock = System::new();
             let world = self.world(client, environment, clock.now()).await?;
-            let Course { stages, status, .. } = course(world, clock.now());
+            let Course { stages, status, note } = course(world, clock.now());
             let entry = objects.entry(object.clone()).or_insert_with(|| ObjectForecast {
                 name: object.to_string(),
                 change: "unchanged",
@@ -174,6 +179,9 @@ impl Then {
                 if let Some(it) = found.filter(|it| (it.status == condition::Truth::True) == bad) {
                     entry.notes.push(it.message.clone());
                 }
+            }
+            if note.reason == Reason::Held && !entry.notes.contains(&note.message) {
+                entry.notes.push(note.message);
             }
         }
         // One app a second for the organisation; everything else is limited per app or machine.
@@ -264,9 +272,9 @@ impl Then {
             last_request_at: None,
             connections: None,
             fresh_name: "(new)".to_owned(),
-            no_destroying: None,
-            no_replacing: None,
-            no_creating: None,
+            no_destroying: self.held.destroying.clone(),
+            no_replacing: self.held.replacing.clone(),
+            no_creating: self.held.creating.clone(),
         })
     }
 }

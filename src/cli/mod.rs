@@ -5,11 +5,14 @@ use std::{io, process::ExitCode};
 
 mod apply;
 pub(crate) mod assembly;
+mod backup;
 mod completions;
 mod connection;
+mod data_dir;
 mod delete;
 mod describe;
 mod events;
+mod exports;
 mod failure;
 mod files;
 mod follow;
@@ -22,6 +25,7 @@ mod orphans;
 mod plan;
 mod printer;
 mod progress;
+mod restore_store;
 mod resume;
 pub mod router;
 pub mod sample_app;
@@ -78,6 +82,10 @@ pub enum Command {
     Delete(delete::Args),
     /// Say that what hangar holds back may go on
     Resume(resume::Args),
+    /// Export the store of a server, running or not
+    Backup(backup::Args),
+    /// Make a store from an export, for a server that does not run
+    RestoreStore(restore_store::Args),
     /// Wait until objects are in a state
     Wait(wait::Args),
     /// Show what hangar did: its log lines
@@ -175,6 +183,8 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Describe(args) => describe::run(args, connection, printer).await,
         Command::Delete(args) => delete::run(args, connection, printer).await,
         Command::Resume(args) => resume::run(args, connection, printer).await,
+        Command::Backup(args) => backup::run(args, connection, printer).await,
+        Command::RestoreStore(args) => restore_store::run(args, printer).await,
         Command::Wait(args) => wait::run(args, connection, printer).await,
         Command::Logs(args) => logs::run(args, connection, printer).await,
         Command::Events(args) => events::run(args, connection, printer).await,
@@ -233,6 +243,8 @@ mod tests {
             "hangar delete -f x.yaml --ignore-not-found",
             "hangar wait env/alice --for=condition=Ready --timeout=90s",
             "hangar resume restored --dry-run",
+            "hangar backup --data-dir data",
+            "hangar restore-store --from x.jsonl --data-dir data --dry-run",
             "hangar logs -f env/alice --tail 10 --json",
             "hangar events --for env/alice -w",
             "hangar orphans -o wide --others",

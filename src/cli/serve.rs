@@ -67,8 +67,10 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;
     let store = core.store(&args.data_dir).await?;
+    let exports = core.exports(&mut set, &store, &args.data_dir);
     core.controller(&mut set, &store, fly, address)?;
-    let api = core.api(&mut set, &store, args.listen).await?;
+    let api = core.api(&mut set, &exports, args.listen).await?;
+    assembly::say_holds(&store, printer).await?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
     let follows = Follows { source: Box::new(Local::new(store)), shelf: None, sink };
     let router = core
@@ -78,7 +80,9 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     addresses.write(args.ready_file.as_deref())?;
     printer.note(format_args!("API: http://{api}"));
     printer.note(format_args!("router: http://{router}"));
-    set.run(assembly::DRAIN).await.map(|()| Exit::Success)
+    let ended = set.run(assembly::DRAIN).await;
+    exports.make().await;
+    ended.map(|()| Exit::Success)
 }
 
 fn address(args: &Args) -> anyhow::Result<Address> {

@@ -18,6 +18,7 @@ use crate::{
         Exit, apply,
         assembly::{self, Addresses, Core, Fly, Follows, IntoStore, LocalArgs, LocalFly},
         connection::Connection,
+        exports::Exports,
         failure::Failure,
         files::{Bundle, FileArgs},
         printer::Printer,
@@ -101,8 +102,9 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;
-    let (addresses, backend) = start(args, &core, &mut set).await?;
+    let Started { addresses, backend, exports } = start(args, &core, &mut set).await?;
     say_where(&addresses, printer);
+    assembly::say_holds(&exports.store, printer).await?;
     let shutdown = set.shutdown();
     let session =
         Session { declared, ready_file, journal: core.journal.clone(), addresses, shutdown };
@@ -116,8 +118,16 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     printer.note("stopping the machines");
     backend.stop_all().await;
     backend.close();
+    exports.make().await;
     ended?;
     shown
+}
+
+/// What is needed of the parts once they run.
+struct Started {
+    addresses: Addresses,
+    backend: Arc<Backend>,
+    exports: Exports,
 }
 
 /// What the manifests say, read before anything starts: a mistake in them should cost nothing.
@@ -130,12 +140,9 @@ fn declared(args: &Args, printer: &mut Printer) -> anyhow::Result<Option<Bundle>
 }
 
 /// Starts all parts.
-async fn start(
-    args: &Args,
-    core: &Core,
-    set: &mut Set,
-) -> anyhow::Result<(Addresses, Arc<Backend>)> {
+async fn start(args: &Args, core: &Core, set: &mut Set) -> anyhow::Result<Started> {
     let store = core.store(&args.data_dir).await?;
+    let exports = core.exports(set, &store, &args.data_dir);
     let local =
         LocalFly::open(&core.clock, args.data_dir.join("fly"), args.fly_listen, &args.local)
             .await?;
@@ -158,12 +165,12 @@ async fn start(
         port: Some(front.port()).filter(|port| *port != 80),
     };
     core.controller(set, &store, stand_in, address)?;
-    let api = core.api(set, &store, args.listen).await?;
+    let api = core.api(set, &exports, args.listen).await?;
     // Last: from here on machines run, and whatever happens must stop them.
     let backend = local.start(set, front_listener, router, Arc::clone(&core.clock));
     let addresses =
         Addresses { api: Some(api), fly: Some(fly), front: Some(front), router: Some(router) };
-    Ok((addresses, backend))
+    Ok(Started { addresses, backend, exports })
 }
 
 fn say_where(addresses: &Addresses, printer: &mut Printer) {

@@ -30,8 +30,8 @@ pub use self::{
     error::Error,
     stream::Lines,
     wire::{
-        Cause, Deleted, List, ListMeta, Query, Status, StatusDetails, Table, TableColumn, TableRow,
-        Version, WatchEvent, Watched, Written,
+        Backup, Cause, Deleted, List, ListMeta, Query, Status, StatusDetails, Table, TableColumn,
+        TableRow, Version, WatchEvent, Watched, Written,
     },
 };
 
@@ -275,6 +275,14 @@ impl Client {
             query.push(("follow", "true".to_owned()));
         }
         Ok(Lines::plain(self.stream(self.request(Method::GET, "/logs", &query)).await?))
+    }
+
+    /// Makes the server write an export of its store, beside its data.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn backup(&self) -> Result<Backup, Error> {
+        json(self.call(self.request(Method::POST, "/backups", &[])).await?).await
     }
 
     /// The server's version.

@@ -241,6 +241,19 @@ pub struct Version {
     pub git_version: String,
 }
 
+/// An export of a store that the server wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Backup {
+    /// Where, on the server's computer.
+    pub file: String,
+    /// The revision of the store.
+    pub revision: u64,
+    /// How many entries.
+    pub entries: u64,
+    /// The size of the file.
+    pub bytes: u64,
+}
+
 /// The text of a `Warning: 299 - "…"` header.
 pub(super) fn warning_text(header: &str) -> String {
     let text = header.splitn(3, ' ').nth(2).unwrap_or(header).trim();

@@ -76,7 +76,7 @@ pub async fn all(store: &Store) -> Result<Vec<Hold>, Error> {
 
 /// What the holds keep from being done, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Holding {
+pub struct Holding {
     /// Why nothing may be destroyed.
     pub(crate) destroying: Option<String>,
     /// Why nothing may be made in the place of what is gone.
@@ -92,23 +92,31 @@ pub(crate) struct Holding {
 /// What is held back now.
 pub(crate) async fn holding(store: &Store) -> Result<Holding, Error> {
     let (holds, at) = store.list::<Hold>(&format!("{}/", Kind::Hold.info().plural)).await?;
-    let holds: Vec<_> = holds.into_iter().map(|it| it.value.spec).collect();
-    let why = |held: &[Held]| {
-        let mut holds = holds.iter().filter(|it| held.contains(&it.what));
-        let first = holds.next()?;
-        let more = match holds.count() {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
+    let holds: Vec<_> = holds.into_iter().map(|it| it.value).collect();
+    Ok(Holding { at, ..Holding::by(&holds) })
+}
+
+impl Holding {
+    /// What these holds keep from being done.
+    #[must_use]
+    pub fn by(holds: &[Hold]) -> Self {
+        let why = |held: &[Held]| {
+            let mut holds = holds.iter().filter(|it| held.contains(&it.spec.what));
+            let first = holds.next()?;
+            let more = match holds.count() {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            Some(said(&format!("{}{more}", first.spec.message)))
         };
-        Some(said(&format!("{}{more}", first.message)))
-    };
-    Ok(Holding {
-        destroying: why(&[Held::Destroying, Held::Replacing, Held::Making]),
-        replacing: why(&[Held::Replacing, Held::Making]),
-        creating: why(&[Held::Making]),
-        reasons: holds.iter().map(|it| it.reason).collect(),
-        at,
-    })
+        Self {
+            destroying: why(&[Held::Destroying, Held::Replacing, Held::Making]),
+            replacing: why(&[Held::Replacing, Held::Making]),
+            creating: why(&[Held::Making]),
+            reasons: holds.iter().map(|it| it.spec.reason).collect(),
+            at: Revision(0),
+        }
+    }
 }
 
 /// A hold's message, and what to do about it.

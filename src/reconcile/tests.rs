@@ -1,7 +1,7 @@
 //! The controller over a store in memory and the local backend in this process, on paused time: what it does about things that
 //! the store does not account for. Through one universe; it must never look inside the controller.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Request;
@@ -17,7 +17,7 @@ use crate::fly::{
 };
 use crate::local::{self, Backend, InProcess, NoHooks, norun::NoRun};
 use crate::server;
-use crate::store::{Key, Precondition, crypt::Cipher, memory::Memory};
+use crate::store::{Key, Precondition, backup::Backups, crypt::Cipher, memory::Memory};
 use crate::tasks::{self, Trigger};
 
 const ENVS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
@@ -84,8 +84,16 @@ impl Universe {
         let until = shutdown.clone();
         tasks::detached(async move { run(parts, || {}, until).await.unwrap() });
         let readiness = server::Readiness::default();
-        let parts =
-            server::Parts { store: store.clone(), clock, chance, journal, metrics, readiness };
+        let backups = Backups::in_dir(Path::new("/dev/null"));
+        let parts = server::Parts {
+            store: store.clone(),
+            clock,
+            chance,
+            journal,
+            metrics,
+            readiness,
+            backups,
+        };
         let api = server::Api::in_process(parts, shutdown).await.unwrap();
         let universe = Self { store, backend, api, trigger };
         let template = serde_yaml::from_str(TEMPLATE).unwrap();

@@ -311,19 +311,22 @@ mod tests {
         let mut index = Index::new(Arc::new(Table::new()), Arc::clone(&seen));
         let slots = (0..environments)
             .map(|number| {
-                index.apply_environment(&fact::Environment {
-                    uid: uuid::Uuid::from_u128(number + 1),
-                    namespace: "default".to_owned(),
-                    name: format!("env-{number}"),
-                    labels: vec![Label::of_name("a").unwrap()],
-                    public: true,
-                    asleep: false,
-                    broken: false,
-                    deleted: false,
-                    bay: None,
-                    place: None,
-                    epoch: 0,
-                })
+                index.apply_environment(
+                    &fact::Environment {
+                        uid: uuid::Uuid::from_u128(number + 1),
+                        namespace: "default".to_owned(),
+                        name: format!("env-{number}"),
+                        labels: vec![Label::of_name("a").unwrap()],
+                        public: true,
+                        asleep: false,
+                        broken: false,
+                        deleted: false,
+                        bay: None,
+                        place: None,
+                        epoch: 0,
+                    },
+                    true,
+                )
             })
             .collect();
         let sink = Arc::new(Sink::default());

@@ -265,7 +265,8 @@ impl Feed {
             Part::Environments => {
                 let fact = fact::Environment::read(object)?;
                 let mut index = locked(&self.index);
-                let slot = index.apply_environment(&fact);
+                let listed = self.environments.listing.is_some();
+                let slot = index.apply_environment(&fact, listed);
                 if let Some(listing) = &mut self.secrets.listing
                     && index.has_key(slot)
                 {

@@ -1,5 +1,5 @@
 //! Joins environments, hostnames and bay keys, arriving in any order, into the table. It must never let a label show an
-//! environment that does not hold it, nor an older machine of one that has a newer.
+//! environment that does not hold it, nor let an older change undo a newer one.
 //!
 //! A label is in the table exactly while its Hostname record is there. The record says who holds it, by uid; the holder
 //! says where it leads. What is known of an environment's place is kept in the table under its labels and nowhere else,
@@ -152,13 +152,17 @@ impl Index {
     }
 
     /// Takes an environment as it is now. Returns its slot.
-    pub fn apply_environment(&mut self, fact: &fact::Environment) -> u32 {
+    ///
+    /// What a list names is believed even when it is older than what is known: a list is later than all that was told
+    /// before it, and the store behind it may have been made from an export since.
+    pub fn apply_environment(&mut self, fact: &fact::Environment, listed: bool) -> u32 {
         let slot = self.slot_of(fact.uid, &fact.namespace, &fact.name);
         let before = self.route(slot);
         let environment = &self.environments[slot as usize];
         let known = environment.known;
+        let may_be_older = known == Known::Present && !listed;
         // An older object than the one known, which cannot be believed but for a deletion.
-        if known == Known::Present && fact.epoch < environment.epoch {
+        if may_be_older && fact.epoch < environment.epoch {
             if fact.deleted {
                 let labels = self.labels(slot);
                 self.settle(slot, before.with(Flag::DELETED, true), &labels);
@@ -178,7 +182,7 @@ impl Index {
         if let Some((app, machine)) = fact.place {
             route = route.to(app, machine);
         }
-        let deleted = fact.deleted || (known == Known::Present && before.has(Flag::DELETED));
+        let deleted = fact.deleted || (may_be_older && before.has(Flag::DELETED));
         let route = route
             .keyed(key)
             .with(Flag::PUBLIC, fact.public)

@@ -6,6 +6,7 @@ use std::{
     fs::{self, DirBuilder, File, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    panic,
     path::Path,
     time::Duration,
 };
@@ -78,11 +79,27 @@ const FLAGS: [Flag; 6] =
     [Flag::PUBLIC, Flag::ASLEEP, Flag::BROKEN, Flag::DELETED, Flag::RELEASED, Flag::UNLISTED];
 
 impl Shelf {
-    /// Opens the copy in this directory, which is made if need be. Blocks; meant for the start.
+    /// Opens the copy in this directory, which is made if need be; a damaged one is begun anew, since a router can do
+    /// without. Blocks; meant for the start.
     ///
     /// # Errors
     /// If the directory cannot be used or another process has it open.
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        // sled meets damage with an error or with a panic; nothing of what it left half done is used afterwards.
+        let why = match panic::catch_unwind(|| Self::open_whole(dir)) {
+            Ok(Err(Error::Database { source, .. })) if !matches!(source, ::sled::Error::Io(_)) => {
+                source.to_string()
+            }
+            Ok(opened) => return opened,
+            Err(_panic) => "sled gave up while reading it".to_owned(),
+        };
+        tracing::warn!(why, "the router's copy of its table is damaged and is begun anew");
+        fs::remove_dir_all(dir).map_err(|source| Error::Io { doing: "remove", source })?;
+        Self::open_whole(dir)
+    }
+
+    /// Opens it, and sees that every row can be read.
+    fn open_whole(dir: &Path) -> Result<Self, Error> {
         let io = |source| Error::Io { doing: "open", source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(io)?;
@@ -93,6 +110,9 @@ impl Shelf {
         })?;
         let path = dir.join("db");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(io)?;
+        for row in db.iter() {
+            row.map_err(|source| Error::Database { doing: "read", source })?;
+        }
         Ok(Self { db, file: File::open(path).map_err(io)? })
     }
 
@@ -219,6 +239,24 @@ mod tests {
         let bytes = serde_json::to_vec(&row(&saved)).unwrap();
         assert_eq!(read(b"alice", &bytes), Some((Label::of_name("alice").unwrap(), saved)));
         assert_eq!(read(b"Not a label", &bytes), None);
+    }
+
+    /// What is left of a snapshot after a kill, and a log that was cut, kept the router from ever starting again.
+    #[test]
+    fn a_damaged_copy_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("routes");
+        for damage in ["snap.FFFFFFFFFFFFFFFF.generating", "db"] {
+            let shelf = Shelf::open(&path).unwrap();
+            for at in 0..2000 {
+                shelf.db.insert(format!("label-{at}"), vec![7; 500]).unwrap();
+            }
+            drop(shelf);
+            // A second opening writes a snapshot that the log must go with.
+            drop(Shelf::open(&path).unwrap());
+            fs::write(path.join(damage), b"neither one nor the other").unwrap();
+            assert_eq!(Shelf::open(&path).unwrap().db.len(), 0, "{damage}");
+        }
     }
 
     #[test]

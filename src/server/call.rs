@@ -26,6 +26,8 @@ pub(super) enum Call {
     Logs(LogOptions),
     /// What remote routers saw.
     Activity,
+    /// An export of the store, written where the server keeps them.
+    Backup,
     /// One object.
     Get(Target),
     /// Many objects.
@@ -216,7 +218,8 @@ impl Call {
             ["metrics"] => get_only(method, Self::Metrics),
             ["logs"] => get_only(method, Self::Logs(query.log()?)),
             ["router", "activity"] if method == Method::POST => Ok(Self::Activity),
-            ["router", "activity"] => Err(NoCall::MethodNotAllowed),
+            ["backups"] if method == Method::POST => Ok(Self::Backup),
+            ["router", "activity"] | ["backups"] => Err(NoCall::MethodNotAllowed),
             ["api"] => get_only(method, Self::Discovery(Discovery::CoreVersions)),
             ["apis"] => get_only(method, Self::Discovery(Discovery::Groups)),
             ["apis", group] if *group == GROUP => {

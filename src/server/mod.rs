@@ -46,9 +46,10 @@ use self::{
 };
 use crate::api::{kind::Kind, meta::ObjectRef};
 use crate::chance::{self, Chance};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::net::{self, Body, Limits};
-use crate::store::{self, Precondition, Revision, handle::Store};
+use crate::retry;
+use crate::store::{self, Precondition, Revision, backup::Backups, handle::Store};
 use crate::tasks::Shutdown;
 use crate::telemetry::{Journal, Metrics};
 
@@ -76,6 +77,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether all parts of the process are ready.
     pub readiness: Readiness,
+    /// Where exports of the store are.
+    pub backups: Backups,
 }
 
 /// Why the server does not start.
@@ -120,6 +123,7 @@ struct State {
     journal: Journal,
     metrics: Metrics,
     readiness: Readiness,
+    backups: Backups,
     address: SocketAddr,
     token: Option<Token>,
     /// Where the store was when this process began to answer.
@@ -204,7 +208,7 @@ impl Api {
         started: Revision,
         shutdown: Shutdown,
     ) -> Self {
-        let Parts { store, clock, chance, journal, metrics, readiness } = parts;
+        let Parts { store, clock, chance, journal, metrics, readiness, backups } = parts;
         let pages = Pages::new(Arc::clone(&clock));
         Self(Arc::new(State {
             store,
@@ -213,6 +217,7 @@ impl Api {
             journal,
             metrics,
             readiness,
+            backups,
             address,
             token,
             started,
@@ -274,6 +279,7 @@ async fn perform(
             activity::record_activity(&state.store, report, now).await?;
             Ok(respond::json(&json!({})))
         }
+        Call::Backup => backup(state, now).await,
         Call::Get(target) => {
             Ok(respond::json(&read::get(state, &target, view(Include::Metadata)?).await?))
         }
@@ -323,6 +329,12 @@ async fn perform(
             delete_collection(state, &scope, &list, &options).await
         }
     }
+}
+
+async fn backup(state: &State, now: Timestamp) -> Result<Response<Body>, Status> {
+    let written = state.backups.write(&state.store, now).await;
+    let written = written.map_err(|error| Status::internal(retry::chain(&error)))?;
+    Ok(respond::json(&json!(written)))
 }
 
 async fn update(

@@ -1,7 +1,7 @@
 //! One life of a controller: API, reconciler, router and collector as `hangar serve` has them, over a disk and a Fly that
 //! outlive it. It must never do anything that the real process does not.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use tokio::task::JoinSet;
 
@@ -27,7 +27,7 @@ use crate::{
         gate::Gate,
         wire::Wire,
     },
-    store::{crypt::Cipher, handle::Store},
+    store::{backup::Backups, crypt::Cipher, handle::Store},
     tasks::{self, Trigger},
     telemetry::{journal::Journal, metrics::Metrics},
 };
@@ -86,6 +86,8 @@ impl Life {
             journal: journal.clone(),
             metrics: metrics.clone(),
             readiness: Readiness::default(),
+            // Nobody asks for an export here; one could not be written.
+            backups: Backups::in_dir(Path::new("/dev/null")),
         };
         let api = Api::in_process(parts, shutdown.clone()).await?;
         let mut tasks = JoinSet::new();

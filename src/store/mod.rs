@@ -10,9 +10,11 @@ use futures::{future::BoxFuture, stream::BoxStream};
 
 use crate::retry::Retry;
 
+pub mod backup;
 #[cfg(test)]
 mod conformance;
 pub mod crypt;
+pub mod export;
 mod files;
 mod follow;
 pub mod handle;
@@ -22,6 +24,7 @@ pub mod sled;
 mod state;
 mod waker;
 mod watch;
+pub mod whole;
 
 pub use self::follow::Follow;
 

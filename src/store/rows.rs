@@ -99,6 +99,24 @@ pub(super) fn encode(
     row(HEAD, Some(&head(last, floor, draft.live())));
 }
 
+/// Gives `row` the rows of a store that begins with these objects, all of them written at this revision, and with no
+/// history before it.
+pub(super) fn encode_whole(
+    objects: &[(Key, Bytes)],
+    revision: Revision,
+    row: &mut impl FnMut(&[u8], Option<&[u8]>),
+) {
+    let mut live = Live::default();
+    let mut bytes = Vec::new();
+    for (key, value) in objects {
+        live.add(key, revision, value);
+        put_object(&mut bytes, key, revision, value);
+        let mut name = [OBJECTS, key.as_str().as_bytes()].concat();
+        write(row, &mut name, &bytes, 0);
+    }
+    row(HEAD, Some(&head(revision, revision, live)));
+}
+
 const CHECKSUM_BYTES: usize = 4;
 
 /// Revision, length and checksum stand before an object's value.

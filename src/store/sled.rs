@@ -42,7 +42,7 @@ const CACHE_BYTES: u64 = 512 * 1024 * 1024;
 const GATHER_TRIES: u32 = 16;
 
 /// Makes everything that was flushed survive a power cut.
-type Sync = Box<dyn FnMut() -> io::Result<()> + Send>;
+pub(super) type Sync = Box<dyn FnMut() -> io::Result<()> + Send>;
 
 /// What was found when the store was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +191,8 @@ impl Writer {
         let Loaded { state, log, fresh } = load(&db)?;
         acknowledged.check((!fresh).then(|| state.revision()))?;
         files::sync_dir(dir).map_err(files::cannot_open)?;
+        // What was not acknowledged before a kill is shown to everybody from now on, which is as good.
+        acknowledged.write(state.revision()).map_err(files::cannot_open)?;
         let waker = Waker::new(db.clone()).map_err(files::cannot_open)?;
         let state = state.with_history(history);
         let opened = if fresh { Opened::Fresh } else { Opened::Existing };
@@ -309,14 +311,14 @@ impl From<&Failed> for Error {
     }
 }
 
-fn io_error(error: ::sled::Error) -> io::Error {
+pub(super) fn io_error(error: ::sled::Error) -> io::Error {
     match error {
         ::sled::Error::Io(error) => error,
         other => io::Error::other(other),
     }
 }
 
-fn open_db(dir: &Path) -> Result<::sled::Db, Error> {
+pub(super) fn open_db(dir: &Path) -> Result<::sled::Db, Error> {
     // Every commit is flushed and synced here, so that sled's own thread for it would only sync everything twice.
     let config = ::sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     let mut tries = 0;
@@ -359,7 +361,7 @@ fn load(db: &::sled::Db) -> Result<Loaded, Error> {
     decoder.finish().map_err(damaged)
 }
 
-fn file_sync(dir: &Path) -> io::Result<Sync> {
+pub(super) fn file_sync(dir: &Path) -> io::Result<Sync> {
     let file = File::open(dir.join("db"))?;
     // fdatasync also writes what is needed to find the data again: the file's size and where its blocks are. Only times
     // are left out, and those would cost a write of the journal at each commit.

@@ -26,6 +26,8 @@ pub const FLY_REQUEST_SECONDS: &str = "hangar_fly_request_seconds";
 pub const QUEUE_DEPTH: &str = "hangar_queue_depth";
 /// Duration of a commit, to disk.
 pub const STORE_COMMIT_SECONDS: &str = "hangar_store_commit_seconds";
+/// Exports of the store, by outcome.
+pub const STORE_EXPORTS: &str = "hangar_store_exports_total";
 /// Hostnames that the router knows.
 pub const ROUTES: &str = "hangar_routes";
 /// Answers of the router, by decision.
@@ -54,6 +56,7 @@ struct Inner {
     fly_request_seconds: Histogram,
     queue_depth: Gauge<u64, AtomicU64>,
     store_commit_seconds: Histogram,
+    store_exports: Counters<1>,
     routes: Gauge<u64, AtomicU64>,
     router_replies: Counters<1>,
     environments: Family<[Label; 1], Gauge<u64, AtomicU64>>,
@@ -91,6 +94,7 @@ impl Metrics {
             fly_request_seconds: seconds(),
             queue_depth: Gauge::default(),
             store_commit_seconds: seconds(),
+            store_exports: Family::default(),
             routes: Gauge::default(),
             router_replies: Family::default(),
             environments: Family::default(),
@@ -115,6 +119,7 @@ impl Metrics {
             "Duration of a commit",
             inner.store_commit_seconds.clone(),
         );
+        all.register(bare(STORE_EXPORTS), "Exports of the store", inner.store_exports.clone());
         all.register(ROUTES, "Hostnames that the router knows", inner.routes.clone());
         all.register(bare(ROUTER_REPLIES), "Answers of the router", inner.router_replies.clone());
         all.register(ENVIRONMENTS, "Environments by phase", inner.environments.clone());
@@ -156,6 +161,11 @@ impl Metrics {
     /// A commit was acknowledged.
     pub fn store_commit(&self, took: Duration) {
         self.0.store_commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The store was exported, or could not be.
+    pub fn store_export(&self, outcome: &'static str) {
+        self.0.store_exports.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// The router knows so many hostnames.

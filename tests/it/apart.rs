@@ -34,11 +34,11 @@ const MANIFESTS: &str = "
 ";
 
 /// The parts. Their addresses are chosen before they start, since they must stay over restarts.
-struct Apart {
-    home: tempfile::TempDir,
+pub(crate) struct Apart {
+    pub(crate) home: tempfile::TempDir,
     fly: String,
     front: String,
-    api: String,
+    pub(crate) api: String,
     router: String,
     /// What the server is told Fly's address is.
     flaps: String,
@@ -49,7 +49,7 @@ struct Apart {
 
 impl Apart {
     /// Both, with one environment that is ready.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let fly = free().await;
         Self::with_flaps(fly.clone(), fly).await
     }
@@ -85,7 +85,7 @@ impl Apart {
         self.local = Some(start(self.home.path(), "local", &arguments, &[]).await);
     }
 
-    async fn start_server(&mut self) {
+    pub(crate) async fn start_server(&mut self) {
         let url = format!("http://dev.localhost:{}", self.front.rsplit_once(':').unwrap().1);
         let arguments = [
             "--org",
@@ -102,29 +102,48 @@ impl Apart {
         self.server = Some(start(self.home.path(), "serve", &arguments, &environment).await);
     }
 
+    /// A router of its own.
+    pub(crate) async fn start_router(&mut self, listen: &str) {
+        let from = format!("http://{}", self.api);
+        let arguments = ["--from", &from, "--listen", listen];
+        self.others.push(start(self.home.path(), "router", &arguments, &[]).await);
+    }
+
     fn kill_local(&mut self) {
         kill(self.local.take().unwrap());
     }
 
-    fn kill_server(&mut self) {
+    pub(crate) fn kill_server(&mut self) {
         kill(self.server.take().unwrap());
     }
 
-    async fn cli(&self, arguments: &[&str]) -> String {
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"))
+    async fn output(&self, arguments: &[&str]) -> std::process::Output {
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"))
             .args(arguments)
             .env_clear()
             .env("HANGAR_SERVER", format!("http://{}", self.api))
             .current_dir(self.home.path())
             .output()
             .await
-            .unwrap();
+            .unwrap()
+    }
+
+    /// The standard output of a command line that succeeds.
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "hangar {}: {said}", arguments.join(" "));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    async fn apply(&self, greeting: &str) {
+    /// What a command line says that fails.
+    pub(crate) async fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments).await;
+        assert_eq!(output.status.code(), Some(1), "hangar {}", arguments.join(" "));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(crate) async fn apply(&self, greeting: &str) {
         std::fs::write(self.home.path().join("given.yaml"), MANIFESTS.replace("GIVEN", greeting))
             .unwrap();
         self.cli(&["apply", "-f", "given.yaml"]).await;
@@ -135,7 +154,7 @@ impl Apart {
         serde_json::from_str::<Value>(&object).unwrap()["status"].take()
     }
 
-    async fn phase(&self, phase: &str) {
+    pub(crate) async fn phase(&self, phase: &str) {
         until(&format!("the phase {phase}"), PATIENCE, async || {
             let status = self.status().await;
             if status["phase"] == phase { Ok(()) } else { Err(status.to_string()) }
@@ -143,12 +162,12 @@ impl Apart {
         .await;
     }
 
-    fn fly(&self) -> Fly {
+    pub(crate) fn fly(&self) -> Fly {
         Fly { address: self.fly.clone() }
     }
 
     /// A page through the front, once there is one.
-    async fn page(&self) -> Value {
+    pub(crate) async fn page(&self) -> Value {
         until("a page", PATIENCE, async || {
             let request = Request::builder().uri("/?format=json").header("host", host("alice"));
             let answer = call(&self.front, request, Vec::new()).await;
@@ -174,19 +193,50 @@ impl Drop for Apart {
     }
 }
 
-fn kill(mut child: Child) {
+pub(crate) fn kill(mut child: Child) {
     // It may have ended.
     let _gone = child.kill();
     let _reaped = child.wait();
 }
 
+/// What a router says of Alice's host, once that is a replay in which this stands.
+pub(crate) async fn replay(router: &str, wanted: &str) -> String {
+    until("a replay", PATIENCE, async || {
+        let answer = ask(router).await;
+        let replay = answer.headers.get("fly-replay").map(|it| it.to_str().unwrap().to_owned());
+        match replay {
+            Some(replay) if replay.contains(wanted) => Ok(replay),
+            other => Err(format!("{} {other:?}", answer.text())),
+        }
+    })
+    .await
+}
+
+/// Waits until a router says that Alice is gone.
+pub(crate) async fn gone(router: &str) {
+    until("that the environment is gone", PATIENCE, async || {
+        let answer = ask(router).await;
+        if answer.status == StatusCode::GONE { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+}
+
+async fn ask(router: &str) -> Answer {
+    call(router, Request::builder().uri("/").header("host", host("alice")), Vec::new()).await
+}
+
 /// An address that nothing listens on now.
-async fn free() -> String {
+pub(crate) async fn free() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
 /// Starts a part and waits until it listens.
-async fn start(home: &Path, part: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
+pub(crate) async fn start(
+    home: &Path,
+    part: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Child {
     let ready = home.join(format!("{part}.ready"));
     let _none = std::fs::remove_file(&ready);
     let said =
@@ -267,23 +317,8 @@ async fn a_router_of_its_own_outlives_the_server() {
     let mut apart = Apart::new().await;
     apart.page().await;
     let listen = free().await;
-    let from = format!("http://{}", apart.api);
-    let arguments = ["--from", from.as_str(), "--listen", &listen];
-    let router = start(apart.home.path(), "router", &arguments, &[]).await;
-    apart.others.push(router);
-    let replay = async |wanted: Option<&str>| {
-        until("a replay", PATIENCE, async || {
-            let request = Request::builder().uri("/").header("host", host("alice"));
-            let answer = call(&listen, request, Vec::new()).await;
-            let replay = answer.headers.get("fly-replay").map(|it| it.to_str().unwrap().to_owned());
-            match replay {
-                Some(replay) if wanted.is_none_or(|it| replay.contains(it)) => Ok(replay),
-                other => Err(format!("{} {other:?}", answer.text())),
-            }
-        })
-        .await
-    };
-    let first = replay(None).await;
+    apart.start_router(&listen).await;
+    let first = replay(&listen, "").await;
 
     // It follows: another machine, another answer.
     let machine = apart.fly().machines().await.remove(0);
@@ -298,11 +333,11 @@ async fn a_router_of_its_own_outlives_the_server() {
         if page["machine"] != text("id").as_str() { Ok(page) } else { Err(page.to_string()) }
     })
     .await;
-    let second = replay(page["machine"].as_str()).await;
+    let second = replay(&listen, page["machine"].as_str().unwrap()).await;
 
     // And answers from what it knows when there is nobody to follow, even when it has to start.
     apart.kill_server();
-    assert_eq!(replay(None).await, second);
+    assert_eq!(replay(&listen, "").await, second);
     for mut router in apart.others.drain(..) {
         let pid = Pid::from_raw(i32::try_from(router.id()).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
@@ -311,19 +346,13 @@ async fn a_router_of_its_own_outlives_the_server() {
         })
         .await;
     }
-    let router = start(apart.home.path(), "router", &arguments, &[]).await;
-    apart.others.push(router);
-    assert_eq!(replay(None).await, second);
+    apart.start_router(&listen).await;
+    assert_eq!(replay(&listen, "").await, second);
 
     // It takes up with a server that comes back.
     apart.start_server().await;
     apart.cli(&["delete", "environment/alice"]).await;
-    until("that the environment is gone", PATIENCE, async || {
-        let request = Request::builder().uri("/").header("host", host("alice"));
-        let answer = call(&listen, request, Vec::new()).await;
-        if answer.status == StatusCode::GONE { Ok(()) } else { Err(answer.text()) }
-    })
-    .await;
+    gone(&listen).await;
 }
 
 /// What stands between the server and Fly answers truly.

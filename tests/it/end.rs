@@ -23,6 +23,8 @@ async fn ctrl_c_ends_everything_and_a_new_start_finds_the_same_environments() {
     assert_eq!(ended.code(), Some(0), "{}", hangar.said());
     eventually("the end of every process", PATIENCE, async || hangar.processes().is_empty()).await;
     assert!(hangar.data().join("store").exists());
+    let exports = std::fs::read_dir(hangar.data().join("backups")).unwrap().count();
+    assert_eq!(exports, 1, "the store is exported at the end");
 
     let hangar = hangar.again().await;
     let after = until("its page", PATIENCE, async || {

@@ -13,6 +13,7 @@ mod first_start;
 mod fly;
 mod harness;
 mod manifest;
+mod recovery;
 mod refused;
 mod removal;
 mod restart;

@@ -254,6 +254,21 @@ fn an_epoch_never_goes_back() {
 }
 
 #[test]
+fn a_new_list_takes_back_what_a_store_made_from_an_export_does_not_know() {
+    let alice = env(1, &["alice"]);
+    let mut harness = Harness::with(std::slice::from_ref(&alice));
+    let later = Env { epoch: 2, deleting: true, ..alice.clone() };
+    harness.apply(Part::Environments, later.fact());
+    assert_eq!(harness.answer("alice"), "gone");
+    harness.list(std::slice::from_ref(&alice));
+    assert_eq!(harness.answer("alice"), format!("hgr-1/{FIRST}"));
+    // Only a list does.
+    harness.apply(Part::Environments, later.fact());
+    harness.apply(Part::Environments, alice.fact());
+    assert_eq!(harness.answer("alice"), "gone");
+}
+
+#[test]
 fn what_a_new_list_does_not_name_is_gone() {
     let (alice, bob) = (env(1, &["alice"]), env(2, &["bob"]));
     let mut harness = Harness::with(&[alice.clone(), bob]);

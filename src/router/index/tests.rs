@@ -64,12 +64,30 @@ fn hostname(number: u8, name: usize, released: bool) -> fact::Hostname {
 
 #[derive(Debug, Clone)]
 enum Event {
-    Environment { number: u8, labels: Vec<usize>, epoch: u32, bay: u8, public: bool },
+    Environment {
+        number: u8,
+        labels: Vec<usize>,
+        epoch: u32,
+        bay: u8,
+        public: bool,
+    },
     EnvironmentGone(u8),
-    Hostname { number: u8, name: usize, released: bool },
+    Hostname {
+        number: u8,
+        name: usize,
+        released: bool,
+    },
     HostnameGone(usize),
-    Key { bay: u8, key: Option<u8> },
+    Key {
+        bay: u8,
+        key: Option<u8>,
+    },
     Relist,
+    /// A store that was made from an export has an older environment.
+    Restore {
+        number: u8,
+        epoch: u32,
+    },
     Restart,
 }
 
@@ -87,6 +105,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..4_usize).prop_map(Event::HostnameGone),
         2 => (0..3_u8, proptest::option::of(0..3_u8)).prop_map(|(bay, key)| Event::Key { bay, key }),
         1 => Just(Event::Relist),
+        1 => (0..4_u8, 0..4_u32).prop_map(|(number, epoch)| Event::Restore { number, epoch }),
         1 => Just(Event::Restart),
     ]
 }
@@ -134,7 +153,7 @@ impl Model {
         match event {
             Event::Environment { number, labels, epoch, bay, public } => {
                 let fact = environment(number, &labels, epoch, bay, public);
-                index.apply_environment(&fact);
+                index.apply_environment(&fact, false);
                 if self.environments.get(&number).is_none_or(|it| it.epoch <= epoch) {
                     self.environments.insert(number, fact);
                 }
@@ -162,6 +181,16 @@ impl Model {
                 };
             }
             Event::Relist => self.list(index),
+            Event::Restore { number, epoch } => {
+                if let Some(fact) = self.environments.get_mut(&number) {
+                    *fact = fact::Environment {
+                        epoch,
+                        place: environment(number, &[], epoch, 0, true).place,
+                        ..fact.clone()
+                    };
+                }
+                self.list(index);
+            }
             Event::Restart => {
                 index.remember_changes();
                 let mut fresh = self::index();
@@ -179,7 +208,7 @@ impl Model {
 
     fn list(&mut self, index: &mut Index) {
         let mut slots = Slots::default();
-        self.environments.values().for_each(|it| slots.insert(index.apply_environment(it)));
+        self.environments.values().for_each(|it| slots.insert(index.apply_environment(it, true)));
         index.keep_environments(&slots);
         for fact in self.hostnames.values() {
             index.apply_hostname(fact);
@@ -282,13 +311,13 @@ fn an_environment_that_comes_back_is_not_gone_after_a_restart() {
 fn a_deletion_is_believed_even_of_an_older_object() {
     let mut index = index();
     index.apply_hostname(&hostname(0, 0, false));
-    index.apply_environment(&environment(0, &[0], 5, 0, true));
-    index.apply_environment(&fact::Environment {
-        deleted: true,
-        ..environment(0, &[0], 4, 0, true)
-    });
+    index.apply_environment(&environment(0, &[0], 5, 0, true), false);
+    index.apply_environment(
+        &fact::Environment { deleted: true, ..environment(0, &[0], 4, 0, true) },
+        false,
+    );
     assert!(index.table.get(&label("env-0")).unwrap().has(Flag::DELETED));
-    index.apply_environment(&environment(0, &[0], 6, 0, true));
+    index.apply_environment(&environment(0, &[0], 6, 0, true), false);
     assert!(
         index.table.get(&label("env-0")).unwrap().has(Flag::DELETED),
         "a deletion is not taken back"
@@ -296,16 +325,30 @@ fn a_deletion_is_believed_even_of_an_older_object() {
 }
 
 #[test]
+fn a_list_is_believed_also_where_it_takes_back_what_was_told() {
+    let mut index = index();
+    index.apply_hostname(&hostname(0, 0, false));
+    index.apply_environment(
+        &fact::Environment { deleted: true, ..environment(0, &[0], 5, 0, true) },
+        false,
+    );
+    index.apply_environment(&environment(0, &[0], 4, 0, false), true);
+    let route = index.table.get(&label("env-0")).unwrap();
+    assert!(!route.has(Flag::DELETED) && !route.has(Flag::PUBLIC));
+    assert_eq!(route.machine(), machine(4));
+}
+
+#[test]
 fn an_owner_is_named_while_it_is_there() {
     let mut index = index();
-    let slot = index.apply_environment(&environment(0, &[0], 1, 0, true));
+    let slot = index.apply_environment(&environment(0, &[0], 1, 0, true), false);
     let owner = index.owner(slot).unwrap();
     assert_eq!((&*owner.namespace, owner.name.as_str(), owner.uid), ("default", "env-0", uid(0)));
     let long = "n".repeat(63);
-    let slot = index.apply_environment(&fact::Environment {
-        name: long.clone(),
-        ..environment(2, &[2], 1, 1, true)
-    });
+    let slot = index.apply_environment(
+        &fact::Environment { name: long.clone(), ..environment(2, &[2], 1, 1, true) },
+        false,
+    );
     assert_eq!(index.owner(slot).unwrap().name, long);
     index.delete_environment(uid(2), &long);
     assert_eq!(index.owner(slot), None);

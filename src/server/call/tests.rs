@@ -111,6 +111,8 @@ fn the_other_paths_mean_their_calls() {
     check("GET /logs?follow=true&object=env/alice&limit=3", "logs Some(\"env/alice\") 3 true");
     check("GET /logs?object=environments/team-a/bob", "logs Some(\"env/team-a/bob\") 1000 false");
     check("POST /router/activity", "Activity");
+    check("POST /backups", "Backup");
+    check("GET /backups", "MethodNotAllowed");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The API over real HTTP on a memory store, through one helper. Each file is one subject.
 
+mod backup;
 mod bad_body;
 mod collect;
 mod crud;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use super::{Config, Parts, Readiness, Server, Token, bootstrap, collect as collector};
 use crate::chance;
 use crate::clock::{Clock, Manual};
-use crate::store::{crypt::Cipher, handle::Store, memory::Memory};
+use crate::store::{backup::Backups, crypt::Cipher, handle::Store, memory::Memory};
 use crate::tasks::{self, Trigger};
 use crate::telemetry::{Journal, Metrics};
 
@@ -41,6 +42,8 @@ struct Api {
     parts: Parts,
     trigger: Trigger,
     shutdown: tasks::Shutdown,
+    /// Where exports are.
+    dir: tempfile::TempDir,
 }
 
 /// An answer.
@@ -67,6 +70,7 @@ impl Api {
             Store::new(Arc::new(Memory::new()), Cipher::ephemeral().unwrap(), &["secrets/"]);
         let clock = Arc::new(Manual::at("2026-09-01T12:00:00.5Z".parse().unwrap()));
         bootstrap(&store, &*clock, &chance::System).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let parts = Parts {
             store: store.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
@@ -74,6 +78,7 @@ impl Api {
             journal: Journal::in_memory(),
             metrics: Metrics::new(),
             readiness: Readiness::default(),
+            backups: Backups::in_dir(dir.path()),
         };
         let config =
             Config { listen: "127.0.0.1:0".parse().unwrap(), token: token.map(Token::new) };
@@ -84,7 +89,7 @@ impl Api {
         tasks::detached(async move { server.serve(until).await.unwrap() });
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { url, http, store, clock, parts, trigger, shutdown }
+        Self { url, http, store, clock, parts, trigger, shutdown, dir }
     }
 
     /// Starts the collector beside the server.

@@ -207,6 +207,17 @@ async fn a_database_that_ends_before_what_was_acknowledged_is_refused() {
 }
 
 #[tokio::test]
+async fn what_a_killed_process_did_not_acknowledge_and_a_later_one_shows_is_kept_too() {
+    let (_dir, path) = filled().await;
+    let reached = std::fs::read(path.join("acknowledged")).unwrap();
+    let (_other, behind) = dir();
+    put(&open(&behind, 8).await, "a", "1").await;
+    std::fs::copy(behind.join("acknowledged"), path.join("acknowledged")).unwrap();
+    drop(open(&path, 8).await);
+    assert_eq!(std::fs::read(path.join("acknowledged")).unwrap(), reached);
+}
+
+#[tokio::test]
 async fn nothing_is_seen_or_acknowledged_before_it_is_synced() {
     let (_dir, path) = dir();
     let (allow, allowed) = mpsc::channel();

@@ -191,6 +191,7 @@ impl Map {
     pub(super) fn insert(&self, label: Label, route: Route) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let index = self.room(&mut writer);
+        // Of 67 million labels one more finds no room; marks of activity end there too.
         let Some(number) = writer.free.pop().or_else(|| writer.fresh()) else { return };
         self.entry(number).write(label, route);
         let hash = self.hasher.hash_one(label);

@@ -237,6 +237,18 @@ async fn a_signal_reaches_the_program() {
     machine.end().await;
 }
 
+#[test]
+fn a_signal_reaches_the_program_also_where_hangar_was_told_to_ignore_it() {
+    let test = std::env::current_exe().unwrap();
+    // As `nohup` does, and a script for what it puts into the background.
+    let ended = Command::new("/bin/sh")
+        .args(["-c", "trap '' HUP INT QUIT; exec \"$0\" --exact a_signal_reaches_the_program"])
+        .arg(test)
+        .stdout(Stdio::null())
+        .status();
+    assert!(ended.unwrap().success());
+}
+
 #[tokio::test]
 async fn nothing_can_be_asked_of_a_machine_that_does_not_run() {
     let machine = Machine::script("true");

@@ -102,7 +102,26 @@ struct Shim {
     desk: Desk,
 }
 
+/// Makes sure that programs begin with no signal ignored, as on Fly. `nohup` and shell scripts that put things into the background
+/// leave some ignored, which programs inherit; what this process catches, the system sets back for them.
+fn catch_signals() -> io::Result<()> {
+    for kind in [
+        SignalKind::alarm(),
+        SignalKind::hangup(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::terminate(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ] {
+        // Caught for as long as the process lives, whether anybody listens or not.
+        drop(signal(kind)?);
+    }
+    Ok(())
+}
+
 async fn start(directory: &Directory, spec: Spec) -> io::Result<Shim> {
+    catch_signals()?;
     let stop_signal = names::parse(&spec.stop_signal)?;
     let claim = claim(directory).await?;
     // Of a shim that was killed.

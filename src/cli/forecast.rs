@@ -265,6 +265,7 @@ impl Then {
             connections: None,
             fresh_name: "(new)".to_owned(),
             no_destroying: None,
+            unheard_since: None,
             no_replacing: None,
             no_creating: None,
         })
@@ -298,6 +299,7 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
             size_gib: it.size_gib,
             attached_to: None,
             going: false,
+            created_at: None,
         })
     });
     let machine = status.machine.as_ref().and_then(|it| {
@@ -325,6 +327,8 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
         volume,
         machine: machine.map_or(Sight::Absent, Sight::Present),
         others: Vec::new(),
+        other_volumes: Vec::new(),
+        moved_volume: None,
         complete_list_at: Some(now),
     }
 }

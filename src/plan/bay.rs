@@ -15,9 +15,9 @@ use crate::plan::{
     Health, Step,
     action::Action,
     machine,
-    observe::{SECOND_LOOK, is_absent, is_gone, is_listed},
-    restored,
-    world::{Sight, World},
+    observe::{LATE_EFFECT, SECOND_LOOK, is_absent, is_gone, is_listed},
+    restored, transit,
+    world::{SeenMachine, Sight, World},
 };
 
 /// How often something on its way is looked at.
@@ -291,6 +291,23 @@ pub fn network_name(app: &str, instance: &str) -> String {
     format!("{app}-{mark}")
 }
 
+/// Whether a machine carries the bay's marks, whatever its epoch.
+pub(crate) fn is_marked(machine: &SeenMachine, bay: &Bay) -> bool {
+    machine
+        .mark
+        .as_ref()
+        .is_some_and(|it| it.instance == bay.spec.instance && it.bay == bay.metadata.uid)
+}
+
+/// Whether what may be there was looked for in vain twice, as far apart as effects were seen to be late.
+fn looked_twice<T: PartialEq>(
+    absent_since: Option<Timestamp>,
+    sight: &Sight<T>,
+    now: Timestamp,
+) -> bool {
+    *sight == Sight::Absent && absent_since.is_some_and(|at| now >= at + LATE_EFFECT)
+}
+
 /// Volume names allow letters, digits and underscores only.
 #[must_use]
 pub fn volume_name(bay: &Bay) -> String {
@@ -315,12 +332,10 @@ fn volume(
         return Some(act(action, Reason::CreatingVolume, "the volume is smaller than declared"));
     }
     // Before a restore one may have been made that nobody remembers: an empty one must not take its place.
-    if let Some(intended_at) = status.volume_intended_at.or_else(|| restored::bay_behind(world)) {
-        let looked = now >= intended_at + SECOND_LOOK && world.seen.volume == Sight::Absent;
-        if !looked {
-            let why = "a volume may have been made; it is looked for";
-            return Some(wait(Reason::CreatingVolume, why, now + LOOK));
-        }
+    let may_be = status.volume_intended_at.is_some() || restored::bay_behind(world).is_some();
+    if may_be && !looked_twice(status.volume_absent_since, &world.seen.volume, now) {
+        let why = "a volume may have been made; it is looked for";
+        return Some(wait(Reason::CreatingVolume, why, now + LOOK));
     }
     let region = match region(world, status, template, now) {
         Ok(region) => region,
@@ -341,6 +356,30 @@ fn volume(
     Some(act(action, Reason::CreatingVolume, "the environment needs a volume"))
 }
 
+/// A volume that no machine ever had, in a region that has no room for one, is deleted and made in the next region.
+fn elsewhere(
+    world: &World,
+    bay: &Bay,
+    status: &BayStatus,
+    template: &Template,
+    now: Timestamp,
+) -> Option<Step> {
+    let volume = status.volume.as_ref().filter(|it| it.mounts == Some(0))?;
+    let Sight::Present(seen) = &world.seen.volume else { return None };
+    let free = seen.id == volume.id && seen.attached_to.is_none() && world.seen.others.is_empty();
+    let next = region(world, status, template, now).ok().filter(|_| free)?;
+    if volume.destroying {
+        let why = "the volume is deleted, to be made in another region";
+        return Some(wait(Reason::NoCapacity, why, now + LOOK));
+    }
+    let (app, id) = (bay.spec.app.clone(), volume.id.clone());
+    let why = format!(
+        "region {} has no room for a machine; the volume there, which no machine ever had, is deleted and made in {next}",
+        volume.region
+    );
+    Some(repair(Action::DeleteVolume { app, id }, Reason::NoCapacity, why))
+}
+
 fn new_machine(
     world: &World,
     bay: &Bay,
@@ -351,13 +390,10 @@ fn new_machine(
     let epoch = match &status.machine {
         Some(machine) if machine.id.is_some() => return None,
         Some(machine) => {
-            if let Some(intended_at) = machine.intended_at {
-                let looked =
-                    now >= intended_at + SECOND_LOOK && world.seen.machine == Sight::Absent;
-                if !looked {
-                    let why = "a machine may have been made; it is looked for";
-                    return Some(wait(Reason::CreatingMachine, why, now + LOOK));
-                }
+            let may_be = machine.intended_at.is_some();
+            if may_be && !looked_twice(machine.absent_since, &world.seen.machine, now) {
+                let why = "a machine may have been made; it is looked for";
+                return Some(wait(Reason::CreatingMachine, why, now + LOOK));
             }
             status.epoch
         }
@@ -368,9 +404,21 @@ fn new_machine(
         }
         None => restored::next_epoch(world, status),
     };
+    let name = format!("{}-{epoch}", bay.metadata.name);
+    if let Some(other) = world.seen.others.iter().find(|it| it.name == name && !is_marked(it, bay))
+    {
+        let why = format!(
+            "machine {} in app {} has the name {name} and not this bay's marks: it is not hangar's to change; destroy it by hand",
+            other.id, bay.spec.app
+        );
+        return Some(stalled(Reason::NameTaken, why, now));
+    }
     let region = match &status.volume {
         Some(volume) if !volume.region.is_empty() => {
             if let Some(full) = full(status, &volume.region, now) {
+                if let Some(step) = elsewhere(world, bay, status, template, now) {
+                    return Some(step);
+                }
                 let why = format!("region {}, where the volume is, has no room", volume.region);
                 return Some(no_room(why, Some(full.retry_at)));
             }
@@ -381,12 +429,15 @@ fn new_machine(
             Err(step) => return Some(*step),
         },
     };
+    if let Some(step) = transit::in_the_way(world, bay, status, now) {
+        return Some(step);
+    }
     let mut described = bay.clone();
     described.status = status.clone();
     let spec = machine::desired(&world.environment, template, &described, epoch);
     let action = Action::CreateMachine {
         app: bay.spec.app.clone(),
-        name: format!("{}-{epoch}", bay.metadata.name),
+        name,
         region,
         spec: Box::new(spec),
         secrets_version: status.secrets.as_ref().map_or(0, |it| it.version),

@@ -116,6 +116,8 @@ pub(crate) enum Step {
         sleeps_at: Option<Timestamp>,
         /// A change waits for that.
         pending: bool,
+        /// Look again then, at the latest.
+        look_at: Option<Timestamp>,
     },
     /// It sleeps.
     Asleep {
@@ -163,12 +165,18 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         // What would have been forgotten on the way to the call is not.
         (step, bay) = (wait, seen);
     }
-    let impact = hold::impact(&step);
-    if matches!(step, Step::Awake { .. } | Step::Asleep { .. }) {
+    let settled = matches!(step, Step::Awake { .. } | Step::Asleep { .. });
+    let mut status = status::of(world, &bay, &step, now);
+    if let Some(tidy) = transit::tidy(world, &bay, now).filter(|_| settled)
+        && hold::gate(world, &tidy, now).is_none()
+    {
+        // What the environment is does not change by that.
+        step = tidy;
+    } else if settled {
         // Whatever failed on the way here is over.
         bay.failure = None;
     }
-    let mut status = status::of(world, &bay, &step, now);
+    let impact = hold::impact(&step);
     let (action, note, wake_at) = match &step {
         Step::Act { action, reason, why, fault } => {
             let level = if *fault { Level::Warning } else { Level::Normal };
@@ -184,10 +192,16 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
             (None, Note { reason: *reason, message: why.clone(), level }, *until)
         }
         Step::Bind => (None, quiet(Reason::BayPending, "a bay is made"), Some(now)),
-        Step::Awake { sleeps_at, .. } => (None, quiet(Reason::Serving, "it serves"), *sleeps_at),
+        Step::Awake { sleeps_at, look_at, .. } => {
+            let wake_at = [*sleeps_at, *look_at].into_iter().flatten().min();
+            (None, quiet(Reason::Serving, "it serves"), wake_at)
+        }
         Step::Asleep { .. } => (None, quiet(Reason::Idle, "it sleeps"), None),
         Step::Release => (None, quiet(Reason::Deleting, "nothing is left of it"), None),
     };
+    // What is to be discarded is looked at a second time, whatever else there is to wait for.
+    let stray_at = bay.stray.as_ref().map(|it| it.since + observe::SECOND_LOOK);
+    let wake_at = [wake_at, stray_at.filter(|at| *at > now)].into_iter().flatten().min();
     status.observed_generation = world.environment.metadata.generation;
     Plan {
         status,

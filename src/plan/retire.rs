@@ -19,6 +19,8 @@ use crate::plan::{
 const LOOK: SignedDuration = SignedDuration::from_secs(1);
 /// The same, while it cannot be told or may not be ordered.
 const LATE_LOOK: SignedDuration = SignedDuration::from_secs(10);
+/// How long an app must be another's, with complete lists meanwhile, until it is believed that it never was ours.
+const FOREIGN_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// How long an app's deletion may take before it is ordered again: a crash may have come before the call.
 const DELETE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
@@ -44,8 +46,17 @@ pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step 
             until: Some(now + LATE_LOOK),
             health: Health::Stalled,
         },
-        // Another's app under our name was never made by us, so nothing of ours is in it.
-        Sight::Present(app) if !app.ours => Step::Release,
+        // Another's app under our name was never made by us, so nothing of ours is in it; but a token that is refused for a
+        // while reads as well, and the answer of our own create may have been lost.
+        Sight::Present(app) if !app.ours => {
+            let since = status.app_foreign_since.unwrap_or(now);
+            let listed = world.seen.complete_list_at.is_some_and(|at| at >= since);
+            if listed && now >= since + FOREIGN_FOR {
+                return Step::Release;
+            }
+            let why = "the app's name is perhaps another's; it is looked at again".to_owned();
+            wait(Reason::Deleting, why, Some(now + LATE_LOOK))
+        }
         Sight::Present(app) if app.network.as_ref().is_some_and(|it| *it != bay.spec.network) => {
             Step::Release
         }

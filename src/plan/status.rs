@@ -11,7 +11,7 @@ use crate::api::{
     },
     meta::Resource as _,
 };
-use crate::plan::{Health, Step, world::World};
+use crate::plan::{Health, Step, action::Action, world::World};
 
 /// One claim: type, truth, reason, sentence.
 type Claim = (ConditionType, bool, Reason, String);
@@ -127,7 +127,6 @@ impl<'a> Facts<'a> {
 
     /// Counting connections is no change in what the environment is, and going to sleep is none before it sleeps.
     fn awake(&self) -> bool {
-        use crate::plan::action::Action;
         matches!(
             self.step,
             Step::Awake { .. }
@@ -151,7 +150,7 @@ impl<'a> Facts<'a> {
         let machine = self.bay.machine.as_ref().filter(|it| it.id.is_some());
         let provisioned = bound && machine.is_some() && self.bay.missing.is_none();
         let settled = self.awake() || self.asleep();
-        vec![
+        let mut claims = vec![
             if bound { fine(C::Bound, "it has a bay") } else { because(C::Bound, false) },
             if provisioned {
                 fine(C::Provisioned, "app, volume and machine exist")
@@ -176,7 +175,27 @@ impl<'a> Facts<'a> {
             } else {
                 (C::Stalled, false, Reason::AsDeclared, String::new())
             },
-        ]
+        ];
+        claims.extend(self.observed());
+        claims
+    }
+
+    /// That Fly could not be asked for a while, and that it can be again.
+    fn observed(&self) -> Option<Claim> {
+        let kind = ConditionType::Observed;
+        let before = condition::get(&self.world.environment.status.conditions, kind);
+        match (self.world.unheard_since, before) {
+            (Some(since), _) => {
+                let why = format!(
+                    "Fly could not be asked since {since:.0}: what is said here was so then, as far as it hangs on Fly"
+                );
+                Some((kind, false, Reason::FlyUnreachable, why))
+            }
+            (None, Some(_)) => {
+                Some((kind, true, Reason::AsDeclared, "Fly can be asked".to_owned()))
+            }
+            (None, None) => None,
+        }
     }
 
     fn updated(&self, settled: bool, provisioned: bool) -> Claim {
@@ -190,9 +209,10 @@ impl<'a> Facts<'a> {
             Step::Awake { .. } | Step::Asleep { .. } => (true, false),
             // A start or a probe comes after the look at the configuration.
             Step::Act { .. } | Step::Wait { .. } => match self.reason {
-                Reason::NotReadyYet | Reason::ReadinessTimeout | Reason::MachineFailed => {
-                    (true, false)
-                }
+                Reason::NotReadyYet
+                | Reason::ReadinessTimeout
+                | Reason::Unhealthy
+                | Reason::MachineFailed => (true, false),
                 Reason::Starting
                 | Reason::MachineStopped
                 | Reason::Idle

@@ -48,6 +48,7 @@ fn world(mode: &str, volume: bool) -> World {
         last_request_at: None,
         connections: None,
         fresh_name: "abc".to_owned(),
+        unheard_since: None,
         no_destroying: None,
         no_replacing: None,
         no_creating: None,
@@ -125,6 +126,7 @@ fn serving(mode: &str, volume: bool) -> World {
             size_gib: 1,
             attached_to: None,
             going: false,
+            created_at: None,
         });
     }
     world

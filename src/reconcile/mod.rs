@@ -171,6 +171,7 @@ impl Loop {
     ) {
         let mut synced = Some(synced);
         let mut store_synced = false;
+        let mut unheard = self.shared.informer.heard();
         loop {
             if !self.synced && store_synced && self.first_looked().await {
                 self.synced = true;
@@ -185,6 +186,7 @@ impl Loop {
                 () = shutdown.wait() => break,
                 Some(news) = heard.recv() => store_synced |= self.hear(news),
                 Some(changed) = apps.recv() => self.apps_changed(&changed),
+                Ok(()) = unheard.changed() => self.look_at_all(),
                 Some(Ok((key, next, remembered))) = self.running.join_next() => {
                     self.ended(&key, next, remembered);
                 }
@@ -333,6 +335,16 @@ impl Loop {
             self.queue.add(key, now, urgency);
         }
         false
+    }
+
+    /// Whether Fly can be asked changed, which every status says.
+    fn look_at_all(&mut self) {
+        let now = self.shared.clock.monotonic();
+        let keys = self.index.read().unwrap_or_else(PoisonError::into_inner).keys();
+        for key in keys {
+            let urgency = self.urgency(&key);
+            self.queue.add(key, now, urgency);
+        }
     }
 
     fn apps_changed(&mut self, apps: &BTreeSet<String>) {

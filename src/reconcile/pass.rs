@@ -237,6 +237,9 @@ impl Pass<'_> {
             // The list tells of it a while later; until then it would be destroyed again and again.
             shared.informer.learn(app, id, None);
         }
+        if let (Action::DeleteVolume { app, id }, Outcome::Done) = (action, &outcome) {
+            shared.informer.forget_volume(app, id);
+        }
         if let (Action::CreateVolume { app, name, .. }, Outcome::Volume { id, region, size_gib }) =
             (action, &outcome)
         {

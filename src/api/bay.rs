@@ -123,6 +123,9 @@ pub struct FullRegion {
     /// Not before this.
     #[schemars(with = "String")]
     pub retry_at: Timestamp,
+    /// The size that did not fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
 }
 
 /// App secrets as they were last written.

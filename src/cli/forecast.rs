@@ -265,6 +265,7 @@ impl Then {
             connections: None,
             fresh_name: "(new)".to_owned(),
             no_destroying: None,
+            full_regions: Vec::new(),
             unheard_since: None,
             no_replacing: None,
             no_creating: None,

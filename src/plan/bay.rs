@@ -259,8 +259,15 @@ fn regions<'a>(world: &'a World, template: &'a Template) -> impl Iterator<Item =
         .chain(template.spec.regions.iter().map(String::as_str))
 }
 
-fn full<'a>(status: &'a BayStatus, region: &str, now: Timestamp) -> Option<&'a FullRegion> {
-    status.full_regions.iter().find(|it| it.region == region && it.retry_at > now)
+/// Whether a region is known to have no room, from this bay's own asking or another's.
+fn full<'a>(
+    world: &'a World,
+    status: &'a BayStatus,
+    region: &str,
+    now: Timestamp,
+) -> Option<&'a FullRegion> {
+    let known = status.full_regions.iter().chain(&world.full_regions);
+    known.filter(|it| it.region == region && it.retry_at > now).max_by_key(|it| it.retry_at)
 }
 
 /// The first region that is not known to be full.
@@ -270,7 +277,7 @@ fn region(
     template: &Template,
     now: Timestamp,
 ) -> Result<String, Box<Step>> {
-    let full = |region: &str| full(status, region, now);
+    let full = |region: &str| full(world, status, region, now);
     if let Some(region) = regions(world, template).find(|it| full(it).is_none()) {
         return Ok(region.to_owned());
     }
@@ -415,7 +422,7 @@ fn new_machine(
     }
     let region = match &status.volume {
         Some(volume) if !volume.region.is_empty() => {
-            if let Some(full) = full(status, &volume.region, now) {
+            if let Some(full) = full(world, status, &volume.region, now) {
                 if let Some(step) = elsewhere(world, bay, status, template, now) {
                     return Some(step);
                 }

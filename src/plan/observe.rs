@@ -265,6 +265,12 @@ fn observe_machine(status: &mut BayStatus, bay: &Bay, seen: &SeenMachine, now: T
 fn observe_health(status: &mut BayStatus, seen: &SeenMachine, now: Timestamp) {
     // What never served has deadlines of its own.
     let Some(record) = status.machine.as_mut().filter(|it| it.ready.is_some()) else { return };
+    let Some(config) = &seen.config else { return };
+    if config.check.is_none() {
+        // What Fly does not check may end and be started again as it likes.
+        record.unhealthy_since = None;
+        return;
+    }
     match seen.check {
         CheckState::Passing => record.unhealthy_since = None,
         CheckState::Failing if seen.state == MachineState::Started => {

@@ -48,6 +48,7 @@ fn world(mode: &str, volume: bool) -> World {
         last_request_at: None,
         connections: None,
         fresh_name: "abc".to_owned(),
+        full_regions: Vec::new(),
         unheard_since: None,
         no_destroying: None,
         no_replacing: None,

@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{Timestamp, bay::Bay, environment::Environment, template::Template};
+use crate::api::{
+    Timestamp,
+    bay::{Bay, FullRegion},
+    environment::Environment,
+    template::Template,
+};
 use crate::plan::machine::MachineSpec;
 
 /// Everything that one pass for one environment decides from.
@@ -29,6 +34,8 @@ pub struct World {
     pub connections: Option<(Timestamp, u32)>,
     /// Name for a bay, if one has to be made now. Drawn by the caller.
     pub fresh_name: String,
+    /// Regions that had no room for other environments of the same size.
+    pub full_regions: Vec<FullRegion>,
     /// Since when Fly could not be asked, where that is longer than a moment.
     pub unheard_since: Option<Timestamp>,
     /// Why nothing may be destroyed now, if so.

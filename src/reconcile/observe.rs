@@ -91,6 +91,7 @@ pub(crate) async fn observe(
         last_request_at: objects.last_request_at,
         connections: memo.connections,
         fresh_name,
+        full_regions: Vec::new(),
         unheard_since: sources.informer.unheard_since(now),
         no_destroying,
         no_replacing: objects.held.replacing.clone(),
@@ -282,11 +283,11 @@ fn changed_by_itself(look: Look<'_>, record: &MachineStatus, row: &MachineRow) -
     let is_checked = readiness.is_some_and(|it| it.http.is_some() || it.tcp.is_some());
     let served = record.ready.as_ref().is_some_and(|it| it.version == row.version);
     let slept = record.order.as_ref().is_some_and(|it| it.kind == OrderKind::Sleep);
-    if !is_checked || !served || !matches!(row.state.as_str(), "started" | "stopped") {
-        return false;
-    }
     if record.unhealthy_since.is_some() {
         return true;
+    }
+    if !is_checked || !served || !matches!(row.state.as_str(), "started" | "stopped") {
+        return false;
     }
     let Some((read_at, updated_at)) = memo.read else { return false };
     let started = row.state == "started";

@@ -4,7 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use hangar::api::{
-    Timestamp, bay::Bay, environment::Environment, meta::Resource as _, template::Template,
+    Timestamp,
+    bay::{Bay, FullRegion},
+    environment::Environment,
+    meta::Resource as _,
+    template::Template,
 };
 use hangar::plan::{
     self, Plan,
@@ -81,6 +85,8 @@ pub(crate) struct Model {
     pub(crate) connections: Option<(Timestamp, u32)>,
     pub(crate) no_destroying: Option<String>,
     pub(crate) unheard_since: Option<Timestamp>,
+    /// Regions that had no room for others.
+    pub(crate) full_regions: Vec<FullRegion>,
     /// When the machine was last read by itself.
     read_at: Option<Timestamp>,
     /// Why everything is held back, and whether that goes for what is new too.
@@ -112,6 +118,7 @@ impl Model {
             connections: None,
             no_destroying: None,
             unheard_since: None,
+            full_regions: Vec::new(),
             read_at: None,
             hold: None,
             hold_creates: false,
@@ -149,6 +156,7 @@ impl Model {
             connections: self.connections,
             fresh_name: format!("fresh{}", self.bays + 1),
             no_destroying: self.no_destroying.clone().or_else(|| self.hold.clone()),
+            full_regions: self.full_regions.clone(),
             unheard_since: self.unheard_since,
             no_replacing: self.hold.clone(),
             no_creating: self.hold.clone().filter(|_| self.hold_creates),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use hangar::api::{Timestamp, condition::Truth, meta::Resource as _};
+use hangar::api::{Timestamp, bay::FullRegion, condition::Truth, meta::Resource as _};
 use hangar::plan::{
     Level,
     action::{Outcome, RefusalKind},
@@ -120,6 +120,12 @@ impl Script {
             ["restore"] => model.restore(),
             ["fail", action, fault @ ..] => {
                 model.faults.push_back(((*action).to_owned(), self::fault(fault)));
+            }
+            ["others", "full", region, span] => {
+                let span = humantime::parse_duration(span).unwrap();
+                let retry_at = now + SignedDuration::try_from(span).unwrap();
+                let region = (*region).to_owned();
+                model.full_regions = vec![FullRegion { region, retry_at, size: None }];
             }
             ["full", regions @ ..] => {
                 model.fly.full = regions.iter().map(|it| (*it).to_owned()).collect();

@@ -12,6 +12,8 @@ use crate::api::{
 };
 use crate::plan::action::{Action, Outcome, Refusal, RefusalKind};
 
+/// Full regions empty again within minutes to hours; asking sooner only costs calls.
+pub const FULL_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// How long after it was ordered a create that was not answered may show.
 pub(crate) const DOUBT_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -185,13 +187,12 @@ fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, no
     match (action, &refusal.kind) {
         (Action::CreateApp { .. }, RefusalKind::NameTaken) => status.app_contested = true,
         (
-            Action::CreateVolume { region, .. } | Action::CreateMachine { region, .. },
+            Action::CreateVolume { region, spec, .. } | Action::CreateMachine { region, spec, .. },
             RefusalKind::NoCapacity,
         ) => {
-            // Full regions empty again within minutes to hours; asking sooner only costs calls.
-            let retry_at = now + SignedDuration::from_mins(10);
+            let (retry_at, size) = (now + FULL_FOR, Some(spec.size()));
             status.full_regions.retain(|it| it.region != *region && it.retry_at > now);
-            status.full_regions.push(FullRegion { region: region.clone(), retry_at });
+            status.full_regions.push(FullRegion { region: region.clone(), retry_at, size });
         }
         (_, _) => {}
     }

@@ -144,7 +144,9 @@ async fn sleep(universe: &mut Universe) -> anyhow::Result<()> {
 /// The path of the one machine there is.
 fn machine(universe: &Universe) -> anyhow::Result<String> {
     let machines = universe.census().machines;
-    let (id, machine) = machines.first_key_value().context("there is no machine")?;
+    // Fly remembers destroyed ones for a while.
+    let mut live = machines.iter().filter(|(_, it)| it.destroyed_at.is_none());
+    let (id, machine) = live.next().context("there is no machine")?;
     Ok(format!("/v1/apps/{}/machines/{id}", machine.app))
 }
 

@@ -206,6 +206,10 @@ pub struct MachineStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub probed_at: Option<Timestamp>,
+    /// Since when its host does not answer, as far as it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub unreachable_since: Option<Timestamp>,
     /// Since when its check does not pass any more, as far as it was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

@@ -78,6 +78,11 @@ pub(crate) fn provision(
     now: Timestamp,
 ) -> Option<Step> {
     let destroyed = status.machine.as_ref().is_some_and(|it| it.destroying);
+    let given_up = transit::given_up(world, bay, status, now);
+    if given_up.is_some() {
+        status.machine = None;
+        status.missing = None;
+    }
     if let Some(step) = losses(world, bay, status, now) {
         return Some(step);
     }
@@ -91,12 +96,12 @@ pub(crate) fn provision(
         return Some(step);
     }
     let step = new_machine(world, bay, status, template, now)?;
-    Some(match step {
-        Step::Act { action, reason: Reason::MachineLost, fault, .. } if destroyed => {
-            let why = "the machine is replaced".to_owned();
+    let why = given_up.or_else(|| destroyed.then(|| "the machine is replaced".to_owned()));
+    Some(match (step, why) {
+        (Step::Act { action, reason: Reason::MachineLost, fault, .. }, Some(why)) => {
             Step::Act { action, reason: Reason::DeadlineExceeded, why, fault }
         }
-        other => other,
+        (step, _) => step,
     })
 }
 

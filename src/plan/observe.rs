@@ -248,6 +248,12 @@ fn observe_machine(status: &mut BayStatus, bay: &Bay, seen: &SeenMachine, now: T
     let same = config.is_some() && config == record.config;
     let known = record.version.clone().unwrap_or_default();
     let version = if same { seen.version.clone() } else { known };
+    if !seen.host_answers {
+        record.unreachable_since.get_or_insert(now);
+    } else if seen.config.is_some() {
+        // The list does not tell of hosts.
+        record.unreachable_since = None;
+    }
     saw_machine(status, &seen.id, &version, seen.state.word(), now);
     forgive(status, seen, now);
     if let Some(record) = &mut status.machine

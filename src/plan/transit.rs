@@ -18,6 +18,10 @@ use crate::plan::{
 
 /// How long a machine may be on its way between two states (Fly's own number for suspecting that it is stuck).
 pub const MOVING_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// The same while its configuration is replaced.
+pub const UPDATING_MAX: SignedDuration = SignedDuration::from_mins(10);
+/// How long a host may not answer before a machine without a volume is made on another one.
+pub const HOST_MAX: SignedDuration = SignedDuration::from_mins(15);
 /// How long an order to destroy a machine may take to be seen before it is given up.
 pub(crate) const DESTROY_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
@@ -122,7 +126,7 @@ pub(crate) fn transit(
         | MachineState::Stopped
         | MachineState::Suspended
         | MachineState::Failed => None,
-        MachineState::Created | MachineState::Moving(_) if now >= since + MOVING_MAX => {
+        MachineState::Created | MachineState::Moving(_) if now >= since + longest(word) => {
             if let Some(why) = &world.no_destroying {
                 return Some(stalled(
                     Reason::DeadlineExceeded,
@@ -131,11 +135,14 @@ pub(crate) fn transit(
                 ));
             }
             let action = Action::DestroyMachine { app: bay.spec.app.clone(), id: seen.id.clone() };
-            let why = format!("the machine was {word} for more than 5 minutes and is replaced");
+            let minutes = longest(word).as_mins();
+            let why =
+                format!("the machine was {word} for more than {minutes} minutes and is replaced");
             Some(repair(action, Reason::DeadlineExceeded, why))
         }
         MachineState::Destroying if now >= since + MOVING_MAX => {
-            let why = "the machine has been destroying for more than 5 minutes";
+            let why = "the machine has been destroying for more than 5 minutes, and its volume is on the same host: if that \
+                       does not come back, restore a snapshot by hand";
             degraded(Reason::DeadlineExceeded, why.to_owned())
         }
         MachineState::Created | MachineState::Moving(_) | MachineState::Destroying => {
@@ -155,6 +162,33 @@ pub(crate) fn transit(
             degraded(Reason::Unknown, why)
         }
     }
+}
+
+fn longest(word: &str) -> SignedDuration {
+    if matches!(word, "updating" | "replacing") { UPDATING_MAX } else { MOVING_MAX }
+}
+
+/// Why a machine is not waited for any longer: nothing was kept on it, so that a new one can take its place on another host. It
+/// may come back; then it is superseded, and goes.
+pub(crate) fn given_up(
+    world: &World,
+    bay: &Bay,
+    status: &BayStatus,
+    now: Timestamp,
+) -> Option<String> {
+    let record = status.machine.as_ref().filter(|_| !bay.spec.volume)?;
+    let Sight::Present(seen) = &world.seen.machine else { return None };
+    if record.id.as_ref() != Some(&seen.id) || world.no_replacing.is_some() {
+        return None;
+    }
+    let since = record.state_since.unwrap_or(now);
+    if seen.state == MachineState::Destroying && now >= since + MOVING_MAX {
+        let why = "the machine has been destroying for more than 5 minutes and is replaced";
+        return Some(why.to_owned());
+    }
+    let unreachable = record.unreachable_since.filter(|_| !seen.host_answers)?;
+    (now >= unreachable + HOST_MAX)
+        .then(|| "the machine's host has not answered for 15 minutes; it is replaced".to_owned())
 }
 
 /// A machine whose destruction was ordered not long ago and cannot be seen yet.

@@ -283,7 +283,7 @@ fn changed_by_itself(look: Look<'_>, record: &MachineStatus, row: &MachineRow) -
     let is_checked = readiness.is_some_and(|it| it.http.is_some() || it.tcp.is_some());
     let served = record.ready.as_ref().is_some_and(|it| it.version == row.version);
     let slept = record.order.as_ref().is_some_and(|it| it.kind == OrderKind::Sleep);
-    if record.unhealthy_since.is_some() {
+    if record.unhealthy_since.is_some() || record.unreachable_since.is_some() {
         return true;
     }
     if !is_checked || !served || !matches!(row.state.as_str(), "started" | "stopped") {

@@ -271,6 +271,7 @@ impl Model {
         };
         let found = self.machines().find(|it| it.id == *id);
         let known = record.unhealthy_since.is_none()
+            && record.unreachable_since.is_none()
             && self.read_at.is_some_and(|at| self.now < at + HEALTH_LOOK)
             && self.moved(bay).is_none();
         let settled = found.is_some_and(|machine| {

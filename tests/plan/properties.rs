@@ -161,7 +161,10 @@ fn check_action(action: &Action, world: &World, model: &Model) {
             );
         }
         Action::CreateMachine { .. } => {
-            let gone = believed_gone(MissingWhat::Machine) && world.seen.complete_list_at.is_some();
+            let given_up = matches!(&world.seen.machine, Sight::Present(it)
+                if it.state.word() == "destroying" || !it.host_answers);
+            let gone = believed_gone(MissingWhat::Machine) && world.seen.complete_list_at.is_some()
+                || given_up && !bay.spec.volume;
             assert!(known.is_none() || gone, "a machine is recorded already");
             let intended = record.is_some_and(|it| it.id.is_some() || it.intended_at.is_some());
             let absent = match &world.seen.machine {
@@ -169,7 +172,8 @@ fn check_action(action: &Action, world: &World, model: &Model) {
                 Sight::Present(it) => it.state.word() == "destroyed",
                 Sight::Unasked | Sight::Unclear(_) => false,
             };
-            assert!(!intended || absent, "a machine may be there");
+            let given_up = given_up && !bay.spec.volume;
+            assert!(!intended || absent || given_up, "a machine may be there");
         }
         Action::DestroyMachine { id, .. } => {
             let older = world.seen.others.iter().any(|it| {

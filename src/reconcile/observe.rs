@@ -230,12 +230,20 @@ fn read_at(
     now: Timestamp,
 ) -> Option<(Timestamp, Option<Timestamp>)> {
     let Sight::Present(machine) = &seen.machine else { return None };
-    if before.is_some() && machine.config.is_none() {
-        return before;
-    }
-    // After a restart what the list says is taken for known: it served when it was last looked at.
     let rows = sources.informer.machines(&bay.spec.app);
-    Some((now, rows.get(&machine.id).and_then(|row| row.updated_at)))
+    let updated_at = rows.get(&machine.id).and_then(|row| row.updated_at);
+    match before.filter(|_| machine.config.is_none()) {
+        // A change that was ordered, or a request's: nothing need be read for it.
+        Some((read_at, _)) if slept(bay.status.machine.as_ref()) => Some((read_at, updated_at)),
+        Some(before) => Some(before),
+        // After a restart what the list says is taken for known: it served when it was last looked at.
+        None => Some((now, updated_at)),
+    }
+}
+
+fn slept(record: Option<&MachineStatus>) -> bool {
+    let order = record.and_then(|it| it.order.as_ref());
+    order.is_some_and(|it| it.kind == OrderKind::Sleep)
 }
 
 async fn machine_sight(
@@ -282,7 +290,6 @@ fn changed_by_itself(look: Look<'_>, record: &MachineStatus, row: &MachineRow) -
     let readiness = objects.template.as_ref().and_then(|it| it.spec.readiness.as_ref());
     let is_checked = readiness.is_some_and(|it| it.http.is_some() || it.tcp.is_some());
     let served = record.ready.as_ref().is_some_and(|it| it.version == row.version);
-    let slept = record.order.as_ref().is_some_and(|it| it.kind == OrderKind::Sleep);
     if record.unhealthy_since.is_some() || record.unreachable_since.is_some() {
         return true;
     }
@@ -291,7 +298,8 @@ fn changed_by_itself(look: Look<'_>, record: &MachineStatus, row: &MachineRow) -
     }
     let Some((read_at, updated_at)) = memo.read else { return false };
     let started = row.state == "started";
-    (!slept && row.updated_at != updated_at) || (started && now >= read_at + HEALTH_LOOK)
+    (!slept(Some(record)) && row.updated_at != updated_at)
+        || (started && now >= read_at + HEALTH_LOOK)
 }
 
 /// A machine, read by itself.

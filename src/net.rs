@@ -1,14 +1,24 @@
 //! LEAF. hyper's accept loop with the limits that hyper does not set by itself: a timer, a header size, a number of
-//! connections, a time for the first byte, and a drain at shutdown. It must never look at a request.
+//! connections, a time for the first byte, strict line ends, and a drain at shutdown. It must never look at what a request
+//! asks for.
+
+mod lines;
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 
+use self::lines::{Lines, Raw};
 use crate::tasks::{self, Shutdown};
 
 /// A response body of any kind: full, empty or streamed.
@@ -25,6 +35,9 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Header lines of a request; more is answered 431.
     pub header_lines: usize,
+    /// Whether a line of a head may end in a bare line feed, as hyper has it; otherwise that is answered 400. Then a body
+    /// of unknown length ends its connection.
+    pub bare_line_feeds: bool,
 }
 
 /// Marks a response that is not to be sent.
@@ -51,6 +64,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             head_bytes: 32 * 1024,
             header_lines: HYPER_HEADER_LINES,
+            bare_line_feeds: true,
         }
     }
 }
@@ -104,43 +118,9 @@ where
             tracing::debug!(%error, "set_nodelay failed");
         }
         let handle = handle.clone();
-        let mut shutdown = shutdown.clone();
+        let shutdown = shutdown.clone();
         tasks::detached(async move {
-            // hyper's header timer starts with the first byte, so silence is timed here.
-            match tokio::time::timeout(limits.head_timeout, stream.readable()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return,
-            }
-            let service = service_fn(move |request| {
-                let response = handle(request, peer);
-                async move {
-                    let response = response.await;
-                    match response.extensions().get::<HangUp>() {
-                        Some(hang_up) => Err(*hang_up),
-                        None => Ok(response),
-                    }
-                }
-            });
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new())
-                .header_read_timeout(limits.head_timeout)
-                .max_buf_size(limits.head_bytes);
-            // Said explicitly, even hyper's own number costs an allocation of 6 KB for every request.
-            if limits.header_lines != HYPER_HEADER_LINES {
-                http.max_headers(limits.header_lines);
-            }
-            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = shutdown.wait() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, %peer, "connection ended early");
-            }
+            connection(stream, peer, limits, shutdown, handle).await;
             drop(slot);
         });
     }
@@ -151,4 +131,76 @@ where
         tracing::debug!("connections were still open at the end of the drain");
     }
     Ok(())
+}
+
+/// Serves one connection to its end.
+async fn connection<H, F>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    limits: Limits,
+    mut shutdown: Shutdown,
+    handle: H,
+) where
+    H: Fn(Request<Incoming>, SocketAddr) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    // hyper's header timer starts with the first byte, so silence is timed here.
+    match tokio::time::timeout(limits.head_timeout, stream.readable()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => return,
+    }
+    let raw = Raw::default();
+    if limits.bare_line_feeds {
+        raw.rest();
+    }
+    let stream = Lines::new(stream, raw.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let unknown = !limits.bare_line_feeds && expect_body(&raw, request.body());
+        let response = handle(request, peer);
+        let raw = raw.clone();
+        async move {
+            let mut response = response.await;
+            if unknown {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                raw.rest();
+            }
+            match response.extensions().get::<HangUp>() {
+                Some(hang_up) => Err(*hang_up),
+                None => Ok(response),
+            }
+        }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes);
+    // Said explicitly, even hyper's own number costs an allocation of 6 KB for every request.
+    if limits.header_lines != HYPER_HEADER_LINES {
+        http.max_headers(limits.header_lines);
+    }
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "connection ended early");
+    }
+}
+
+/// Says what follows the head of a request; whether it is not known where that ends.
+fn expect_body(raw: &Raw, body: &Incoming) -> bool {
+    let length = body.size_hint().exact();
+    match length {
+        Some(bytes) => raw.body(bytes),
+        None => raw.rest(),
+    }
+    length.is_none()
 }

@@ -11,7 +11,7 @@ fn every_shipped_manifest_is_admitted_and_names_what_is_there() {
     let mut used = BTreeSet::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        let documents = manifest::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+        let documents = manifest::parse(fs::read_to_string(&path).unwrap()).unwrap();
         assert!(!documents.is_empty(), "{}", path.display());
         for document in documents {
             let kind = manifest::kind_of(&document.value).unwrap();

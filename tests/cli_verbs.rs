@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+const ENVIRONMENT: &str = "apiVersion: hangar.dev/v1alpha1\nkind: Environment\n";
 const ALICE: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments/alice";
 
 /// A server's answers by request: `GET /path`, `TABLE /path`, `WATCH /path`. The last answer of several is given again.
@@ -241,6 +242,78 @@ async fn a_servers_refusal_is_told_at_the_line_of_the_field() {
 }
 
 #[tokio::test]
+async fn of_a_file_that_the_server_would_not_take_whole_nothing_is_sent() {
+    let server = Server::start().await;
+    let bob = ALICE.replace("alice", "bob");
+    for path in [ALICE, &bob] {
+        server.on(&format!("GET {path}"), 404, status(404, "NotFound", "not found"));
+    }
+    server.on(&format!("POST {ENVIRONMENTS}"), 200, alice(&json!({})));
+    server.on(&format!("POST {ENVIRONMENTS}"), 409, status(409, "Conflict", "it is taken"));
+    let ran = server
+        .run("apply -f -", &format!("{MANIFEST}---\n{}", MANIFEST.replace("alice", "bob")))
+        .await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("environment/bob: it is taken"), "{}", ran.err);
+    let requests: Vec<_> = server.writes().into_iter().map(|it| it.0).collect();
+    let asked = format!("POST {ENVIRONMENTS} dry");
+    assert_eq!(requests, [asked.clone(), asked]);
+}
+
+#[tokio::test]
+async fn what_was_typed_wrong_ends_with_code_2() {
+    for line in [
+        "describe env",
+        "delete env",
+        "wait env --for=delete",
+        "logs alice",
+        "get nope",
+        "router --from nonsense",
+        "serve --org acme",
+        "-n team-a up",
+        "schema --server http://127.0.0.1:1",
+        "sim -n team-a",
+    ] {
+        let ran = run("http://127.0.0.1:1", line, "").await;
+        assert!(ran.code == 2 && ran.err.contains("\nhint: "), "{line}: {} {}", ran.code, ran.err);
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_missing_or_empty_say_so() {
+    let ran = run("http://127.0.0.1:1", "apply -f no-such-file.yaml", "").await;
+    assert!(ran.code == 1 && ran.err.contains("\nhint: -f takes a file, "), "{}", ran.err);
+    let ran = run("http://127.0.0.1:1", "apply -f -", "# nothing\n").await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, "error: no objects passed to apply\n"));
+}
+
+#[tokio::test]
+async fn logs_of_what_is_not_there_fail_unless_there_are_lines() {
+    let server = Server::start().await;
+    server.on(&format!("GET {ALICE}"), 404, status(404, "NotFound", "no alice"));
+    server.on("GET /logs", 200, "").on("GET /logs", 200, json!({"seen": "once"}));
+    let ran = server.run("logs env/alice", "").await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.starts_with("error: no alice"), "{}", ran.err);
+    assert_eq!(server.run("logs env/alice", "").await.code, 0);
+}
+
+#[tokio::test]
+async fn a_description_shows_no_events_of_an_earlier_object_of_the_name() {
+    let server = Server::start().await;
+    let mut object = alice(&json!({}));
+    object["metadata"]["uid"] = json!("new");
+    server.on(&format!("GET {ALICE}"), 200, object);
+    let event = |uid: &str| {
+        json!({"metadata": {"name": uid}, "reason": format!("Of-{uid}"),
+            "involvedObject": {"kind": "Environment", "name": "alice", "uid": uid}})
+    };
+    server.on("GET /api/v1/namespaces/default/events", 200, list(&[event("old"), event("new")]));
+    let page = server.run("describe env alice", "").await.out;
+    assert!(page.contains("Of-new") && !page.contains("Of-old"), "{page}");
+}
+
+#[tokio::test]
 async fn without_a_server_there_is_a_hint() {
     let ran = run("http://127.0.0.1:1", "get env", "").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
@@ -286,7 +359,7 @@ async fn get_of_nothing_is_no_failure_and_of_a_missing_name_is() {
     assert!(ran.err.starts_with("error: environments \"alice\" not found\nhint: "), "{}", ran.err);
     let ran = server.run("get pods", "").await;
     assert!(
-        ran.code == 1 && ran.err.contains("hint: the kinds are namespaces (ns), "),
+        ran.code == 2 && ran.err.contains("hint: the kinds are namespaces (ns), "),
         "{}",
         ran.err
     );
@@ -321,7 +394,29 @@ async fn delete_waits_until_the_object_is_gone() {
     let ran = server.run("delete env bob", "").await;
     assert_eq!(ran.code, 1);
     assert_eq!(server.run("delete env bob --ignore-not-found", "").await.code, 0);
-    assert_eq!(server.run("delete env", "").await.code, 1);
+    assert_eq!(server.run("delete env", "").await.code, 2);
+}
+
+/// `?` and `.` in the place of a name would make the path that of all environments.
+#[tokio::test]
+async fn what_is_no_name_deletes_nothing() {
+    let server = Server::start().await;
+    for path in [ENVIRONMENTS.to_owned(), format!("{ENVIRONMENTS}/")] {
+        server.on(&format!("DELETE {path}"), 200, list(&[]));
+    }
+    for name in ["?", ".", "..", "#", "?x"] {
+        let manifest = format!("{ENVIRONMENT}metadata: {{name: {name:?}}}\n");
+        for (line, stdin) in [
+            (format!("delete env {name} --wait=false"), ""),
+            (format!("delete env/{name} --wait=false"), ""),
+            ("delete -f - --wait=false".to_owned(), manifest.as_str()),
+        ] {
+            let ran = server.run(&line, stdin).await;
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{line}");
+            assert!(ran.err.contains(&format!("{name:?} is not a name")), "{line}: {}", ran.err);
+        }
+    }
+    assert_eq!(server.writes(), []);
 }
 
 #[tokio::test]

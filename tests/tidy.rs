@@ -111,6 +111,7 @@ const DOCUMENTS: &[&str] = &[
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/fly.md",
+    "docs/reliability.md",
     "docs/style.md",
     "examples/README.md",
 ];

@@ -1,13 +1,28 @@
 //! Manifests: YAML or JSON text to objects that know where each of their fields stands. Pure; it must never read a file or
 //! decide whether an object is right.
+//!
+//! Two parsers read the text: serde_yaml for the values, saphyr for the places (`outline`). What they do not understand in
+//! the same way is refused.
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+mod outline;
+
 use serde_json::Value;
+
+use outline::Outline;
 
 use crate::api::{
     admit::{Violation, ViolationReason},
     kind::Kind,
 };
+
+/// Bytes of a file. That is more than ten thousand environments.
+pub const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one object, of text and keys, with aliases written out. The server stores less.
+pub const OBJECT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes that all aliases of a file may stand for.
+const ALIASED_BYTES_MAX: usize = 1024 * 1024;
+/// Levels of mappings and lists that a document may have; objects need about ten.
+const DEPTH_MAX: usize = 100;
 
 /// One object of a manifest.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +51,8 @@ impl Document {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Positions {
     line: usize,
+    /// Text and keys in it.
+    bytes: usize,
     fields: Vec<(String, Positions)>,
 }
 
@@ -75,10 +92,11 @@ impl Positions {
         let index = self.fields.iter().position(|(it, _)| it == key)?;
         Some(self.fields.swap_remove(index).1)
     }
-}
 
-/// Levels of mappings and lists that a document may have; objects need about ten.
-const DEPTH_MAX: usize = 100;
+    fn at(line: usize) -> Self {
+        Self { line, ..Self::default() }
+    }
+}
 
 /// Why a manifest cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,17 +110,26 @@ pub struct Error {
     pub problem: Problem,
 }
 
-/// What is wrong with a manifest's text.
+/// What is wrong with a manifest's text. It is shown to people, and so never a value of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
+    /// A whole file of more than [`TEXT_BYTES_MAX`].
+    #[error("the file has more than {} MiB: split it", TEXT_BYTES_MAX >> 20)]
+    TextTooLarge,
+    /// Bytes that are no text.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// A character that moves cursors and ends strings, in the text itself; as an escape it is the fields' matter.
+    #[error("the control character U+{:04X} is in it", u32::from(*.0))]
+    Control(char),
     /// Not YAML.
     #[error("not YAML: {0}")]
     Syntax(String),
     /// A field twice in one mapping.
-    #[error("`{key}` is there twice, first on line {first}")]
+    #[error("`{path}` is there twice, first on line {first}")]
     Duplicate {
-        /// The field.
-        key: String,
+        /// The field, from its object on.
+        path: String,
         /// Where it was first.
         first: usize,
     },
@@ -112,57 +139,137 @@ pub enum Problem {
     /// A tag such as `!secret`.
     #[error("the tag `{0}` means nothing here")]
     Tag(String),
+    /// An anchor whose name another one in the document has.
+    #[error("the anchor `&{0}` is there twice: give them different names")]
+    Anchor(String),
+    /// Aliases of aliases of aliases, or many of something long.
+    #[error("its aliases stand for more than {} MiB: write out what is meant", ALIASED_BYTES_MAX >> 20)]
+    Aliases,
     /// Mappings in mappings in mappings.
     #[error("deeper than {DEPTH_MAX} levels")]
     Depth,
+    /// A number that JSON does not have.
+    #[error("a number that is infinite or too large: put it in quotes if it is text")]
+    Number,
+    /// Text that two parsers understand in two ways.
+    #[error("it can be read in two ways: write it more plainly, in quotes")]
+    Unclear,
     /// Text, a number or a list where an object should be.
     #[error("not an object: write `apiVersion`, `kind` and `metadata` at the left margin")]
     NotAnObject,
+    /// An object of more than [`OBJECT_BYTES_MAX`].
+    #[error("the object has more than {} KiB", OBJECT_BYTES_MAX >> 10)]
+    ObjectTooLarge,
 }
 
 /// Reads every object of a YAML stream; JSON is YAML. Empty documents are passed over, lists taken apart.
 ///
 /// # Errors
 /// The first thing that makes the text unreadable: then nothing of it may be used.
-pub fn parse(text: &str) -> Result<Vec<Document>, Error> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let roots = Outline::read(text)?;
+pub fn parse(text: impl AsRef<[u8]>) -> Result<Vec<Document>, Error> {
+    let text = text_of(text.as_ref())?;
+    let outline = Outline::read(text)?;
+    refuse_controls(text, &outline)?;
     let mut found = Vec::new();
     let mut values = serde_yaml::Deserializer::from_str(text);
-    for (number, positions) in roots.into_iter().enumerate() {
-        let index = number + 1;
-        let wrong = |error: &serde_yaml::Error| Error {
-            document: index,
-            line: error.location().map_or(positions.line, |it| it.line()),
-            problem: Problem::Syntax(without_location(error)),
-        };
-        let Some(document) = values.next() else { break };
-        let value = read(document).map_err(|error| wrong(&error))?;
+    for document in 0..outline.documents() {
+        let index = document + 1;
+        let wrong = |(line, problem)| Error { document: index, line, problem };
+        let unclear = || wrong((outline.line(document), Problem::Unclear));
+        let value = values.next().ok_or_else(unclear)?;
+        let value = read(value, &outline, document).map_err(wrong)?;
         if value.is_null() {
             continue;
         }
+        let positions = outline.positions(document);
         if !value.is_object() {
-            return Err(Error {
-                document: index,
-                line: positions.line,
-                problem: Problem::NotAnObject,
-            });
+            return Err(wrong((positions.line, Problem::NotAnObject)));
         }
         take_apart(index, value, positions, &mut found)?;
+    }
+    // A document that only serde_yaml sees must not be left out in silence.
+    let more = values.next().map(<serde_yaml::Value as serde::Deserialize>::deserialize);
+    if let Some(Ok(value)) = more
+        && !value.is_null()
+    {
+        let (document, line) = (outline.documents() + 1, text.lines().count().max(1));
+        return Err(Error { document, line, problem: Problem::Unclear });
     }
     Ok(found)
 }
 
-/// Through serde_yaml's own value, which resolves merge keys (`<<`) and bounds what aliases may grow to.
-fn read(document: serde_yaml::Deserializer<'_>) -> Result<Value, serde_yaml::Error> {
-    let mut value = <serde_yaml::Value as serde::Deserialize>::deserialize(document)?;
-    value.apply_merge()?;
-    serde_yaml::from_value(value)
+/// The text, without a byte order mark.
+fn text_of(bytes: &[u8]) -> Result<&str, Error> {
+    let wrong = |line, problem| Error { document: 1, line, problem };
+    if bytes.len() > TEXT_BYTES_MAX {
+        return Err(wrong(1, Problem::TextTooLarge));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.iter().take(error.valid_up_to());
+        wrong(1 + before.filter(|it| **it == b'\n').count(), Problem::NotUtf8)
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-fn without_location(error: &serde_yaml::Error) -> String {
+fn refuse_controls(text: &str, outline: &Outline<'_>) -> Result<(), Error> {
+    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    for (line, text) in (1..).zip(text.split('\n')) {
+        if let Some(found) = text.chars().find(|it| control(*it)) {
+            let document = outline.document_at(line);
+            return Err(Error { document, line, problem: Problem::Control(found) });
+        }
+    }
+    Ok(())
+}
+
+/// Through serde_yaml's own value, which resolves merge keys (`<<`).
+fn read(
+    document: serde_yaml::Deserializer<'_>,
+    outline: &Outline<'_>,
+    index: usize,
+) -> Result<Value, (usize, Problem)> {
+    let wrong = |error: serde_yaml::Error| {
+        let line = error.location().map_or_else(|| outline.line(index), |it| it.line());
+        (line, problem(&error))
+    };
+    let mut value =
+        <serde_yaml::Value as serde::Deserialize>::deserialize(document).map_err(wrong)?;
+    outline.check(index, &value)?;
+    value.apply_merge().map_err(wrong)?;
+    json(value).ok_or_else(|| (outline.line(index), Problem::Unclear))
+}
+
+fn problem(error: &serde_yaml::Error) -> Problem {
     let text = error.to_string();
-    text.split(" at line ").next().unwrap_or_default().to_owned()
+    // Any value is wanted, so the only type that does not fit is an integer of more than 64 bits.
+    if text.contains("invalid type: integer") {
+        return Problem::Number;
+    }
+    Problem::Syntax(text.split(" at line ").next().unwrap_or_default().to_owned())
+}
+
+/// Not through serde: serde_json takes a key of its own for an order to read the value once more, as JSON.
+fn json(value: serde_yaml::Value) -> Option<Value> {
+    use serde_yaml::Value as Yaml;
+    Some(match value {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(it) => Value::Bool(it),
+        Yaml::Number(it) => match (it.as_u64(), it.as_i64()) {
+            (Some(it), _) => it.into(),
+            (None, Some(it)) => it.into(),
+            (None, None) => Value::Number(serde_json::Number::from_f64(it.as_f64()?)?),
+        },
+        Yaml::String(it) => Value::String(it),
+        Yaml::Sequence(items) => Value::Array(items.into_iter().map(json).collect::<Option<_>>()?),
+        Yaml::Mapping(fields) => {
+            let field = |(key, value)| match key {
+                Yaml::String(key) => Some((key, json(value)?)),
+                _ => None,
+            };
+            Value::Object(fields.into_iter().map(field).collect::<Option<_>>()?)
+        }
+        Yaml::Tagged(_) => return None,
+    })
 }
 
 fn take_apart(
@@ -173,27 +280,31 @@ fn take_apart(
 ) -> Result<(), Error> {
     let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
     let Some(items) = value.get_mut("items").filter(|_| is_list).map(Value::take) else {
-        found.push(Document { index, line: positions.line, value, positions });
+        found.push(object(index, value, positions)?);
         return Ok(());
     };
-    let mut lines = positions.remove("items").unwrap_or_default();
+    let lines = positions.remove("items").unwrap_or_default();
     let Value::Array(items) = items else {
         return Err(Error { document: index, line: lines.line, problem: Problem::NotAnObject });
     };
-    for (place, value) in items.into_iter().enumerate() {
-        let positions = lines
-            .remove(&place.to_string())
-            .unwrap_or_else(|| Positions { line: lines.line, fields: Vec::new() });
-        if !value.is_object() {
-            return Err(Error {
-                document: index,
-                line: positions.line,
-                problem: Problem::NotAnObject,
-            });
-        }
-        found.push(Document { index, line: positions.line, value, positions });
+    // Behind an alias there are no places of its own.
+    let mut places = lines.fields.into_iter().map(|(_, places)| places);
+    for value in items {
+        let positions = places.next().unwrap_or_else(|| Positions::at(lines.line));
+        found.push(object(index, value, positions)?);
     }
     Ok(())
+}
+
+fn object(index: usize, value: Value, positions: Positions) -> Result<Document, Error> {
+    let wrong = |problem| Err(Error { document: index, line: positions.line, problem });
+    if !value.is_object() {
+        return wrong(Problem::NotAnObject);
+    }
+    if positions.bytes > OBJECT_BYTES_MAX {
+        return wrong(Problem::ObjectTooLarge);
+    }
+    Ok(Document { index, line: positions.line, value, positions })
 }
 
 /// The kind that an object says it is.
@@ -236,153 +347,6 @@ pub fn kind_of(value: &Value) -> Result<Kind, Violation> {
             )
         }
     }
-}
-
-/// Builds positions from the parser's events, without recursion: depth is the file's choice.
-#[derive(Default)]
-struct Outline {
-    roots: Vec<Positions>,
-    open: Vec<Open>,
-}
-
-/// A mapping or list whose end has not come yet.
-struct Open {
-    /// The field that it is the value of.
-    key: String,
-    /// What is known of it.
-    positions: Positions,
-    /// For a mapping, the key whose value is next, with its line; for a list, nothing.
-    mapping: Option<Option<(String, usize)>>,
-}
-
-impl Outline {
-    fn read(text: &str) -> Result<Vec<Positions>, Error> {
-        let mut outline = Self::default();
-        for event in Parser::new_from_str(text) {
-            let (event, span) = event.map_err(|error| Error {
-                document: outline.document(),
-                line: error.marker().line(),
-                problem: Problem::Syntax(error.info().to_owned()),
-            })?;
-            outline.take(event, span)?;
-        }
-        Ok(outline.roots)
-    }
-
-    /// Number of the document that is being read; its root is pushed when it starts.
-    fn document(&self) -> usize {
-        self.roots.len().max(1)
-    }
-
-    fn error(&self, line: usize, problem: Problem) -> Error {
-        Error { document: self.document(), line, problem }
-    }
-
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Error> {
-        let line = span.start.line();
-        match event {
-            Event::DocumentStart(_) => {
-                self.roots.push(Positions { line, fields: Vec::new() });
-                Ok(())
-            }
-            Event::Scalar(text, style, _, tag) => {
-                self.refuse_tag(line, tag.as_deref())?;
-                self.scalar(&text, style, line)
-            }
-            Event::Alias(_) => self.scalar("*", ScalarStyle::DoubleQuoted, line),
-            Event::MappingStart(_, tag) => {
-                self.refuse_tag(line, tag.as_deref())?;
-                self.start(line, Some(None))
-            }
-            Event::SequenceStart(_, tag) => {
-                self.refuse_tag(line, tag.as_deref())?;
-                self.start(line, None)
-            }
-            Event::MappingEnd | Event::SequenceEnd => {
-                if let Some(ended) = self.open.pop() {
-                    self.close(ended.key, ended.positions);
-                }
-                Ok(())
-            }
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
-        }
-    }
-
-    fn refuse_tag(&self, line: usize, tag: Option<&saphyr_parser::Tag>) -> Result<(), Error> {
-        match tag {
-            Some(tag) if !tag.is_yaml_core_schema() => {
-                Err(self.error(line, Problem::Tag(tag.to_string())))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// A scalar is the next key of the innermost mapping, or a value.
-    fn scalar(&mut self, text: &str, style: ScalarStyle, line: usize) -> Result<(), Error> {
-        let is_key = matches!(self.open.last(), Some(Open { mapping: Some(None), .. }));
-        if !is_key {
-            let (key, line) = self.next_key(line);
-            self.close(key, Positions { line, fields: Vec::new() });
-            return Ok(());
-        }
-        if style == ScalarStyle::Plain && !is_text(text) {
-            return Err(self.error(line, Problem::Key(text.to_owned())));
-        }
-        let Some(open) = self.open.last_mut() else { return Ok(()) };
-        if let Some((_, first)) = open.positions.fields.iter().find(|(key, _)| key == text) {
-            let problem = Problem::Duplicate { key: text.to_owned(), first: first.line };
-            return Err(self.error(line, problem));
-        }
-        open.mapping = Some(Some((text.to_owned(), line)));
-        Ok(())
-    }
-
-    fn start(
-        &mut self,
-        line: usize,
-        mapping: Option<Option<(String, usize)>>,
-    ) -> Result<(), Error> {
-        if matches!(self.open.last(), Some(Open { mapping: Some(None), .. })) {
-            return Err(self.error(line, Problem::Key("{…}".to_owned())));
-        }
-        if self.open.len() == DEPTH_MAX {
-            return Err(self.error(line, Problem::Depth));
-        }
-        let (key, line) = self.next_key(line);
-        self.open.push(Open { key, positions: Positions { line, fields: Vec::new() }, mapping });
-        Ok(())
-    }
-
-    /// The field that the value starting now belongs to, with the line where it is shown: a mapping's key stands there
-    /// before its value.
-    fn next_key(&mut self, line: usize) -> (String, usize) {
-        match self.open.last_mut() {
-            Some(Open { mapping: Some(key), .. }) => {
-                key.take().unwrap_or_else(|| (String::new(), line))
-            }
-            Some(Open { mapping: None, positions, .. }) => {
-                (positions.fields.len().to_string(), line)
-            }
-            None => (String::new(), line),
-        }
-    }
-
-    fn close(&mut self, key: String, positions: Positions) {
-        match self.open.last_mut() {
-            Some(parent) => parent.positions.fields.push((key, positions)),
-            None => {
-                if let Some(root) = self.roots.last_mut() {
-                    *root = positions;
-                }
-            }
-        }
-    }
-}
-
-/// Whether a plain scalar is a string and not a number, a boolean or null.
-fn is_text(plain: &str) -> bool {
-    plain == "<<"
-        || serde_yaml::from_str::<serde_yaml::Value>(plain).map_or(true, |it| it.is_string())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod core;
 pub mod environment;
 pub mod hold;
 pub mod hostname;
+pub mod json;
 pub mod kind;
 pub mod manifest;
 pub mod meta;

@@ -131,6 +131,12 @@ editors.
 
 Durations are text such as `90s`, `15m`, `30d`; sizes are text such as `512Mi`, `10Gi`. Fields that a kind does not have are
 refused. `metadata` is Kubernetes': `name`, `namespace`, `labels`, `annotations` are yours, the rest is the server's.
+
+Nothing is guessed. A field that is there twice is refused, and so is what is not text where text must be: `8080`, `true` and
+`~` want quotes in `env`, labels, annotations and secrets. Text has no control characters but, where programs read it (`env`,
+`command`, `entrypoint`, `files`, annotations, `stringData`), tabs and line breaks. An object has at most 256 KiB as it is
+written, its aliases written out, and 63 KiB as it is stored; a file has at most 4 MiB. A file with anything wrong is not
+applied at all.
 ";
 
 struct Reference<'a> {

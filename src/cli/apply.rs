@@ -1,5 +1,5 @@
 //! `hangar apply`: make objects be as manifests say, by client-side apply as kubectl does it. It must never send anything of
-//! a file that has something wrong.
+//! a file that has something wrong, nor a part of what the server would not take whole.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,7 +10,8 @@ use crate::{
     cli::{
         Exit,
         connection::Connection,
-        files::{self, FileArgs, Item, Purpose},
+        failure::Failure,
+        files::{self, Bundle, FileArgs, Item, Purpose},
         merge,
         printer::Printer,
         targets::label,
@@ -58,17 +59,16 @@ pub(super) async fn run(
     connection: &Connection,
     printer: &mut Printer,
 ) -> anyhow::Result<Exit> {
+    let bundle = read(&args.files, connection, printer)?;
     if args.dry_run == DryRun::Client {
-        let bundle = args.files.read(connection, Purpose::Declare)?;
-        files::report(&bundle, printer);
         for item in &bundle.items {
             printer.line(format_args!("{} valid{}", label(&item.object), args.dry_run.suffix()))?;
         }
         return Ok(if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed });
     }
-    let (mut exit, applied) = send(&args.files, args.dry_run, connection, printer).await?;
+    let client = connection.client()?;
+    let (mut exit, applied) = send(&bundle, args.dry_run, &client, printer).await?;
     if args.wait && args.dry_run == DryRun::None {
-        let client = connection.client()?;
         for object in applied.iter().filter(|it| it.kind == Kind::Environment) {
             printer.flush()?;
             let outcome = wait::until(&client, object, &Goal::Settled, args.timeout).await?;
@@ -80,49 +80,116 @@ pub(super) async fn run(
     Ok(exit)
 }
 
-/// Applies what files say; which objects were applied.
-pub(super) async fn files(
+/// Reads what is to be applied, and says what is wrong with it.
+pub(super) fn read(
     files: &FileArgs,
     connection: &Connection,
     printer: &mut Printer,
+) -> anyhow::Result<Bundle> {
+    let bundle = files.read(connection, Purpose::Declare)?;
+    files::report(&bundle, printer);
+    if bundle.items.is_empty() && bundle.complaints.is_empty() {
+        return Err(Failure::new("no objects passed to apply").into());
+    }
+    Ok(bundle)
+}
+
+/// Applies what was read; which objects were applied.
+pub(super) async fn declare(
+    bundle: &Bundle,
+    client: &Client,
+    printer: &mut Printer,
 ) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
-    send(files, DryRun::None, connection, printer).await
+    send(bundle, DryRun::None, client, printer).await
 }
 
 async fn send(
-    files: &FileArgs,
+    bundle: &Bundle,
     dry_run: DryRun,
-    connection: &Connection,
+    client: &Client,
     printer: &mut Printer,
 ) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
-    let bundle = files.read(connection, Purpose::Declare)?;
-    files::report(&bundle, printer);
-    let mut exit = if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed };
-    let client = connection.client()?;
+    let mut refusals = Refusals::default();
+    if dry_run == DryRun::None && bundle.items.len() > 1 {
+        rehearse(bundle, client, &mut refusals, printer).await?;
+    }
+    // Of files of which the server would refuse a part, nothing is sent.
+    let items = if refusals.is_empty() { bundle.items.as_slice() } else { &[] };
     let mut applied = Vec::new();
-    let mut hints = BTreeSet::new();
-    for item in &bundle.items {
-        match apply(&client, item, dry_run == DryRun::Server).await {
+    for item in items {
+        match apply(client, item, dry_run == DryRun::Server).await {
             Ok((did, written)) => {
                 remark(item, &written, printer);
                 printer.line(format_args!("{} {did}{}", label(&item.object), dry_run.suffix()))?;
                 applied.push(item.object.clone());
             }
-            Err(error @ client::Error::Status(_)) => {
-                exit = Exit::Failed;
-                for complaint in item.refusal(&error) {
-                    printer.note(format_args!("error: {complaint}"));
-                }
-                hints.extend(error.hint());
-            }
-            // Without a server there is no point in going on.
-            Err(error) => return Err(error.into()),
+            Err(error) => refusals.add(item, error, printer)?,
         }
     }
-    for hint in hints {
-        printer.note(format_args!("hint: {hint}"));
+    let whole = bundle.complaints.is_empty() && refusals.is_empty();
+    refusals.hint(printer);
+    Ok((if whole { Exit::Success } else { Exit::Failed }, applied))
+}
+
+/// Asks the server about everything before anything is sent. What is in a namespace that comes with it cannot be asked about:
+/// the server does not know that namespace yet.
+async fn rehearse(
+    bundle: &Bundle,
+    client: &Client,
+    refusals: &mut Refusals,
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
+    let mut new = BTreeSet::new();
+    for item in &bundle.items {
+        if new.contains(item.object.namespace.as_str()) {
+            continue;
+        }
+        match apply(client, item, true).await {
+            Ok(("created", _)) if item.object.kind == Kind::Namespace => {
+                new.insert(item.object.name.as_str());
+            }
+            Ok(_) => {}
+            Err(error) => refusals.add(item, error, printer)?,
+        }
     }
-    Ok((exit, applied))
+    Ok(())
+}
+
+/// What the server refuses, as it is said.
+#[derive(Debug, Default)]
+struct Refusals {
+    count: usize,
+    hints: BTreeSet<String>,
+}
+
+impl Refusals {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Says a refusal; without a server there is no point in going on.
+    fn add(
+        &mut self,
+        item: &Item,
+        error: client::Error,
+        printer: &mut Printer,
+    ) -> Result<(), client::Error> {
+        if !matches!(error, client::Error::Status(_)) {
+            return Err(error);
+        }
+        self.count += 1;
+        for complaint in item.refusal(&error) {
+            printer.note(format_args!("error: {complaint}"));
+        }
+        self.hints.extend(error.hint());
+        Ok(())
+    }
+
+    fn hint(self, printer: &mut Printer) {
+        for hint in self.hints {
+            printer.note(format_args!("hint: {hint}"));
+        }
+    }
 }
 
 /// The server's remarks, except those that were made here before.

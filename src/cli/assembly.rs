@@ -2,6 +2,7 @@
 //! listens. It must never hold a rule of its own.
 
 use std::{
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::{
     api::activity::{Report, SeenRequest, WantedLook},
     chance::{self, Chance},
+    cli::failure::Failure,
     clock::{self, Clock},
     fly::{
         http::{Config as FlyConfig, Http},
@@ -33,7 +35,7 @@ use crate::{
         table::Table,
     },
     server::{self, Readiness, Server, record_activity},
-    store::{crypt::Cipher, handle::Store, sled::Sled},
+    store::{self, crypt::Cipher, handle::Store, sled::Sled},
     tasks::{Set, Shutdown, Trigger},
     telemetry::{journal::Journal, metrics::Metrics},
 };
@@ -60,11 +62,34 @@ impl Addresses {
     /// Writes the file in one step, so that whoever waits for it never reads half of it.
     pub(super) fn write(&self, path: Option<&Path>) -> anyhow::Result<()> {
         let Some(path) = path else { return Ok(()) };
-        let partial = path.with_extension("partial");
-        let cannot = || format!("cannot write the ready file {}", path.display());
-        std::fs::write(&partial, serde_json::to_vec(self)?).with_context(cannot)?;
-        std::fs::rename(&partial, path).with_context(cannot)
+        let partial = partial(path);
+        let bytes = serde_json::to_vec(self)?;
+        let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, path));
+        written.with_context(|| cannot_write(path))
     }
+}
+
+/// Removes the ready file of an earlier start, which whoever waits for it would believe, and finds out whether a new one can be
+/// written, while nothing runs yet.
+pub(super) fn clear_ready_file(path: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let partial = partial(path);
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    removed
+        .and_then(|()| fs::write(&partial, ""))
+        .and_then(|()| fs::remove_file(&partial))
+        .with_context(|| cannot_write(path))
+}
+
+fn partial(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write the ready file {}", path.display())
 }
 
 /// What every part needs.
@@ -80,7 +105,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(data_dir: &Path) -> anyhow::Result<Self> {
         let logs = data_dir.join("log");
-        std::fs::create_dir_all(&logs)
+        fs::create_dir_all(&logs)
             .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
         let journal = Journal::in_dir(&logs)
             .with_context(|| format!("cannot open the log in {}", data_dir.display()))?;
@@ -106,7 +131,7 @@ impl Core {
         let observer = Arc::new(move |took| metrics.store_commit(took));
         let store =
             Store::new(Arc::new(sled), cipher, SEALED).observed(Arc::clone(&self.clock), observer);
-        store.verify().await.context("the secrets cannot be read with this key")?;
+        store.verify().await.map_err(|error| wrong_key(&error, data_dir))?;
         server::bootstrap(&store, &*self.clock, &*self.chance).await?;
         Ok(store)
     }
@@ -128,7 +153,10 @@ impl Core {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
         };
-        let server = Server::bind(config, parts).await?;
+        let server = Server::bind(config, parts).await.map_err(|error| match error {
+            server::Error::Listen(error) => taken(&error, "--listen").into(),
+            other => anyhow::Error::new(other),
+        })?;
         let address = server.address();
         set.spawn("the API server", server.serve(set.shutdown()));
         let collect = server::collect::run(store.clone(), Arc::clone(&self.clock), set.shutdown());
@@ -164,12 +192,12 @@ impl Core {
         Ok(())
     }
 
-    /// A router that follows a source.
+    /// A router that follows a source; with its address the flag that gave it.
     pub(super) async fn router(
         &self,
         set: &mut Set,
         follows: Follows,
-        listen: SocketAddr,
+        (listen, flag): (SocketAddr, &'static str),
         domain: &str,
     ) -> anyhow::Result<SocketAddr> {
         let machine = std::env::var("FLY_MACHINE_ID").ok();
@@ -182,7 +210,7 @@ impl Core {
             tracing::info!(known, "hostnames from the router's own copy of its table");
         }
         let flusher = Flusher::new(Arc::clone(&seen), index, follows.sink);
-        let listener = net::bind(listen).await?;
+        let listener = bind(listen, flag).await?;
         let address = listener.local_addr()?;
         set.spawn("the router's gauge", self.clone().gauge(Arc::clone(&table), set.shutdown()));
         let router =
@@ -199,6 +227,41 @@ impl Core {
         set.spawn("the router", serving);
         Ok(address)
     }
+}
+
+/// The secrets are there, and the key is another one.
+fn wrong_key(error: &store::Error, data_dir: &Path) -> Failure {
+    let file = data_dir.join("secret.key");
+    let hint = if std::env::var("HANGAR_SECRET_KEY").is_ok_and(|it| !it.is_empty()) {
+        format!(
+            "set HANGAR_SECRET_KEY to the key of before; without it, {} is the key",
+            file.display()
+        )
+    } else {
+        format!(
+            "{} is not the key of before: put that one back, or set HANGAR_SECRET_KEY if it was set then",
+            file.display()
+        )
+    };
+    let error = crate::retry::chain(error);
+    Failure::hinted(format!("the secrets cannot be read with this key: {error}"), hint)
+}
+
+/// Binds the address that a flag gave.
+pub(super) async fn bind(
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<tokio::net::TcpListener, Failure> {
+    net::bind(address).await.map_err(|error| taken(&error, flag))
+}
+
+fn taken(error: &io::Error, flag: &'static str) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program has it; choose another address with",
+        io::ErrorKind::PermissionDenied => "ports below 1024 are for root; choose another with",
+        _ => "choose another address with",
+    };
+    Failure::hinted(error.to_string(), format!("{hint} {flag}"))
 }
 
 impl Core {
@@ -298,6 +361,9 @@ pub struct LocalArgs {
     /// Start no programs: machines are only pretended
     #[arg(long, env = "HANGAR_NO_RUN")]
     pub no_run: bool,
+    /// Let --fly-listen be an address that others reach. It believes any token: whoever reaches it runs programs as this user
+    #[arg(long, env = "HANGAR_INSECURE")]
+    pub insecure: bool,
     /// Faults on purpose, as YAML: the stand-in fails as Fly was seen to fail (docs/fly.md)
     #[arg(long, env = "HANGAR_FAULTS", value_name = "FILE")]
     pub faults: Option<PathBuf>,
@@ -325,7 +391,7 @@ pub(super) const LOCAL_ORG: &str = "personal";
 pub(super) const LOCAL_TOKEN: &str = "local";
 
 impl LocalFly {
-    /// Opens the backend and takes its address.
+    /// Opens the backend and takes its address, which only this computer may reach unless `insecure`.
     pub(super) async fn open(
         clock: &Arc<dyn Clock>,
         data_dir: PathBuf,
@@ -333,6 +399,12 @@ impl LocalFly {
         settings: &LocalArgs,
     ) -> anyhow::Result<Self> {
         let no_run = settings.no_run;
+        if !listen.ip().is_loopback() && !settings.insecure {
+            let message = format!(
+                "refusing to listen on {listen}: any token is believed there, so whoever reaches it runs programs as this user"
+            );
+            return Err(Failure::hinted(message, INSECURE).into());
+        }
         let driver: Arc<dyn Driver> = if no_run {
             Arc::new(NoRun::new())
         } else {
@@ -345,7 +417,7 @@ impl LocalFly {
         for rule in settings.rules()? {
             backend.faults().add(rule)?;
         }
-        let listener = net::bind(listen).await?;
+        let listener = bind(listen, "--fly-listen").await?;
         let fly = listener.local_addr()?;
         Ok(Self { backend, fly, listener })
     }
@@ -400,6 +472,25 @@ fn end_now() {
     std::process::exit(130);
 }
 
+const INSECURE: &str = "let --fly-listen be a loopback address, or say --insecure if everybody who reaches it may do that";
+
 /// What must be said wherever machines run without walls between them.
 pub(super) const ISOLATION: &str = "machines run as plain processes of this user: no isolation at all between environments, \
 or between them and this computer. For trying things out and for tests, never for other people's code";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_file_of_an_earlier_start_goes_and_one_that_cannot_be_written_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ready.json");
+        clear_ready_file(Some(&file)).unwrap();
+        Addresses::default().write(Some(&file)).unwrap();
+        clear_ready_file(Some(&file)).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let error = clear_ready_file(Some(&dir.path().join("missing/ready.json"))).unwrap_err();
+        assert!(error.to_string().starts_with("cannot write the ready file "), "{error}");
+    }
+}

@@ -8,7 +8,7 @@ use crate::{
         condition::Truth,
         core::Event,
         environment::{BayRef, Condition, ConditionType, Environment, SleepStatus},
-        kind::{Kind, age},
+        kind::{Kind, age, at_path},
         meta::{Metadata, ObjectRef},
     },
     cli::{
@@ -41,7 +41,10 @@ pub(super) async fn run(
         let value: Value = client.get(object).await?;
         let events = match object.kind {
             Kind::Event => Vec::new(),
-            _ => events::of(&client, object).await?,
+            _ => {
+                let uid = at_path(&value, "metadata.uid").and_then(Value::as_str);
+                events::of(&client, object, uid.unwrap_or_default()).await?
+            }
         };
         if place > 0 {
             printer.line("")?;

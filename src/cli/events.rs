@@ -42,11 +42,17 @@ fn about(object: &ObjectRef) -> Query {
     Query { labels: None, fields: Some(fields) }
 }
 
-/// One object's events, oldest first.
-pub(super) async fn of(client: &Client, object: &ObjectRef) -> Result<Vec<Event>, Error> {
+/// One object's events, oldest first; not those of an earlier one of its name.
+pub(super) async fn of(
+    client: &Client,
+    object: &ObjectRef,
+    uid: &str,
+) -> Result<Vec<Event>, Error> {
     let namespace = if object.namespace.is_empty() { "default" } else { &object.namespace };
     let list = client.list::<Event>(Kind::Event, Some(namespace), &about(object)).await?;
-    Ok(sorted(list.items))
+    let mut events = sorted(list.items);
+    events.retain(|it| it.involved_object.uid.is_empty() || it.involved_object.uid == uid);
+    Ok(events)
 }
 
 fn sorted(mut events: Vec<Event>) -> Vec<Event> {

@@ -1,7 +1,20 @@
-//! Errors for people: the whole chain in one line, then what may be done about it. It must never change an exit code.
+//! Errors for people: the whole chain in one line, then what may be done about it. It must never know what was being done.
 
-use crate::{cli::printer::Printer, client, local};
+use std::io;
 
+use crate::{
+    cli::printer::Printer,
+    client, local,
+    router::saved,
+    server,
+    store::{self, crypt},
+};
+
+/// What is damaged must not be taken for what was declared.
+const DAMAGED: &str = "nothing was changed; put a backup of the data directory in its place, or begin anew with another --data-dir";
+/// A token, or nobody else.
+const UNPROTECTED: &str =
+    "set HANGAR_TOKEN to what clients shall show, or --listen on a loopback address";
 /// Two servers on one data directory would undo each other's work.
 const IN_USE: &str =
     "another hangar runs on this data directory: end it, or give this one another with --data-dir";
@@ -12,20 +25,32 @@ const IN_USE: &str =
 pub struct Failure {
     message: String,
     hint: Option<String>,
+    is_usage: bool,
 }
 
 impl Failure {
     /// With nothing to advise.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { message: message.into(), hint: None, is_usage: false }
     }
 
     /// With advice.
     #[must_use]
     pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: Some(hint.into()) }
+        Self { message: message.into(), hint: Some(hint.into()), is_usage: false }
     }
+
+    /// With advice, about what was typed: the exit code is then that of wrong usage.
+    #[must_use]
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { is_usage: true, ..Self::hinted(message, hint) }
+    }
+}
+
+/// Whether it is about what was typed.
+pub(super) fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|it| it.downcast_ref::<Failure>().is_some_and(|it| it.is_usage))
 }
 
 /// Prints an error and its hints.
@@ -42,8 +67,36 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return failure.hint.clone();
     }
-    if let Some(local::Error::InUse { .. }) = cause.downcast_ref() {
-        return Some(IN_USE.to_owned());
+    if let Some(error) = cause.downcast_ref::<client::Error>() {
+        return error.hint();
     }
-    cause.downcast_ref::<client::Error>().and_then(client::Error::hint)
+    if let Some(error) = cause.downcast_ref::<crypt::Error>() {
+        return of_key(error);
+    }
+    let text = match (cause.downcast_ref(), cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(local::Error::InUse { .. }), ..) => IN_USE,
+        (_, Some(store::Error::Io { source, .. }), _) if is_busy(source) => IN_USE,
+        (_, Some(store::Error::Corrupt { .. }), _) => DAMAGED,
+        (.., Some(server::Error::Unprotected(_))) => UNPROTECTED,
+        _ => match cause.downcast_ref() {
+            Some(saved::Error::InUse) => IN_USE,
+            _ => return None,
+        },
+    };
+    Some(text.to_owned())
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+fn of_key(error: &crypt::Error) -> Option<String> {
+    match error {
+        crypt::Error::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
+        crypt::Error::Weak
+        | crypt::Error::File { .. }
+        | crypt::Error::Length { .. }
+        | crypt::Error::Random(_)
+        | crypt::Error::Unsealable => None,
+    }
 }

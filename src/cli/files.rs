@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +18,13 @@ use crate::{
         manifest::{self, Document},
         meta::ObjectRef,
     },
-    cli::{connection::Connection, failure::Failure, merge, printer::Printer, targets},
+    cli::{
+        connection::Connection,
+        failure::Failure,
+        merge,
+        printer::{Printer, one_line},
+        targets,
+    },
     client,
 };
 
@@ -64,7 +71,9 @@ pub(super) struct Complaint {
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, document, message } = self;
-        write!(f, "{file}:{line}: document {document}: {message}")
+        // Names in it may be anything that a file holds.
+        let text = format!("{file}:{line}: document {document}: {message}");
+        f.write_str(&one_line(&text))
     }
 }
 
@@ -117,7 +126,7 @@ impl FileArgs {
         let mut texts = Vec::new();
         for path in &self.files {
             if path.as_os_str() == "-" {
-                let text = io::read_to_string(io::stdin()).context("cannot read stdin")?;
+                let text = read_text(io::stdin().lock()).context("cannot read stdin")?;
                 texts.push(("stdin".to_owned(), text));
             } else {
                 self.collect(path, true, &mut texts)?;
@@ -130,12 +139,19 @@ impl FileArgs {
         &self,
         path: &Path,
         named: bool,
-        texts: &mut Vec<(String, String)>,
+        texts: &mut Vec<(String, Vec<u8>)>,
     ) -> anyhow::Result<()> {
         let context = || format!("cannot read {}", path.display());
         if !path.is_dir() {
             if named || is_manifest(path) {
-                let text = fs::read_to_string(path).with_context(context)?;
+                let text = match fs::File::open(path).and_then(read_text) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        return Err(
+                            Failure::hinted(format!("{}: {error}", context()), NO_FILE).into()
+                        );
+                    }
+                    text => text.with_context(context)?,
+                };
                 texts.push((path.display().to_string(), text));
             }
             return Ok(());
@@ -162,6 +178,16 @@ impl FileArgs {
     }
 }
 
+const NO_FILE: &str = "-f takes a file, a directory, or - for stdin";
+
+/// No more than tells that it is too much: a file may have no end.
+fn read_text(from: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let max = u64::try_from(manifest::TEXT_BYTES_MAX).unwrap_or(u64::MAX);
+    from.take(max + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json")
 }
@@ -172,7 +198,7 @@ fn complaint(file: &str, document: &Document, field: &str, message: &str) -> Com
     Complaint { file: file.to_owned(), line, document: document.index, message }
 }
 
-fn bundle(texts: Vec<(String, String)>, connection: &Connection, purpose: Purpose) -> Bundle {
+fn bundle(texts: Vec<(String, Vec<u8>)>, connection: &Connection, purpose: Purpose) -> Bundle {
     let mut bundle = Bundle::default();
     let mut seen = BTreeMap::new();
     for (file, text) in texts {
@@ -188,7 +214,7 @@ fn bundle(texts: Vec<(String, String)>, connection: &Connection, purpose: Purpos
 
 fn read_file(
     file: &str,
-    text: &str,
+    text: &[u8],
     connection: &Connection,
     purpose: Purpose,
     seen: &mut BTreeMap<ObjectRef, String>,
@@ -246,14 +272,18 @@ fn check(
     }
     let mut warnings = Vec::new();
     if purpose == Purpose::Declare {
+        // As it was written: what is sent leaves nulls out and a secret's text encoded.
+        let complain = |wrong: Vec<admit::Violation>| -> Vec<_> {
+            wrong.iter().map(|it| complaint(file, &document, &it.field, &it.message)).collect()
+        };
+        let wrong = admit::check_text(kind, &document.value);
+        if !wrong.is_empty() {
+            return Err(complain(wrong));
+        }
         let object = merge::without_nulls(&merge::prepared(kind, &document.value));
         match admit::admit(kind, object, None) {
             Ok(admitted) => warnings = admitted.warnings,
-            Err(wrong) => {
-                let complain =
-                    |it: &admit::Violation| complaint(file, &document, &it.field, &it.message);
-                return Err(wrong.iter().map(complain).collect());
-            }
+            Err(wrong) => return Err(complain(wrong)),
         }
     }
     let name = document.value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -280,7 +310,11 @@ fn set_namespace(
             Some(_) | None => Ok(()),
         };
     }
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+    let missing = |it: &Value| it.is_null() || it == "";
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        // What is not text is refused later; it is not taken for none.
+        && metadata.get("namespace").is_none_or(missing)
+    {
         metadata.insert("namespace".to_owned(), Value::String(namespace.clone()));
     }
     Ok(())
@@ -299,71 +333,4 @@ pub(super) fn report(bundle: &Bundle, printer: &mut Printer) {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-
-    #[derive(Debug, clap::Parser)]
-    struct Only {
-        #[command(flatten)]
-        connection: Connection,
-    }
-
-    #[track_caller]
-    fn check(namespace: Option<&str>, text: &str) -> (Vec<String>, Vec<String>) {
-        let mut words = vec!["x"];
-        words.extend(namespace.into_iter().flat_map(|it| ["-n", it]));
-        let connection = Only::try_parse_from(words).unwrap().connection;
-        let texts = vec![("f.yaml".to_owned(), text.to_owned())];
-        let bundle = bundle(texts, &connection, Purpose::Declare);
-        (
-            bundle.items.iter().map(|it| it.object.store_key()).collect(),
-            bundle.complaints.iter().map(ToString::to_string).collect(),
-        )
-    }
-
-    const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\n";
-    const NAMESPACE: &str = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n";
-
-    #[test]
-    fn objects_come_in_the_registrys_order_and_in_the_right_namespace() {
-        let (items, complaints) = check(None, &format!("{SECRET}{NAMESPACE}"));
-        assert_eq!(items, ["namespaces//team-a", "secrets/default/keys"]);
-        assert_eq!(complaints, <[&str; 0]>::default());
-        assert_eq!(check(Some("team-a"), SECRET).0, ["secrets/team-a/keys"]);
-    }
-
-    #[test]
-    fn anything_wrong_refuses_the_whole_file() {
-        let wrong = format!("{SECRET}---\napiVersion: v1\nkind: Pod\n---\nkind: Secret\n");
-        let (items, complaints) = check(None, &wrong);
-        assert_eq!(items, <[&str; 0]>::default());
-        assert_eq!(complaints.len(), 2);
-        assert!(complaints[0].starts_with("f.yaml:6: document 2: kind: `Pod` is not a kind"));
-        assert_eq!(complaints[1], "f.yaml:8: document 3: apiVersion: must be there, and text");
-    }
-
-    #[test]
-    fn an_object_twice_is_refused() {
-        let (items, complaints) = check(None, &format!("{SECRET}---\n{SECRET}"));
-        assert_eq!(items, <[&str; 0]>::default());
-        let expected = "f.yaml:7: document 2: metadata.name: secret/keys is already in f.yaml:1";
-        assert_eq!(complaints, [expected]);
-    }
-
-    #[test]
-    fn another_namespace_than_asked_for_is_refused() {
-        let text = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: keys\n  namespace: b\n";
-        let expected = "f.yaml:5: document 1: metadata.namespace: `b` is not the namespace `a` that -n asks for";
-        assert_eq!(check(Some("a"), text).1, [expected]);
-        assert_eq!(check(None, text).0, ["secrets/b/keys"]);
-    }
-
-    #[test]
-    fn what_hangar_makes_itself_cannot_be_applied() {
-        let text = "apiVersion: hangar.dev/v1alpha1\nkind: Bay\nmetadata: {name: x}\n";
-        let expected = "f.yaml:2: document 1: kind: a Bay is made by hangar and cannot be applied";
-        assert_eq!(check(None, text).1, [expected]);
-    }
-}
+mod tests;

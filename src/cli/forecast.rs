@@ -313,6 +313,7 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
             region: status.region.clone().unwrap_or_default(),
             config: None,
             check: if ready { CheckState::Passing } else { CheckState::None },
+            launch_error: None,
             host_answers: true,
             metadata: None,
             mark: Some(Mark {

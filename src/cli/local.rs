@@ -8,7 +8,7 @@ use crate::{
         assembly::{self, Addresses, LocalArgs, LocalFly},
         printer::Printer,
     },
-    clock, net,
+    clock,
     tasks::Set,
 };
 
@@ -42,7 +42,8 @@ pub struct Args {
         value_name = "ADDRESS"
     )]
     pub front_upstream: SocketAddr,
-    /// File that is written, with the addresses as JSON, once everything listens
+    /// File that is written, with the addresses as JSON, once everything listens; an old one is
+    /// removed at the start
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
     /// What the stand-in for Fly is told
@@ -56,11 +57,12 @@ pub struct Args {
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let clock = clock::System::shared();
+    assembly::clear_ready_file(args.ready_file.as_deref())?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let data_dir = args.data_dir.join("fly");
     let fly = LocalFly::open(&clock, data_dir, args.fly_listen, &args.local).await?;
-    let front_listener = net::bind(args.front_listen).await?;
+    let front_listener = assembly::bind(args.front_listen, "--front-listen").await?;
     let addresses = Addresses {
         fly: Some(fly.fly),
         front: Some(front_listener.local_addr()?),

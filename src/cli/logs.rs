@@ -3,12 +3,14 @@
 use serde_json::Value;
 
 use crate::{
+    api::meta::ObjectRef,
     cli::{
         Exit,
         connection::Connection,
         printer::{Printer, one_line},
         targets,
     },
+    client::{Client, Error},
     telemetry::Line,
 };
 
@@ -37,17 +39,38 @@ pub(super) async fn run(
     let client = connection.client()?;
     let namespace = connection.namespace();
     let object = args.object.as_deref().map(|word| targets::one(word, &namespace)).transpose()?;
+    let absent = match &object {
+        Some(object) => absence(&client, object).await?,
+        None => None,
+    };
+    if let Some(error) = absent.as_ref().filter(|_| args.follow) {
+        printer.note(format_args!("{error}; waiting for lines about it"));
+    }
     let mut lines = client.logs(object.as_ref(), args.tail, args.follow).await?;
+    let mut is_empty = true;
     loop {
         match lines.next().await {
             Ok(Some(line)) if args.json => printer.line(&line)?,
             Ok(Some(line)) => printer.line(readable(&line))?,
-            Ok(None) => return Ok(Exit::Success),
+            // A deleted object's lines are worth showing; without any, it was most likely mistyped.
+            Ok(None) => {
+                return absent.filter(|_| is_empty).map_or(Ok(Exit::Success), |it| Err(it.into()));
+            }
             Err(error) => return Err(error.into()),
         }
+        is_empty = false;
         if args.follow {
             printer.flush()?;
         }
+    }
+}
+
+/// What the server says of an object that is not there.
+async fn absence(client: &Client, object: &ObjectRef) -> Result<Option<Error>, Error> {
+    match client.get::<Value>(object).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.is_not_found() => Ok(Some(error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -21,6 +21,7 @@ mod merge;
 mod orphans;
 mod plan;
 mod printer;
+mod progress;
 mod resume;
 pub mod router;
 pub mod sample_app;
@@ -107,6 +108,13 @@ impl Command {
     pub fn is_server(&self) -> bool {
         matches!(self, Self::Up(_) | Self::Serve(_) | Self::Router(_) | Self::Local(_))
     }
+
+    /// Whether it talks to a server, in a namespace.
+    fn is_client(&self) -> bool {
+        let alone = matches!(self, Self::Schema(_) | Self::Sim(_) | Self::Completions(_));
+        let hidden = matches!(self, Self::MachineShim(_) | Self::SampleApp(_));
+        !self.is_server() && !alone && !hidden
+    }
 }
 
 /// How it went, when there is nothing more to say about it.
@@ -125,6 +133,12 @@ pub enum Exit {
 /// # Errors
 /// Whatever keeps it from being done; [`finish`] prints it.
 pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
+    if !cli.command.is_client()
+        && let Some(flag) = cli.connection.flag()
+    {
+        let message = format!("{flag} means nothing to this command");
+        return Err(Failure::usage(message, "it talks to no server; leave it out").into());
+    }
     let mut builder = match &cli.command {
         Command::MachineShim(args) => return shim::run(args),
         Command::SampleApp(_) => return sample_app::run(),
@@ -184,7 +198,7 @@ pub fn finish(result: anyhow::Result<Exit>, printer: &mut Printer) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             failure::report(&error, printer);
-            ExitCode::FAILURE
+            if failure::is_usage(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -83,7 +83,7 @@ fn lines(plan: &Forecast) -> Vec<String> {
     ));
     let calls = actions().count();
     lines.push(format!(
-        "{calls} calls to Fly, {restarts} of them restart a running machine, {risks} put data at risk; about {:.0} s at Fly's rate limits",
+        "calls to Fly: {calls}, of which restart a running machine: {restarts}, put data at risk: {risks}; about {:.0} s at Fly's rate limits",
         plan.seconds.ceil()
     ));
     lines
@@ -170,7 +170,7 @@ mod tests {
               tmpl/node unchanged
 
             0 to create, 1 to change, 0 to delete, 1 as they are
-            1 calls to Fly, 1 of them restart a running machine, 1 put data at risk; about 2 s at Fly's rate limits"#]]
+            calls to Fly: 1, of which restart a running machine: 1, put data at risk: 1; about 2 s at Fly's rate limits"#]]
         .assert_eq(&lines(&plan).join("\n"));
     }
 

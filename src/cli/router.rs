@@ -42,7 +42,8 @@ pub struct Args {
     /// Domain under which environments have their hostnames
     #[arg(long, env = "HANGAR_DOMAIN", default_value = "dev.localhost", value_name = "DOMAIN")]
     pub domain: String,
-    /// File that is written, with the addresses as JSON, once everything listens
+    /// File that is written, with the addresses as JSON, once everything listens; an old one is
+    /// removed at the start
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 }
@@ -55,7 +56,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let from = args.from.trim_end_matches('/').to_owned();
     if !from.starts_with("http://") && !from.starts_with("https://") {
         let hint = "write http://host:port or https://host";
-        return Err(Failure::hinted(format!("--from {from} is not a URL"), hint).into());
+        return Err(Failure::usage(format!("--from {from} is not a URL"), hint).into());
     }
     let token = std::env::var("HANGAR_TOKEN").ok().filter(|it| !it.is_empty());
     // Somebody else may have installed it already, which is as good.
@@ -64,6 +65,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
         .connect_timeout(Duration::from_secs(5))
         .tcp_keepalive(Duration::from_secs(20))
         .build()?;
+    assembly::clear_ready_file(args.ready_file.as_deref())?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;
@@ -72,7 +74,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
         shelf: Some(Shelf::open(&args.data_dir.join("routes"))?),
         sink: Arc::new(ToServer { client, from, token }),
     };
-    let router = core.router(&mut set, follows, args.listen, &args.domain).await?;
+    let router = core.router(&mut set, follows, (args.listen, "--listen"), &args.domain).await?;
     let addresses = Addresses { router: Some(router), ..Addresses::default() };
     addresses.write(args.ready_file.as_deref())?;
     printer.note(format_args!("router: http://{router}"));

@@ -41,7 +41,8 @@ pub struct Args {
     /// Where environments answer, where it is not https under the domain: a URL with scheme, host and port
     #[arg(long, env = "HANGAR_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
-    /// File that is written, with the addresses as JSON, once everything listens
+    /// File that is written, with the addresses as JSON, once everything listens; an old one is
+    /// removed at the start
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 }
@@ -53,7 +54,7 @@ pub struct Args {
 pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let token =
         std::env::var("FLY_API_TOKEN").ok().filter(|it| !it.is_empty()).ok_or_else(|| {
-            Failure::hinted("FLY_API_TOKEN is not set", "fly tokens create org prints one")
+            Failure::usage("FLY_API_TOKEN is not set", "fly tokens create org prints one")
         })?;
     let fly = Fly {
         base_url: std::env::var("FLY_FLAPS_BASE_URL").unwrap_or_else(|_| PUBLIC_URL.to_owned()),
@@ -61,6 +62,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
         org: args.org.clone(),
     };
     let address = address(args)?;
+    assembly::clear_ready_file(args.ready_file.as_deref())?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;
@@ -69,7 +71,9 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let api = core.api(&mut set, &store, args.listen).await?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
     let follows = Follows { source: Box::new(Local::new(store)), shelf: None, sink };
-    let router = core.router(&mut set, follows, args.router_listen, &args.domain).await?;
+    let router = core
+        .router(&mut set, follows, (args.router_listen, "--router-listen"), &args.domain)
+        .await?;
     let addresses = Addresses { api: Some(api), router: Some(router), ..Addresses::default() };
     addresses.write(args.ready_file.as_deref())?;
     printer.note(format_args!("API: http://{api}"));

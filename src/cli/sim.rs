@@ -16,9 +16,10 @@ use anyhow::Context as _;
 use crate::{
     cli::{Exit, failure::Failure, printer::Printer},
     clock::{Clock, System},
+    local::faults::Rule,
     sim::{
         course::Course,
-        plans::{self, Walk},
+        plans::{self, Mishap, Walk},
         swarm,
     },
 };
@@ -38,6 +39,9 @@ pub struct Args {
     /// Kill the controller at this boundary of the fixed course; without it, at each of them
     #[arg(long, requires = "course", value_name = "N")]
     pub crash_at: Option<u64>,
+    /// Let Fly do this during the fixed course; without it and --crash-at, all of them at all calls
+    #[arg(long, requires = "course", conflicts_with = "crash_at", value_name = "JSON", value_parser = fault)]
+    pub fault: Option<Box<Rule>>,
     /// Print what happened, also when all is well
     #[arg(long)]
     pub trace: bool,
@@ -60,6 +64,10 @@ fn course(text: &str) -> Result<Course, String> {
         let names: Vec<_> = Course::ALL.iter().map(|it| it.name()).collect();
         format!("`{text}` is not one of {}", names.join(", "))
     })
+}
+
+fn fault(text: &str) -> Result<Box<Rule>, String> {
+    serde_json::from_str(text).map(Box::new).map_err(|error| error.to_string())
 }
 
 /// Walks them, and says what is wrong with which.
@@ -89,28 +97,35 @@ impl From<plans::Wrong> for Found {
 fn fixed(course: Course, args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let (mut walks, mut found) = (0, Vec::new());
     for seed in args.seeds.clone() {
-        if args.crash_at.is_some() {
-            walks += 1;
-            match plans::walk(Walk { course, seed, crash_at: args.crash_at }) {
-                Ok((report, _)) => {
-                    if args.trace {
-                        printer.text(&report.lines.join("\n"))?;
+        let mishap = match (args.crash_at, &args.fault) {
+            (Some(at), _) => Mishap::Crash(at),
+            (None, Some(rule)) => Mishap::Fault(rule.clone()),
+            (None, None) => {
+                for plans in [plans::crash_everywhere, plans::wrong_answers_everywhere] {
+                    match plans(course, seed) {
+                        Ok(plans) => {
+                            walks += plans.walks;
+                            found.extend(plans.wrongs.into_iter().map(Found::from));
+                        }
+                        Err(wrong) => found.push(wrong.into()),
                     }
-                    printer.text(&format!("{:#?}\n{:#?}", report.summary, report.violations))?;
                 }
-                Err(wrong) => found.push(wrong.into()),
+                continue;
             }
-            continue;
-        }
-        match plans::crash_everywhere(course, seed) {
-            Ok((crashes, wrongs)) => {
-                walks += crashes;
-                found.extend(wrongs.into_iter().map(Found::from));
+        };
+        walks += 1;
+        match plans::walk(&Walk { course, seed, mishap }) {
+            Ok(walked) => {
+                let report = walked.report;
+                if args.trace {
+                    printer.text(&format!("{}\n", report.lines.join("\n")))?;
+                }
+                printer.text(&format!("{:#?}\n{:#?}\n", report.summary, report.violations))?;
             }
             Err(wrong) => found.push(wrong.into()),
         }
     }
-    printer.text(&format!("{walks} walks of {}", course.name()))?;
+    printer.text(&format!("{walks} walks of {}\n", course.name()))?;
     tell(&found, printer)
 }
 
@@ -145,7 +160,7 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     });
     let walked = walked.into_inner();
     let seconds = clock.monotonic().as_secs();
-    printer.text(&format!("{walked} seeds in {seconds} s"))?;
+    printer.text(&format!("{walked} seeds in {seconds} s\n"))?;
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     tell(&found, printer)
 }
@@ -157,9 +172,9 @@ fn tell(found: &[Found], printer: &mut Printer) -> anyhow::Result<Exit> {
         let path = format!("sim-{number}.log");
         std::fs::write(Path::new(&path), lines.join("\n"))
             .with_context(|| format!("cannot write {path}"))?;
-        printer.text(&format!("{command}  ({path})"))?;
+        printer.text(&format!("{command}  ({path})\n"))?;
         for it in what {
-            printer.text(&format!("  {it}"))?;
+            printer.text(&format!("  {it}\n"))?;
         }
         wrong += usize::from(!what.is_empty());
     }

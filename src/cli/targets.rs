@@ -28,7 +28,7 @@ pub(super) fn label(object: &ObjectRef) -> String {
 /// Reads `KIND[,KIND] [NAME…]` or `KIND/NAME …`.
 pub(super) fn parse(words: &[String], namespace: &str) -> Result<Vec<Target>, Failure> {
     let Some((first, names)) = words.split_first() else {
-        return Err(Failure::hinted("no kind is given", known_kinds()));
+        return Err(Failure::usage("no kind is given", known_kinds()));
     };
     if first.contains('/') {
         return words.iter().map(|word| one(word, namespace).map(Target::One)).collect();
@@ -42,7 +42,7 @@ pub(super) fn parse(words: &[String], namespace: &str) -> Result<Vec<Target>, Fa
     }
     if let Some(odd) = names.iter().find(|it| it.contains('/')) {
         let message = format!("`{odd}` has a kind of its own");
-        return Err(Failure::hinted(message, "write KIND NAME… or KIND/NAME…, not both"));
+        return Err(Failure::usage(message, "write KIND NAME… or KIND/NAME…, not both"));
     }
     let of_kind = |kind: Kind| names.iter().map(move |name| ObjectRef::new(kind, namespace, name));
     Ok(kinds.into_iter().flat_map(of_kind).map(Target::One).collect())
@@ -54,7 +54,7 @@ pub(super) fn parse_named(words: &[String], namespace: &str) -> Result<Vec<Objec
         Target::One(object) => Ok(object),
         Target::All(kind) => {
             let singular = kind.info().singular;
-            Err(Failure::hinted(
+            Err(Failure::usage(
                 "no name is given",
                 format!("write {singular} NAME or {singular}/NAME"),
             ))
@@ -69,7 +69,7 @@ pub(super) fn one(word: &str, namespace: &str) -> Result<ObjectRef, Failure> {
         Some((kind, name)) if !name.is_empty() && !name.contains('/') => {
             Ok(ObjectRef::new(kind_of(kind)?, namespace, name))
         }
-        Some(_) | None => Err(Failure::hinted(
+        Some(_) | None => Err(Failure::usage(
             format!("`{word}` names no object"),
             "write KIND/NAME, such as env/alice",
         )),
@@ -79,7 +79,7 @@ pub(super) fn one(word: &str, namespace: &str) -> Result<ObjectRef, Failure> {
 /// The kind that a word means.
 pub(super) fn kind_of(word: &str) -> Result<Kind, Failure> {
     Kind::from_word(word)
-        .ok_or_else(|| Failure::hinted(format!("`{word}` is not a kind"), known_kinds()))
+        .ok_or_else(|| Failure::usage(format!("`{word}` is not a kind"), known_kinds()))
 }
 
 fn kinds_of(word: &str) -> Result<Vec<Kind>, Failure> {
@@ -142,6 +142,7 @@ mod tests {
             "hangar",
             Ok(&["templates", "environments", "bays", "hostnames", "orphans", "holds"]),
         );
+        check("all", Ok(&["templates", "environments", "bays"]));
         check("env alice bob", Ok(&["environment/alice", "environment/bob"]));
         check("env/alice ns/a", Ok(&["environment/alice", "namespace/a"]));
     }

@@ -1,9 +1,16 @@
 //! `hangar up`: everything in one process on the local backend, from manifests to addresses that answer. It must never do
 //! anything that the other commands could not do one by one.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::BoxStream};
+use tokio::sync::mpsc;
 
 use crate::{
     api::{kind::Kind, meta::ObjectRef},
@@ -12,25 +19,30 @@ use crate::{
         assembly::{self, Addresses, Core, Fly, Follows, IntoStore, LocalArgs, LocalFly},
         connection::Connection,
         failure::Failure,
-        files::FileArgs,
+        files::{Bundle, FileArgs},
         printer::Printer,
-        table,
-        wait::{Goal, Verdict},
+        progress::{self, News, Stands},
+        table, targets,
     },
-    client::{Client, Query, WatchEvent},
+    client::{Client, Query},
     fly::token::Token,
     local::Backend,
-    net,
     reconcile::Address,
     router::follow::Local,
     tasks::{Set, Shutdown},
-    telemetry::journal::{Filter, Journal},
+    telemetry::{
+        Line,
+        journal::{Filter, Journal},
+    },
 };
+
+/// After this time with environments that are not Ready, a person wants to see why.
+const LOG_AFTER: Duration = Duration::from_secs(30);
 
 /// Where everything listens and is kept.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Manifests to apply at the start, again and again as `apply -f`: file or directory
+    /// Manifests to apply once at the start, as `apply -f` does: file or directory, or - for stdin; may be repeated
     #[arg(short = 'f', long = "filename", env = "HANGAR_FILENAME", value_name = "PATH")]
     pub files: Vec<PathBuf>,
     /// Where everything is kept
@@ -66,7 +78,8 @@ pub struct Args {
     /// Domain under which environments have their hostnames
     #[arg(long, env = "HANGAR_DOMAIN", default_value = "dev.localhost", value_name = "DOMAIN")]
     pub domain: String,
-    /// File that is written, with the addresses as JSON, once everything listens
+    /// File that is written, with the addresses as JSON, once everything listens and, with -f, all its environments are
+    /// Ready or asleep; an old one is removed at the start
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
     /// What the stand-in for Fly is told
@@ -79,13 +92,20 @@ pub struct Args {
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let declared = match declared(args, printer)? {
+        Some(bundle) if !bundle.complaints.is_empty() => return Ok(Exit::Failed),
+        declared => declared,
+    };
+    let ready_file = args.ready_file.as_deref();
+    assembly::clear_ready_file(ready_file)?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;
     let (addresses, backend) = start(args, &core, &mut set).await?;
     say_where(&addresses, printer);
+    let shutdown = set.shutdown();
     let session =
-        Session { args, journal: core.journal.clone(), addresses, shutdown: set.shutdown() };
+        Session { declared, ready_file, journal: core.journal.clone(), addresses, shutdown };
     let trigger = set.trigger();
     let shown = async {
         let shown = session.run(printer).await;
@@ -100,6 +120,15 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     shown
 }
 
+/// What the manifests say, read before anything starts: a mistake in them should cost nothing.
+fn declared(args: &Args, printer: &mut Printer) -> anyhow::Result<Option<Bundle>> {
+    if args.files.is_empty() {
+        return Ok(None);
+    }
+    let files = FileArgs::of(&args.files);
+    Ok(Some(apply::read(&files, &Connection::to(args.listen), printer)?))
+}
+
 /// Starts all parts.
 async fn start(
     args: &Args,
@@ -110,12 +139,13 @@ async fn start(
     let local =
         LocalFly::open(&core.clock, args.data_dir.join("fly"), args.fly_listen, &args.local)
             .await?;
-    let front_listener = net::bind(args.front_listen).await?;
+    let front_listener = assembly::bind(args.front_listen, "--front-listen").await?;
     let front = front_listener.local_addr()?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
     let source = Box::new(Local::new(store.clone()));
     let follows = Follows { source, shelf: None, sink };
-    let router = core.router(set, follows, args.router_listen, &args.domain).await?;
+    let router =
+        core.router(set, follows, (args.router_listen, "--router-listen"), &args.domain).await?;
     let fly = local.fly;
     let stand_in = Fly {
         base_url: format!("http://{fly}"),
@@ -150,7 +180,8 @@ fn say_where(addresses: &Addresses, printer: &mut Printer) {
 
 /// What a person sees of it.
 struct Session<'a> {
-    args: &'a Args,
+    declared: Option<Bundle>,
+    ready_file: Option<&'a Path>,
     journal: Journal,
     addresses: Addresses,
     shutdown: Shutdown,
@@ -169,25 +200,23 @@ impl Session<'_> {
         let Some(api) = self.addresses.api else {
             return Err(Failure::new("the API has no address").into());
         };
-        let connection = Connection::to(api);
-        let client = connection.client()?;
-        if !self.args.files.is_empty() {
-            let files = FileArgs::of(&self.args.files);
-            let (exit, applied) = apply::files(&files, &connection, printer).await?;
+        let mut log = self.journal.follow(Filter::default(), 0);
+        if let Some(bundle) = self.declared.take() {
+            let client = Connection::to(api).client()?;
+            let (exit, applied) = apply::declare(&bundle, &client, printer).await?;
             printer.flush()?;
             if exit != Exit::Success {
                 return Ok(exit);
             }
             let wanted: Vec<_> =
                 applied.into_iter().filter(|it| it.kind == Kind::Environment).collect();
-            progress(&client, &wanted, printer).await?;
+            Settling::default().wait(&client, &wanted, &mut log, printer).await?;
             urls(&client, printer).await?;
         }
-        self.addresses.write(self.args.ready_file.as_deref())?;
+        self.addresses.write(self.ready_file)?;
         printer.note("following the reconciliation log; Ctrl-C stops everything");
         printer.flush()?;
-        let mut lines = self.journal.follow(Filter::default(), 0);
-        while let Some(line) = lines.next().await {
+        while let Some(line) = log.next().await {
             printer.line(&line)?;
             printer.flush()?;
         }
@@ -195,64 +224,70 @@ impl Session<'_> {
     }
 }
 
-/// Shows how far each environment is until all of them serve or sleep.
-async fn progress(
-    client: &Client,
-    wanted: &[ObjectRef],
-    printer: &mut Printer,
-) -> anyhow::Result<()> {
-    let mut open: BTreeMap<ObjectRef, String> =
-        wanted.iter().map(|it| (it.clone(), String::new())).collect();
-    while !open.is_empty() {
-        let list =
-            client.list::<serde_json::Value>(Kind::Environment, None, &Query::default()).await?;
-        for object in &list.items {
-            judge(object, &mut open, printer);
-        }
-        if open.is_empty() {
-            break;
-        }
-        let after = Some(list.metadata.resource_version.as_str());
-        let mut changes = client
-            .watch::<serde_json::Value>(Kind::Environment, None, &Query::default(), after)
-            .await?;
-        while !open.is_empty() {
-            match changes.next().await {
-                Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
-                    judge(&object, &mut open, printer);
+/// Waits until all environments serve or sleep. The log is shown meanwhile only if that takes long, or does not come without
+/// help: otherwise it would hide how far they are.
+#[derive(Debug, Default)]
+struct Settling {
+    /// What was said last of each environment that is not done.
+    open: BTreeMap<ObjectRef, String>,
+    follows_log: bool,
+}
+
+impl Settling {
+    async fn wait(
+        &mut self,
+        client: &Client,
+        wanted: &[ObjectRef],
+        log: &mut BoxStream<'static, Line>,
+        printer: &mut Printer,
+    ) -> anyhow::Result<()> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut progress = std::pin::pin!(progress::follow(client, wanted, tell));
+        let mut late = std::pin::pin!(tokio::time::sleep(LOG_AFTER));
+        let mut ended = None;
+        loop {
+            tokio::select! {
+                biased;
+                Some(news) = told.recv() => self.hear(news, printer)?,
+                outcome = &mut progress, if ended.is_none() => ended = Some(outcome),
+                () = &mut late, if !self.follows_log => self.follow_log(printer)?,
+                Some(line) = log.next() => {
+                    if self.follows_log {
+                        printer.line(&line)?;
+                        printer.flush()?;
+                    }
                 }
-                Ok(Some(WatchEvent::Deleted(_) | WatchEvent::Bookmark(_))) => {}
-                Ok(None) | Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    break;
-                }
+            }
+            if let Some(outcome) = ended.take_if(|_| told.is_empty()) {
+                return Ok(outcome?);
             }
         }
     }
-    Ok(())
-}
 
-fn judge(
-    object: &serde_json::Value,
-    open: &mut BTreeMap<ObjectRef, String>,
-    printer: &mut Printer,
-) {
-    let text = |path| table::plain(crate::api::kind::at_path(object, path).unwrap_or_default());
-    let key =
-        ObjectRef::new(Kind::Environment, &text("metadata.namespace"), &text("metadata.name"));
-    let Some(said) = open.get_mut(&key) else { return };
-    let (word, done) = match Goal::Settled.judge(Some(object)) {
-        Verdict::Met(word) => (word, true),
-        Verdict::NotYet(reason) => (reason, false),
-        // A person may mend it while this waits.
-        Verdict::Failed(reason) => (format!("stuck: {reason}"), false),
-    };
-    if *said != word {
-        printer.note(format_args!("  {:<20} {word}", key.name));
-        said.clone_from(&word);
+    fn hear(&mut self, news: News, printer: &mut Printer) -> anyhow::Result<()> {
+        let News { object, word, stands } = news;
+        printer.note(format_args!("  {:<20} {word}", object.name));
+        match stands {
+            Stands::Done => {
+                self.open.remove(&object);
+            }
+            Stands::Open | Stands::InTrouble => {
+                self.open.insert(object, word);
+            }
+        }
+        if stands == Stands::InTrouble && !self.follows_log {
+            self.follow_log(printer)?;
+        }
+        Ok(())
     }
-    if done {
-        open.remove(&key);
+
+    fn follow_log(&mut self, printer: &mut Printer) -> anyhow::Result<()> {
+        self.follows_log = true;
+        for (object, word) in &self.open {
+            printer.note(format_args!("{} is waited for: {word}", targets::label(object)));
+        }
+        printer.note("following the reconciliation log meanwhile; Ctrl-C stops everything");
+        Ok(printer.flush()?)
     }
 }
 

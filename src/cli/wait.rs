@@ -163,12 +163,12 @@ fn reason(condition: &Value) -> String {
         "False" => "not ",
         _ => "perhaps ",
     };
-    format!(
-        "{is}{} ({}): {}",
-        field(condition, "type"),
-        field(condition, "reason"),
-        field(condition, "message")
-    )
+    let text = format!("{is}{} ({})", field(condition, "type"), field(condition, "reason"));
+    // A condition that is as it should be has nothing to say.
+    match field(condition, "message") {
+        "" => text,
+        message => format!("{text}: {message}"),
+    }
 }
 
 /// Whether the status is about an older specification.
@@ -348,7 +348,7 @@ pub(super) async fn run(
             }
             Target::All(kind) => {
                 let hint = format!("write {}/NAME, or add -l or --all", kind.info().singular);
-                return Err(Failure::hinted("no name is given", hint).into());
+                return Err(Failure::usage("no name is given", hint).into());
             }
         }
     }

@@ -17,6 +17,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A name that no object or namespace can have.
+    #[error("{0:?} is not a name: use letters, digits, dashes and dots")]
+    Name(String),
     /// The client could not be made.
     #[error("cannot set up the HTTP client")]
     Setup {
@@ -71,7 +74,9 @@ impl Error {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Address { .. } | Self::Setup { .. } | Self::Answer { .. } => Retry::Never,
+            Self::Address { .. } | Self::Name(_) | Self::Setup { .. } | Self::Answer { .. } => {
+                Retry::Never
+            }
             Self::Connect { .. } | Self::Transport { .. } | Self::Stream { .. } => Retry::Backoff,
             Self::Foreign { code, .. } if *code >= 500 => Retry::Backoff,
             Self::Foreign { .. } => Retry::Never,
@@ -97,7 +102,9 @@ impl Error {
                 Some("is that address hangar's API? See --server and HANGAR_SERVER".to_owned())
             }
             Self::Status(status) => status.hint(),
-            Self::Setup { .. } | Self::Transport { .. } | Self::Stream { .. } => None,
+            Self::Name(_) | Self::Setup { .. } | Self::Transport { .. } | Self::Stream { .. } => {
+                None
+            }
         }
     }
 

@@ -94,7 +94,7 @@ impl Client {
     /// # Errors
     /// [`Error::Status`] with reason `NotFound` if there is none.
     pub async fn get<T: DeserializeOwned>(&self, object: &ObjectRef) -> Result<T, Error> {
-        json(self.call(self.request(Method::GET, &path_of(object), &[])).await?).await
+        json(self.call(self.request(Method::GET, &path_of(object)?, &[])).await?).await
     }
 
     /// All objects of a kind that the query selects; `namespace: None` means all namespaces.
@@ -107,7 +107,7 @@ impl Client {
         namespace: Option<&str>,
         query: &Query,
     ) -> Result<List<T>, Error> {
-        let path = kind.info().path(namespace, None);
+        let path = path(kind, namespace, None)?;
         json(self.call(self.request(Method::GET, &path, &query.pairs())).await?).await
     }
 
@@ -121,7 +121,7 @@ impl Client {
         namespace: Option<&str>,
         query: &Query,
     ) -> Result<Table, Error> {
-        let path = kind.info().path(namespace, None);
+        let path = path(kind, namespace, None)?;
         let request =
             self.request(Method::GET, &path, &query.pairs()).header(ACCEPT, Table::ACCEPT);
         json(self.call(request).await?).await
@@ -133,7 +133,7 @@ impl Client {
     /// [`Error::Status`] with reason `NotFound` if there is none.
     pub async fn row(&self, object: &ObjectRef) -> Result<Table, Error> {
         let request =
-            self.request(Method::GET, &path_of(object), &[]).header(ACCEPT, Table::ACCEPT);
+            self.request(Method::GET, &path_of(object)?, &[]).header(ACCEPT, Table::ACCEPT);
         json(self.call(request).await?).await
     }
 
@@ -148,7 +148,7 @@ impl Client {
         object: &T,
         dry_run: bool,
     ) -> Result<Written<T>, Error> {
-        let path = kind.info().path(Some(namespace), None);
+        let path = path(kind, Some(namespace), None)?;
         let request = self.request(Method::POST, &path, &write_query(dry_run)).json(object);
         self.written(request).await
     }
@@ -164,7 +164,7 @@ impl Client {
         dry_run: bool,
     ) -> Result<Written<T>, Error> {
         let request =
-            self.request(Method::PUT, &path_of(target), &write_query(dry_run)).json(object);
+            self.request(Method::PUT, &path_of(target)?, &write_query(dry_run)).json(object);
         self.written(request).await
     }
 
@@ -177,7 +177,7 @@ impl Client {
         target: &ObjectRef,
         object: &T,
     ) -> Result<Written<T>, Error> {
-        let path = format!("{}/status", path_of(target));
+        let path = format!("{}/status", path_of(target)?);
         let request = self.request(Method::PUT, &path, &write_query(false)).json(object);
         self.written(request).await
     }
@@ -193,7 +193,7 @@ impl Client {
         dry_run: bool,
     ) -> Result<Written<T>, Error> {
         let request = self
-            .request(Method::PATCH, &path_of(target), &write_query(dry_run))
+            .request(Method::PATCH, &path_of(target)?, &write_query(dry_run))
             // Before the body: `json` sets a type of its own where there is none.
             .header(CONTENT_TYPE, MERGE_PATCH)
             .json(patch);
@@ -207,7 +207,7 @@ impl Client {
     pub async fn delete(&self, target: &ObjectRef, dry_run: bool) -> Result<Deleted, Error> {
         let options = serde_json::json!({"propagationPolicy": "Background"});
         let query: &[(&str, String)] = if dry_run { &[("dryRun", "All".to_owned())] } else { &[] };
-        let request = self.request(Method::DELETE, &path_of(target), query).json(&options);
+        let request = self.request(Method::DELETE, &path_of(target)?, query).json(&options);
         let answer: Value = json(self.call(request).await?).await?;
         Ok(if answer.get("kind").is_some_and(|it| it == "Status") {
             Deleted::Gone
@@ -226,7 +226,7 @@ impl Client {
         order: &Value,
         dry_run: bool,
     ) -> Result<T, Error> {
-        let path = format!("{}/order", path_of(target));
+        let path = format!("{}/order", path_of(target)?);
         let query: &[(&str, String)] = if dry_run { &[("dryRun", "All".to_owned())] } else { &[] };
         json(self.call(self.request(Method::POST, &path, query).json(order)).await?).await
     }
@@ -248,7 +248,7 @@ impl Client {
         if let Some(after) = after {
             pairs.push(("resourceVersion", after.to_owned()));
         }
-        let path = kind.info().path(namespace, None);
+        let path = path(kind, namespace, None)?;
         let request = self.request(Method::GET, &path, &pairs).header(ACCEPT, T::ACCEPT);
         Ok(Lines::watch(self.stream(request).await?))
     }
@@ -337,8 +337,20 @@ impl Client {
     }
 }
 
-fn path_of(object: &ObjectRef) -> String {
-    object.kind.info().path(Some(&object.namespace), Some(&object.name))
+fn path_of(object: &ObjectRef) -> Result<String, Error> {
+    path(object.kind, Some(&object.namespace), Some(&object.name))
+}
+
+/// Every part is a name: `?`, `.` or `a/b` in the place of one would ask for something else, such as all objects.
+fn path(kind: Kind, namespace: Option<&str>, name: Option<&str>) -> Result<String, Error> {
+    let namespace = namespace.filter(|_| kind.info().namespaced);
+    for part in namespace.into_iter().chain(name) {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_' | b':');
+        if matches!(part, "" | "." | "..") || !part.bytes().all(plain) {
+            return Err(Error::Name(part.to_owned()));
+        }
+    }
+    Ok(kind.info().path(namespace, name))
 }
 
 fn write_query(dry_run: bool) -> Vec<(&'static str, String)> {
@@ -360,4 +372,23 @@ async fn json<T: DeserializeOwned>(response: Response) -> Result<T, Error> {
     let path = response.url().path().to_owned();
     let body = response.bytes().await.map_err(|source| Error::Transport { server, source })?;
     serde_json::from_slice(&body).map_err(|source| Error::Answer { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_name_asks_for_nothing() {
+        let ask = |namespace, name| path(Kind::Environment, Some(namespace), Some(name));
+        assert!(
+            ask("default", "alice").unwrap().ends_with("/namespaces/default/environments/alice")
+        );
+        for bad in ["", ".", "..", "?", "#", "a/b", "a?b", "%2e", "a b", "ä", "a\n"] {
+            assert!(matches!(ask("default", bad), Err(Error::Name(_))), "{bad:?}");
+            assert!(matches!(ask(bad, "alice"), Err(Error::Name(_))), "{bad:?}");
+        }
+        // Kinds without a namespace are asked for without one.
+        assert!(path(Kind::Namespace, Some(""), Some("team-a")).is_ok());
+    }
 }

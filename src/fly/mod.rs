@@ -16,6 +16,7 @@ use std::{fmt, time::Duration};
 use futures::future::BoxFuture;
 
 pub use self::error::{Error, Missing, Reason, Refusal, Scope};
+pub use self::said::printable;
 use self::wire::{
     App, CreateApp, CreateVolume, Exec, Executed, ExtendedVolume, Machine, MachineInput,
     OrgMachines, OrgVolumes, Region, SecretsUpdate, SecretsUpdated, Snapshot, Started, Stop,

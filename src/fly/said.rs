@@ -66,6 +66,8 @@ impl Said {
         }
         match status.as_u16() {
             400 if text.has("volume not found") => Reason::VolumeNotFound,
+            // Of volumes.
+            400 if text.1.ends_with("no capacity") => Reason::Capacity { scope: Scope::Region },
             400 => Reason::BadRequest,
             401 => Reason::Unauthenticated,
             402 => Reason::PaymentNeeded,
@@ -201,6 +203,12 @@ impl Text<'_> {
             return None;
         })
     }
+}
+
+/// Words of Fly's that came in no answer to a call, such as a machine's event, as one line that is fit for a log.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    clean(text.to_owned(), &[])
 }
 
 /// One line that is fit for a log: secrets and control characters removed, cut at a limit.

@@ -1,6 +1,6 @@
 //! Apps: global names, one network each, and a deletion that takes machines and volumes along. It must never start a machine.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -94,13 +94,38 @@ impl Backend {
     }
 
     async fn delete_app(self: &Arc<Self>, name: &str) -> Result<Reply, Refusal> {
+        self.lock().app(name)?;
+        if self.faults.going().contains(name) {
+            return Ok(Reply::Accepted);
+        }
+        if let Some(delay) = self.deletion_delay(name) {
+            self.delete_later(name.to_owned(), delay);
+            return Ok(Reply::Accepted);
+        }
+        self.begin_deletion(name).await?;
+        Ok(Reply::Accepted)
+    }
+
+    async fn begin_deletion(self: &Arc<Self>, name: &str) -> Result<(), Refusal> {
         self.edit(|world, _| {
             world.app_mut(name)?.deleting = true;
             Ok(())
         })
         .await?;
         self.finish_deletion(name.to_owned());
-        Ok(Reply::Accepted)
+        Ok(())
+    }
+
+    fn delete_later(self: &Arc<Self>, name: String, delay: Duration) {
+        self.faults.going().insert(name.clone());
+        let backend = Arc::clone(self);
+        self.background(async move {
+            tokio::time::sleep(delay).await;
+            backend.faults.going().remove(&name);
+            if let Err(refusal) = backend.begin_deletion(&name).await {
+                tracing::warn!(app = name, %refusal, "an app was not deleted");
+            }
+        });
     }
 
     /// Destroys what is in an app, then forgets it. Also called for deletions that a restart cut short.
@@ -113,6 +138,13 @@ impl Backend {
         });
     }
 
+    /// Destroys a machine, whoever has its lease.
+    pub(super) async fn destroy_by_host(self: &Arc<Self>, id: &str) {
+        let wish = Event::Destroy { force: true };
+        // A refusal means that it is gone already.
+        let _gone = Box::pin(self.begin(id, wish, Who::Host, wire::Stop::default())).await;
+    }
+
     async fn empty_app(self: &Arc<Self>, name: &str) -> Result<(), Refusal> {
         let (machines, volumes) = {
             let world = self.lock();
@@ -120,10 +152,11 @@ impl Backend {
             (app.machines.clone(), app.volumes.clone())
         };
         for id in &machines {
-            // A refusal means that it is gone already.
-            let _gone = self
-                .begin(id, Event::Destroy { force: true }, Who::Host, wire::Stop::default())
-                .await;
+            if self.is_unreachable(id) {
+                self.promise(id).await?;
+            } else {
+                self.destroy_by_host(id).await;
+            }
         }
         for id in &machines {
             self.until_gone(id).await;

@@ -1,11 +1,12 @@
 //! What truly exists, for whoever checks afterwards that nothing was lost or left over. It must never go through the API, nor
 //! through the faults that bend what the API shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::local::{
     Backend, checks,
+    faults::Outlook,
     state::{self, World},
 };
 
@@ -62,6 +63,8 @@ pub struct Machine {
     pub volume: Option<String>,
     /// Whether all of its checks pass; `None` without any.
     pub checks_pass: Option<bool>,
+    /// Its destruction was accepted while its host did not answer, and has not happened.
+    pub promised: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was gone.
@@ -95,31 +98,35 @@ impl Backend {
     /// Counts everything.
     #[must_use]
     pub fn census(&self) -> Census {
+        let outlook = self.uncounted_outlook();
         let world = self.lock();
-        let apps = world.apps.values().map(|it| (it.name.clone(), app(it)));
+        let going = self.faults.going();
+        let apps = world.apps.values().map(|it| (it.name.clone(), app(it, &going)));
+        let machine = |it| machine(it, &outlook, &world);
         let machines = world.machines.values().map(|it| (it.id.clone(), machine(it)));
         let volumes = world.volumes.values().map(|it| (it.id.clone(), volume(&world, it)));
         Census { apps: apps.collect(), machines: machines.collect(), volumes: volumes.collect() }
     }
 }
 
-fn app(app: &state::App) -> App {
+fn app(app: &state::App, going: &BTreeSet<String>) -> App {
     let ips = app.ips.iter().filter_map(|it| it.get("ip")?.as_str()).map(str::to_owned);
     App {
         name: app.name.clone(),
         org: app.org.clone(),
         network: app.network.clone(),
         ips: ips.collect(),
-        deleting: app.deleting,
+        deleting: app.deleting || going.contains(&app.name),
     }
 }
 
-fn machine(machine: &state::Machine) -> Machine {
+fn machine(machine: &state::Machine, outlook: &Outlook<'_>, world: &World) -> Machine {
     let config = machine.current().map(|it| &it.config);
     let wanted = config.map(checks::of).unwrap_or_default();
-    let passes = |name: &str| {
-        machine.checks.iter().any(|it| it.name == name && it.status == checks::PASSING)
-    };
+    let mut checks = machine.checks.clone();
+    outlook.checks(&mut checks, machine, world);
+    let passes =
+        |name: &str| checks.iter().any(|it| it.name == name && it.status == checks::PASSING);
     Machine {
         id: machine.id.clone(),
         app: machine.app.clone(),
@@ -133,6 +140,7 @@ fn machine(machine: &state::Machine) -> Machine {
         metadata: config.map(|it| it.metadata.clone()).unwrap_or_default(),
         volume: machine.volume().map(str::to_owned),
         checks_pass: (!wanted.is_empty()).then(|| wanted.iter().all(|it| passes(&it.name))),
+        promised: machine.promised && machine.is_live(),
         created_at: machine.created_at,
         destroyed_at: (!machine.is_live()).then_some(machine.updated_at),
     }

@@ -21,6 +21,8 @@ const GRACE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Fly's word for a check that finds nothing wrong.
 pub(super) const PASSING: &str = "passing";
+/// And for one that finds something wrong.
+pub(super) const CRITICAL: &str = "critical";
 const OUTPUT_BYTES_MAX: usize = 4 * 1024;
 
 /// A check with its name and port filled in.
@@ -56,7 +58,7 @@ struct Found {
 
 impl Found {
     fn critical(output: String) -> Self {
-        Self { status: "critical", output }
+        Self { status: CRITICAL, output }
     }
 }
 

@@ -22,6 +22,14 @@ pub enum Delivered {
 }
 
 impl Delivered {
+    /// The status; 0 if not even that arrives.
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::Whole(answer) | Self::Cut(answer) => answer.status().as_u16(),
+            Self::Nothing => 0,
+        }
+    }
+
     /// As the HTTP server sends it.
     pub(super) fn over_http(self) -> Response<Body> {
         match self {

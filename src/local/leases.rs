@@ -10,6 +10,8 @@ use crate::local::{
 
 /// Who holds every lease here, since tokens have no names.
 pub(super) const OWNER: &str = "local@tokens.fly.io";
+/// Who holds a lease that nobody here took.
+pub(super) const STRANGER: &str = "stranger@tokens.fly.io";
 /// Fly's own default is not documented.
 const TTL_DEFAULT_S: u64 = 30;
 const TTL_MAX_S: u64 = 24 * 60 * 60;

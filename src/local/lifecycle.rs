@@ -67,7 +67,7 @@ impl Backend {
         match call {
             MachineCall::Get { leases } => {
                 let view = self.view(look);
-                self.get_machine(self.seen(&view, app, id)?, leases)
+                self.get_machine(&view, self.seen(&view, app, id)?, leases)
             }
             MachineCall::Update(input) => self.update_machine(id, who, *input).await,
             MachineCall::Destroy { force } => self.destroy(id, nonce, force).await,
@@ -203,6 +203,10 @@ impl Backend {
         nonce: Option<&str>,
         force: bool,
     ) -> Result<Reply, Refusal> {
+        if self.is_unreachable(id) {
+            self.promise(id).await?;
+            return Reply::ok();
+        }
         let wish = Event::Destroy { force };
         self.begin_patiently(id, wish, nonce, wire::Stop::default()).await?;
         Reply::ok()

@@ -8,7 +8,7 @@ use crate::fly::wire;
 use crate::local::{
     Backend,
     call::Filter,
-    hosts,
+    faults::{Outlook, View},
     lifecycle::{Who, check_stop},
     machine::{Event, State, step},
     operate::Work,
@@ -23,21 +23,31 @@ const DEFAULT_MEMORY_MB: u32 = 256;
 const EVENTS_LIMIT: usize = 20;
 
 impl Backend {
-    pub(super) fn get_machine(&self, machine: &Machine, leases: bool) -> Result<Reply, Refusal> {
-        Reply::json(&view::machine_json(machine, false, leases, self.now())?)
+    pub(super) fn get_machine(
+        &self,
+        view: &View<'_>,
+        machine: &Machine,
+        leases: bool,
+    ) -> Result<Reply, Refusal> {
+        let shown = view.outlook.machine(view::machine(machine, false), machine, view);
+        let lease = machine.lease(self.now()).filter(|_| leases);
+        Reply::json(&view::machine_json(&shown, lease)?)
     }
 
     pub(super) fn list_machines(
         &self,
-        world: &World,
+        view: &View<'_>,
         app: &str,
         filter: &Filter,
     ) -> Result<Reply, Refusal> {
         let now = self.now();
-        let machines = world.app(app)?.machines.iter().filter_map(|id| world.machines.get(id));
+        let machines = view.app(app)?.machines.iter().filter_map(|id| view.machines.get(id));
         let shown: Result<Vec<Value>, Refusal> = machines
             .filter(|it| filter.matches(it))
-            .map(|it| view::machine_json(it, filter.summary, filter.leases, now))
+            .map(|it| {
+                let shown = view.outlook.machine(view::machine(it, filter.summary), it, view);
+                view::machine_json(&shown, it.lease(now).filter(|_| filter.leases))
+            })
             .collect();
         Reply::json(&shown?)
     }
@@ -71,6 +81,8 @@ impl Backend {
             input.region.as_deref().unwrap_or_default(),
             &self.config.regions,
         )?;
+        let outlook = self.outlook();
+        let roomy = outlook.roomy(app, &regions);
         let id = self.ids.machine();
         let (epoch, shown) = self
             .edit(|world, now| {
@@ -81,7 +93,8 @@ impl Backend {
                     .filter(|it| !it.is_empty())
                     .unwrap_or_else(|| format!("machine-{id}"));
                 check_name(world, app, &name)?;
-                let (region, host) = choose(world, (app, &id), &mut input, &regions)?;
+                let (region, host) =
+                    choose(world, (app, &id), &mut input, (&regions, &roomy, &outlook))?;
                 let words = ("launch", "created", "user");
                 let event = view::event(self.ids.ulid(), now, words, None);
                 let version = self.ids.ulid();
@@ -113,9 +126,10 @@ impl Backend {
                     checks: Vec::new(),
                     epoch: 1,
                     turn: Arc::default(),
+                    promised: false,
                     has_run: false,
                 };
-                let mut shown = view::machine_json(&machine, false, false, now)?;
+                let mut shown = view::machine_json(&view::machine(&machine, false), None)?;
                 if let Some(lease) = &machine.lease {
                     shown["nonce"] = Value::String(lease.nonce.clone());
                 }
@@ -158,7 +172,7 @@ impl Backend {
                     })
                     .ok_or(Refusal::NotFound("machine"))?;
                 let machine = world.machines.get(id).ok_or(Refusal::NotFound("machine"))?;
-                Ok((epoch, view::machine_json(machine, false, false, now)?))
+                Ok((epoch, view::machine_json(&view::machine(machine, false), None)?))
             })
             .await?;
         self.work(id, epoch, Work::Replace);
@@ -236,12 +250,10 @@ fn choose(
     world: &World,
     (app, id): (&str, &str),
     input: &mut wire::MachineInput,
-    regions: &[String],
+    (regions, roomy, outlook): (&[String], &[String], &Outlook<'_>),
 ) -> Result<(String, String), Refusal> {
-    let first = regions.first().cloned().ok_or(Refusal::NoHost)?;
     let Some(mount) = input.config.mounts.first_mut() else {
-        let host = hosts::first(&first, id);
-        return Ok((first, host));
+        return outlook.place(roomy, id);
     };
     let asked = input.region.as_deref().is_some_and(|it| !it.is_empty());
     let volume = if mount.volume.is_empty() {
@@ -351,7 +363,7 @@ fn preset(size: &str) -> Option<wire::Guest> {
 }
 
 /// An address in the app's network that is made of the machine's id.
-fn address(network: &str, id: &str) -> String {
+pub(super) fn address(network: &str, id: &str) -> String {
     let network = blake3::hash(network.as_bytes()).to_hex();
     let part = |text: &str, at: usize| text.get(at..at + 4).unwrap_or("0").to_owned();
     format!(

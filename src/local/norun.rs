@@ -1,4 +1,4 @@
-//! A driver that starts nothing: every machine runs at once and never ends by itself. For tests of rules and for scale. It
+//! A driver that starts nothing: every machine runs at once and ends only when it is stopped or killed. For tests of rules and for scale. It
 //! must never touch a process or a file.
 
 use std::{
@@ -124,8 +124,15 @@ impl Driver for NoRun {
         })
     }
 
-    fn signal<'a>(&'a self, id: &'a str, _signal: &'a str) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(async move { self.running(id) })
+    fn signal<'a>(&'a self, id: &'a str, signal: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            self.running(id)?;
+            if signal == "SIGKILL" {
+                let exit = Exit { signal: Some(9), ..self.exit(None, false) };
+                self.set(id, Status::Exited(exit));
+            }
+            Ok(())
+        })
     }
 
     fn suspend<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), Error>> {

@@ -9,6 +9,7 @@ use crate::fly::wire;
 use crate::local::{
     Backend,
     driver::{self, Spec, Status},
+    faults::Kind,
     lifecycle::Who,
     machine::{Event, State, step},
     spec,
@@ -65,10 +66,17 @@ impl Backend {
     }
 
     async fn operate(self: &Arc<Self>, id: &str, epoch: u64, work: Work) {
+        self.until_reachable(id).await;
+        if self.epoch(id) != Some(epoch) {
+            return;
+        }
         match work {
             Work::Launch => self.launch(id, epoch).await,
             Work::Start => self.start_program(id, epoch).await,
             Work::Stop(how) => {
+                if !self.hold(id, epoch, Kind::StuckStopping).await {
+                    return;
+                }
                 let exit = self.end_program(id, epoch, how).await;
                 let entry = ("exit", "stopped", exit);
                 if self.report(id, epoch, Event::Stopped, Some(entry)).await.is_some() {
@@ -91,7 +99,11 @@ impl Backend {
                 }
                 self.launch(id, epoch).await;
             }
-            Work::Destroy => self.remove_program(id, epoch).await,
+            Work::Destroy => {
+                if self.hold(id, epoch, Kind::StuckDestroying).await {
+                    self.remove_program(id, epoch).await;
+                }
+            }
         }
     }
 
@@ -145,7 +157,7 @@ impl Backend {
     }
 
     /// Waits, unless something newer comes up meanwhile.
-    async fn pause(&self, id: &str, epoch: u64, time: Duration) -> bool {
+    pub(super) async fn pause(&self, id: &str, epoch: u64, time: Duration) -> bool {
         let mut over = std::pin::pin!(tokio::time::sleep(time));
         loop {
             let mut rung = std::pin::pin!(self.bell(id).notified());
@@ -163,9 +175,15 @@ impl Backend {
 
     async fn launch(self: &Arc<Self>, id: &str, epoch: u64) {
         let wanted = self.lock().machines.get(id).map(|it| {
-            (it.current().map(|it| it.config.image.clone()).unwrap_or_default(), it.launch)
+            let image = it.current().map(|it| it.config.image.clone()).unwrap_or_default();
+            (image, it.launch, it.state == State::Replacing)
         });
-        let Some((reference, launch)) = wanted else { return };
+        let Some((reference, launch, replacing)) = wanted else { return };
+        let stuck = if replacing { Kind::StuckReplacing } else { Kind::StuckCreated };
+        if !self.hold(id, epoch, stuck).await {
+            return;
+        }
+        let stays = replacing && self.machine_fault(id, Kind::ReplacedButStopped).is_some();
         let image = match self.driver.image(&reference).await {
             Ok(image) => image,
             Err(error) => return self.fail(id, epoch, &error).await,
@@ -177,7 +195,7 @@ impl Backend {
             // Written with the report that follows.
             machine.digest = image.digest;
         }
-        if launch {
+        if launch && !stays {
             if let Some(epoch) = self.report(id, epoch, Event::Launch, None).await {
                 self.start_program(id, epoch).await;
             }
@@ -187,7 +205,8 @@ impl Backend {
     }
 
     async fn start_program(self: &Arc<Self>, id: &str, epoch: u64) {
-        if !self.volume_filled(id, epoch).await {
+        if !self.hold(id, epoch, Kind::StuckStarting).await || !self.volume_filled(id, epoch).await
+        {
             return;
         }
         let started = match self.driver.status(id).await {

@@ -78,7 +78,9 @@ impl Backend {
         let part = page.cut(&world.machines_by_update, org)?;
         let machines = part.ids.iter().filter_map(|(_, id)| world.machines.get(id));
         let machines = machines.filter(|it| page.filter.matches(it));
-        let machines = machines.map(|it| view::org_machine(it, page.filter.summary)).collect();
+        let summary = page.filter.summary;
+        let shown = |it| view.outlook.org_machine(view::org_machine(it, summary), it, world);
+        let machines = machines.map(shown).collect();
         let (last_updated_at, last_machine_id) = part.last();
         Reply::json(&wire::OrgMachines {
             machines,
@@ -91,11 +93,12 @@ impl Backend {
 
     pub(super) fn list_org_volumes(
         &self,
-        world: &World,
+        view: &View<'_>,
         org: &str,
         page: &Page,
     ) -> Result<Reply, Refusal> {
         self.check_org(org)?;
+        let world: &World = view;
         let part = page.cut(&world.volumes_by_update, org)?;
         let filter = &page.filter;
         let volumes = part.ids.iter().filter_map(|(_, id)| world.volumes.get(id));
@@ -107,7 +110,7 @@ impl Backend {
         let volumes = volumes.map(|it| wire::Volume {
             app_name: Some(it.app.clone()),
             updated_at: Some(it.updated_at.to_string()),
-            ..view::volume(world, it)
+            ..view.outlook.volume(view::volume(world, it), it)
         });
         let (last_updated_at, last_volume_id) = part.last();
         Reply::json(&wire::OrgVolumes {

@@ -1,6 +1,6 @@
 //! What the proxy front may see and do of the machines. It must never carry HTTP.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
@@ -47,6 +47,9 @@ impl Backend {
         loop {
             let mut rung = std::pin::pin!(self.bell(id).notified());
             rung.as_mut().enable();
+            if self.is_unreachable(id) {
+                return Err(Refusal::Deadline("no answer from the host"));
+            }
             let state = {
                 let world = self.lock();
                 world.machines.get(id).map(|it| it.state).ok_or(Refusal::NotFound("machine"))?
@@ -129,6 +132,9 @@ impl Fleet for Backend {
                 Autostop::Suspend => Event::Suspend,
             };
             let Some(me) = self.me.upgrade() else { return };
+            if self.is_unreachable(id) {
+                return;
+            }
             if let Err(refusal) = me.begin(id, wish, Who::Proxy, wire::Stop::default()).await {
                 tracing::debug!(machine = id, %refusal, "an idle machine stays up");
             }
@@ -140,6 +146,11 @@ impl Fleet for Backend {
         id: &'a str,
         port: u16,
     ) -> BoxFuture<'a, Result<Box<dyn Stream>, driver::Error>> {
+        if self.is_unreachable(id) {
+            let id = id.to_owned();
+            let source = io::Error::new(io::ErrorKind::HostUnreachable, "no answer from the host");
+            return Box::pin(async { Err(driver::Error::Io { id, doing: "dial", source }) });
+        }
         self.driver.dial(id, port)
     }
 }

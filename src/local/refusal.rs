@@ -103,6 +103,12 @@ pub(super) enum Refusal {
     /// Region list without a region that has room.
     #[error("could not find a candidate host")]
     NoHost,
+    /// Any other conflict, for want of room most likely.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// Mount of a volume whose host has no room.
+    #[error("insufficient resources to create new machine with existing volume id '{0}'")]
+    VolumeHostFull(String),
     /// Too many calls.
     #[error("rate limit exceeded")]
     RateLimited,

@@ -103,6 +103,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Leased { .. }
         | Refusal::NameViolation { .. }
         | Refusal::StaleVersion { .. }
+        | Refusal::Conflict(_)
         | Refusal::Replacing => StatusCode::CONFLICT,
         Refusal::Unable { .. }
         | Refusal::GettingReplaced
@@ -111,6 +112,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::VolumeBound(_)
         | Refusal::VolumeClaimed(_)
         | Refusal::SnapshotScheduled(_)
+        | Refusal::VolumeHostFull(_)
         | Refusal::Precondition(_) => StatusCode::PRECONDITION_FAILED,
         Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::NameTaken | Refusal::BadAppName | Refusal::NoHost => {
@@ -128,7 +130,11 @@ fn error_body(refusal: &Refusal) -> Value {
         Refusal::Leased { .. } => json!({"status": "error", "message": text}),
         Refusal::NameTaken => json!({"error": text, "status": "name_taken"}),
         Refusal::NoHost => json!({"error": text, "status": "insufficient_capacity"}),
+        Refusal::VolumeHostFull(_) => {
+            json!({"error": text, "status": "volume_placement_capacity"})
+        }
         Refusal::Invalid(_)
+        | Refusal::Conflict(_)
         | Refusal::Unauthenticated
         | Refusal::Forbidden
         | Refusal::NotFound(_)

@@ -94,7 +94,7 @@ impl Backend {
                 Delivered::Whole(self.reply(method, route, Err(refusal)))
             }
         };
-        tracing::debug!(%peer, ?delivered, "answered");
+        tracing::debug!(%peer, status = delivered.status(), "answered");
         delivered.over_http()
     }
 
@@ -105,13 +105,10 @@ impl Backend {
         }
         let asked = Asked::of(request);
         let (method, template) = (asked.method, asked.template);
-        let fault = self.reply_fault(|| self.subject(&asked));
+        let call = asked.call.as_ref().ok();
+        let fault = self.reply_fault(|| self.subject((method, template), call));
         if let Some(instead) = fault.as_ref().and_then(|it| self.instead(it, template)) {
-            let status = match &instead {
-                Delivered::Whole(answer) | Delivered::Cut(answer) => answer.status().as_u16(),
-                Delivered::Nothing => 0,
-            };
-            self.metrics.count(method, template, status);
+            self.metrics.count(method, template, instead.status());
             return instead;
         }
         let outcome = self.outcome(asked).await;
@@ -122,9 +119,8 @@ impl Backend {
         }
     }
 
-    fn subject(&self, asked: &Asked) -> Subject {
-        let call = asked.call.as_ref().ok();
-        Subject::call((asked.method, asked.template), call, &self.lock(), &self.config.regions)
+    fn subject(&self, route: (&'static str, &'static str), call: Option<&Call>) -> Subject {
+        Subject::call(route, call, &self.lock(), &self.config.regions)
     }
 
     /// What is this backend's own and not Fly's.
@@ -170,9 +166,11 @@ impl Backend {
     async fn outcome(self: &Arc<Self>, asked: Asked) -> Result<Reply, Refusal> {
         let orgs = self.authenticate(&asked.authorization)?;
         self.limit(asked.method, asked.template, &asked.path)?;
-        let look = self.look(|| self.subject(&asked), &asked.uri);
         let call = asked.call?;
+        let route = (asked.method, asked.template);
+        let look = self.look(|| self.subject(route, Some(&call)), &asked.uri);
         self.authorize(&call, orgs.as_deref())?;
+        self.befall(&call, || self.subject(route, Some(&call))).await?;
         // Boxed, since the largest of all calls would be in every connection otherwise.
         if may_be_cut(&call) {
             Box::pin(self.apply(call, &look)).await

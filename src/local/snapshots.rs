@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::local::{
     Backend,
     disk::{copy_tree, remove_tree},
+    faults::Kind,
     refusal::Refusal,
     respond::Reply,
     state::{Snapshot, Volume, later, whole_seconds},
@@ -65,8 +66,16 @@ impl Backend {
     fn take_snapshot(self: &Arc<Self>, volume: String, snapshot: String) {
         let backend = Arc::clone(self);
         self.background(async move {
+            let fails = backend.volume_fault(&volume, Kind::SnapshotFails).is_some();
+            if let Some(takes) = backend.volume_fault(&volume, Kind::SnapshotStuck) {
+                tokio::time::sleep(takes).await;
+            }
             let (from, to) = (backend.disk.volume(&volume), backend.disk.snapshot(&snapshot));
-            let copied = backend.disk.work(move |_| copy_tree(&from, &to)).await;
+            let copied = if fails {
+                Err(Refusal::Internal("failed on purpose".to_owned()))
+            } else {
+                backend.disk.work(move |_| copy_tree(&from, &to)).await
+            };
             if let Err(refusal) = &copied {
                 tracing::error!(volume, %refusal, "a snapshot failed");
             }

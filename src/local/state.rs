@@ -125,6 +125,9 @@ pub(super) struct Machine {
     /// One piece of work at a time.
     #[serde(skip)]
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// Its destruction was accepted while its host did not answer.
+    #[serde(default)]
+    pub(super) promised: bool,
     /// Whether the program has run at least once.
     #[serde(default)]
     pub(super) has_run: bool,

@@ -67,6 +67,7 @@ impl Backend {
             self.fill(volume);
         }
         self.finish_snapshots();
+        self.keep_promises();
         stream::iter(machines)
             .for_each_concurrent(AT_ONCE, |(id, state, epoch)| async move {
                 self.bring_back(&id, state, epoch).await;

@@ -1,6 +1,7 @@
 //! The local Machines API over real HTTP, with a driver that starts nothing.
 
 mod apps;
+mod course;
 mod faults;
 mod fleet;
 mod leases;
@@ -8,6 +9,7 @@ mod lifecycle;
 mod lists;
 mod machines;
 mod near;
+mod platform;
 mod restart;
 mod views;
 mod volumes;

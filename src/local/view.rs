@@ -7,7 +7,7 @@ use crate::fly::wire;
 use crate::local::{
     hosts, image,
     refusal::Refusal,
-    state::{Machine, Volume, World, whole_seconds},
+    state::{Lease, Machine, Volume, World, whole_seconds},
 };
 
 /// Events shown with a machine.
@@ -41,20 +41,15 @@ pub(super) fn machine(machine: &Machine, summary: bool) -> wire::Machine {
 }
 
 /// The same as JSON, with what is Fly's way of writing it.
-pub(super) fn machine_json(
-    shown: &Machine,
-    summary: bool,
-    leases: bool,
-    now: Timestamp,
-) -> Result<Value, Refusal> {
-    let mut value = serde_json::to_value(machine(shown, summary))
-        .map_err(|error| Refusal::Internal(error.to_string()))?;
+pub(super) fn machine_json(shown: &wire::Machine, lease: Option<&Lease>) -> Result<Value, Refusal> {
+    let mut value =
+        serde_json::to_value(shown).map_err(|error| Refusal::Internal(error.to_string()))?;
     // Both names are in use.
     value["version"] = value["instance_id"].clone();
     if let Some(config) = value.get_mut("config") {
         answer_autostop(config);
     }
-    if let (true, Some(lease)) = (leases, shown.lease(now)) {
+    if let Some(lease) = lease {
         value["lease"] = json!({
             "owner": lease.owner,
             "description": lease.description,
@@ -119,7 +114,7 @@ pub(super) fn volume(world: &World, volume: &Volume) -> wire::Volume {
 }
 
 /// A lease inside Fly's envelope.
-pub(super) fn lease(lease: &crate::local::state::Lease) -> Value {
+pub(super) fn lease(lease: &Lease) -> Value {
     json!({"status": "success", "data": wire::Lease {
         nonce: lease.nonce.clone(),
         expires_at: lease.expires_at.as_second(),

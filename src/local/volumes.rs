@@ -7,8 +7,7 @@ use crate::local::{
     Backend,
     call::{VolumeCall, VolumeUpdate},
     disk::{self, copy_tree, remove_tree},
-    faults::Look,
-    hosts,
+    faults::{Look, View},
     machine::State,
     platform,
     refusal::Refusal,
@@ -33,7 +32,8 @@ impl Backend {
         match call {
             VolumeCall::Get => {
                 let view = self.view(look);
-                Reply::json(&view::volume(&view, view.volume(app, id)?))
+                let volume = view.volume(app, id)?;
+                Reply::json(&view.outlook.volume(view::volume(&view, volume), volume))
             }
             VolumeCall::Update(update) => self.update_volume(app, id, update).await,
             VolumeCall::Extend(to) => self.extend_volume(app, id, to.size_gb).await,
@@ -50,8 +50,12 @@ impl Backend {
     ) -> Result<Reply, Refusal> {
         check(&input)?;
         let regions = platform::candidates(&input.region, &self.config.regions)?;
-        let region = regions.first().cloned().ok_or(Refusal::NoHost)?;
         let id = self.ids.volume();
+        let outlook = self.outlook();
+        let placed = outlook.place(&outlook.roomy(app, &regions), &id);
+        // Other words than for machines.
+        let (region, host) = placed.map_err(|_| Refusal::Invalid("no capacity".to_owned()))?;
+        drop(outlook);
         // The directory is there before anybody can know of it.
         let of = id.clone();
         self.disk.work(move |disk| disk.make_volume(&of)).await?;
@@ -69,7 +73,7 @@ impl Backend {
                     id: id.clone(),
                     app: app.to_owned(),
                     name: input.name.clone(),
-                    host: hosts::first(&region, &id),
+                    host,
                     region,
                     size_gb,
                     encrypted: input.encrypted.unwrap_or(true),
@@ -209,9 +213,10 @@ impl Backend {
     }
 }
 
-pub(super) fn list_volumes(world: &World, app: &str) -> Result<Reply, Refusal> {
-    let volumes = world.app(app)?.volumes.iter().filter_map(|id| world.volumes.get(id));
-    Reply::json(&volumes.map(|it| view::volume(world, it)).collect::<Vec<_>>())
+pub(super) fn list_volumes(view: &View<'_>, app: &str) -> Result<Reply, Refusal> {
+    let volumes = view.app(app)?.volumes.iter().filter_map(|id| view.volumes.get(id));
+    let shown = volumes.map(|it| view.outlook.volume(view::volume(view, it), it));
+    Reply::json(&shown.collect::<Vec<_>>())
 }
 
 /// A volume that is not being destroyed.

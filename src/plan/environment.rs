@@ -324,13 +324,17 @@ impl Here<'_> {
     }
 
     fn failed(&self) -> Step {
-        let why = "the machine could not be launched: check the template's image and command";
+        let why = match &self.seen.launch_error {
+            Some(error) => format!("the machine could not be launched: {error}"),
+            None => "the machine could not be launched: check the template's image and command"
+                .to_owned(),
+        };
         let started_at = self.record.order.as_ref().map(|it| it.at).max(self.record.state_since);
         let again = started_at.unwrap_or(self.now) + LAUNCH_AGAIN;
         if self.now >= again {
-            return self.start(Reason::MachineFailed, why);
+            return self.start(Reason::MachineFailed, &why);
         }
-        self.ended(why, again)
+        self.ended(&why, again)
     }
 
     fn stopped(&self) -> Step {

@@ -150,21 +150,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         observe::observe(&mut bay, world, now);
     }
     let absence = hold::absence(world, &bay, now);
-    if deleting {
-        bay.phase = BayPhase::Retiring;
-    }
-    let seen = bay.clone();
-    let mut step = if deleting {
-        retire::retire(world, &bay, now)
-    } else if let Some(id) = adopted {
-        environment::adopted(&id, now)
-    } else {
-        environment::step(world, &mut bay, now)
-    };
-    if let Some(wait) = hold::gate(world, &step, now) {
-        // What would have been forgotten on the way to the call is not.
-        (step, bay) = (wait, seen);
-    }
+    let mut step = decide(world, &mut bay, adopted, now);
     let settled = matches!(step, Step::Awake { .. } | Step::Asleep { .. });
     let mut status = status::of(world, &bay, &step, now);
     if let Some(tidy) = transit::tidy(world, &bay, now).filter(|_| settled)
@@ -179,9 +165,15 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     let impact = hold::impact(&step);
     let (action, note, wake_at) = match &step {
         Step::Act { action, reason, why, fault } => {
-            let level = if *fault { Level::Warning } else { Level::Normal };
+            let note = if *fault || !status::keeps_failing(&bay) {
+                let level = if *fault { Level::Warning } else { Level::Normal };
+                Note { reason: *reason, message: why.clone(), level }
+            } else {
+                // Without the count, so that it is the same event each time.
+                let message = format!("{why}, and calls for that failed several times");
+                Note { reason: Reason::CallFailed, message, level: Level::Warning }
+            };
             action::intend(&mut bay, action, world.environment.metadata.generation, now);
-            let note = Note { reason: *reason, message: why.clone(), level };
             (Some(action.clone()), note, Some(now))
         }
         Step::Wait { reason, why, until, health } => {
@@ -214,6 +206,26 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         note,
         wake_at,
     }
+}
+
+/// What the pass comes down to, holds considered.
+fn decide(world: &World, bay: &mut BayStatus, adopted: Option<String>, now: Timestamp) -> Step {
+    let deleting = world.environment.is_deleting();
+    if deleting {
+        bay.phase = BayPhase::Retiring;
+    }
+    let seen = bay.clone();
+    let step = if deleting {
+        retire::retire(world, bay, now)
+    } else if let Some(id) = adopted {
+        environment::adopted(&id, now)
+    } else {
+        environment::step(world, bay, now)
+    };
+    let Some(wait) = hold::gate(world, &step, now) else { return step };
+    // What would have been forgotten on the way to the call is not.
+    *bay = seen;
+    wait
 }
 
 fn quiet(reason: Reason, message: &str) -> Note {

@@ -180,6 +180,7 @@ fn see(
         region: String::new(),
         config: Some(spec.clone()),
         check: CheckState::Passing,
+        launch_error: None,
         host_answers: true,
         metadata: Some(spec.metadata.clone()),
         mark: world.bay.as_ref().map(|bay| Mark {

@@ -46,6 +46,11 @@ pub(crate) fn of(world: &World, bay: &BayStatus, step: &Step, now: Timestamp) ->
     status
 }
 
+/// Whether calls were refused or failed so often that it is no passing trouble.
+pub(super) fn keeps_failing(bay: &BayStatus) -> bool {
+    bay.failure.as_ref().is_some_and(|it| it.count >= 3)
+}
+
 struct Facts<'a> {
     world: &'a World,
     bay: &'a BayStatus,
@@ -98,7 +103,7 @@ impl<'a> Facts<'a> {
     }
 
     fn keeps_failing(&self) -> bool {
-        self.bay.failure.as_ref().is_some_and(|it| it.count >= 3)
+        keeps_failing(self.bay)
     }
 
     fn deleting(&self) -> bool {
@@ -166,7 +171,9 @@ impl<'a> Facts<'a> {
                 (C::Asleep, false, Reason::Awake, "it does not sleep".to_owned())
             },
             if self.health() == Health::Degraded && !self.deleting() {
-                because(C::Degraded, true)
+                let (kind, truth, reason, message) = because(C::Degraded, true);
+                let fault = matches!(self.step, Step::Wait { .. } | Step::Act { fault: true, .. });
+                (kind, truth, if fault { reason } else { Reason::CallFailed }, message)
             } else {
                 (C::Degraded, false, Reason::AsDeclared, String::new())
             },

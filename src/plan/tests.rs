@@ -107,6 +107,7 @@ fn serving(mode: &str, volume: bool) -> World {
                     region: "ams".to_owned(),
                     config: Some(spec.as_ref().clone()),
                     check: CheckState::Passing,
+                    launch_error: None,
                     host_answers: true,
                     metadata: Some(spec.metadata.clone()),
                     mark: None,

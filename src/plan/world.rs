@@ -161,6 +161,8 @@ pub struct SeenMachine {
     pub config: Option<MachineSpec>,
     /// State of the readiness check, where it was asked for.
     pub check: CheckState,
+    /// Fly's words on why it could not be launched, where they were asked for.
+    pub launch_error: Option<String>,
     /// Whether its host answers.
     pub host_answers: bool,
     /// Those of its metadata that are hangar's, where they were told.

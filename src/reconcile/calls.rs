@@ -52,6 +52,8 @@ impl Observer for Calls {
             // The list of the whole organisation, once a second: a log of those would hide the rest.
             return;
         }
+        // What is looked for and not there is an answer: a deletion ends with it.
+        let absent = record.status.is_some_and(|it| it.as_u16() == 404) && !call.route.changes();
         // An app that is made is the call's object; its path names none yet.
         let app = match call.route.name {
             "create_app" => &call.object,
@@ -69,7 +71,7 @@ impl Observer for Calls {
             at: self.clock.now(),
             object,
             action: format!("fly {method} {}", call.route.template),
-            outcome: if fine { Outcome::Ok } else { Outcome::Failed },
+            outcome: if fine || absent { Outcome::Ok } else { Outcome::Failed },
             duration_ms: Some(milliseconds(record.took)),
             message: match record.status {
                 Some(status) if !fine => {

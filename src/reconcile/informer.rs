@@ -266,7 +266,8 @@ impl Informer {
                     }
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    // At the end of the process the Fly beside it may be gone a little earlier.
+                    if !shutdown.asked() && !std::mem::replace(&mut failing, true) {
                         let error = retry::chain(&error);
                         tracing::warn!(
                             error,

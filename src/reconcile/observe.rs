@@ -274,8 +274,10 @@ async fn machine_sight(
             || record.ready.as_ref().is_some_and(|it| it.version == row.version)
             || objects.template.as_ref().is_none_or(|it| it.spec.readiness.is_none());
         let there = row.state != "destroyed" && bay.status.missing.is_none();
+        // Nor has it the events, which tell why a launch failed.
+        let failed = row.state == "failed";
         let asked = memo.doubted || volume_gone || changed_by_itself(look, record, row);
-        listed_since && known && checked && there && !asked
+        listed_since && known && checked && there && !failed && !asked
     });
     if let Some(row) = settled {
         return Sight::Present(translate::seen_row(id, row));

@@ -187,6 +187,7 @@ pub(crate) fn seen(machine: &wire::Machine) -> SeenMachine {
         region: machine.region.clone(),
         config: config.map(spec),
         check: check_state(machine),
+        launch_error: launch_error(&machine.events),
         host_answers: machine.host_status.as_deref().is_none_or(|it| it == "ok"),
         metadata: metadata.map(own),
         mark: metadata.and_then(mark),
@@ -203,10 +204,18 @@ pub(crate) fn seen_row(id: &str, row: &MachineRow) -> SeenMachine {
         region: row.region.clone(),
         config: None,
         check: CheckState::None,
+        launch_error: None,
         host_answers: true,
         metadata: row.metadata.clone(),
         mark: row.metadata.as_ref().and_then(mark),
     }
+}
+
+/// Why the last launch or start failed, unless one was begun since; the newest events come first.
+fn launch_error(events: &[wire::MachineEvent]) -> Option<String> {
+    let is_launch = |it: &&wire::MachineEvent| matches!(it.kind.as_str(), "launch" | "start");
+    let error = events.iter().find(is_launch)?.request.as_ref()?.get("error")?.as_str()?;
+    Some(fly::printable(error)).filter(|it| !it.is_empty())
 }
 
 /// A volume that was read by itself.
@@ -298,6 +307,22 @@ mod tests {
             ..wire::CheckStatus::default()
         }];
         check_state(&wire::Machine { events: events.collect(), checks, ..wire::Machine::default() })
+    }
+
+    #[test]
+    fn why_a_launch_failed_is_told_until_the_next_one() {
+        let event = |kind: &str, error: Option<&str>| wire::MachineEvent {
+            kind: kind.to_owned(),
+            request: error.map(|it| json!({"error": it})),
+            ..wire::MachineEvent::default()
+        };
+        let failed = event("launch", Some("MANIFEST_UNKNOWN:\n  no\u{1b}such image"));
+        let told = Some("MANIFEST_UNKNOWN:   nosuch image".to_owned());
+        assert_eq!(launch_error(&[failed.clone(), event("launch", None)]), told);
+        assert_eq!(launch_error(&[event("update", None), failed.clone()]), told);
+        assert_eq!(launch_error(&[event("start", None), failed]), None);
+        let long = launch_error(&[event("launch", Some(&"x".repeat(5_000)))]).unwrap();
+        assert!(long.chars().count() < 1_000, "{}", long.len());
     }
 
     #[test]

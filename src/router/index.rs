@@ -217,8 +217,8 @@ impl Index {
         let left = previous.filter(|&previous| previous != slot).map(|it| (it, self.route(it)));
         if previous != Some(slot) {
             self.hold(slot);
-            self.name_label(slot, fact.label);
         }
+        self.name_label(slot, fact.label);
         self.write(
             fact.label,
             self.shown(slot, fact.label, route).with(Flag::RELEASED, fact.released),

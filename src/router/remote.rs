@@ -1,7 +1,14 @@
 //! The source behind a server's API: lists and watches it as any Kubernetes client does. It must never end because the
 //! server is gone, nor tell a change before the list it follows.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
 use bytes::{Bytes, BytesMut};
@@ -36,6 +43,8 @@ pub struct Remote {
     url: String,
     token: Option<String>,
     pause_max: Duration,
+    /// Parts that cannot be followed now: an outage is told once.
+    failing: AtomicUsize,
 }
 
 /// Why a list or a watch ended.
@@ -69,7 +78,7 @@ impl Remote {
     #[must_use]
     pub fn new(client: reqwest::Client, url: &str, token: Option<String>) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        Self { client, url, token, pause_max: Duration::from_secs(5) }
+        Self { client, url, token, pause_max: Duration::from_secs(5), failing: AtomicUsize::new(0) }
     }
 
     fn get(&self, part: Part, query: &[(&str, &str)]) -> reqwest::RequestBuilder {
@@ -120,6 +129,7 @@ struct Follower {
     step: Step,
     told: VecDeque<Fed>,
     pauses: ExponentialBackoff,
+    failing: bool,
 }
 
 #[derive(Deserialize)]
@@ -157,7 +167,7 @@ struct Versioned {
 impl Follower {
     fn new(remote: Arc<Remote>, part: Part) -> Self {
         let pauses = remote.pauses();
-        Self { remote, part, step: Step::List, told: VecDeque::new(), pauses }
+        Self { remote, part, step: Step::List, told: VecDeque::new(), pauses, failing: false }
     }
 
     fn stream(self) -> BoxStream<'static, Fed> {
@@ -174,14 +184,14 @@ impl Follower {
                 return fed;
             }
             match self.advance().await {
-                Ok(()) => {}
+                Ok(()) => self.goes_on(),
                 Err(Error::Expired) => {
                     tracing::info!(part = ?self.part, "the watch is too old and starts with a new list");
                     self.step = Step::List;
                 }
                 Err(error) => {
                     let pause = self.pauses.next_backoff().unwrap_or(self.remote.pause_max);
-                    tracing::warn!(part = ?self.part, error = retry::chain(&error), ?pause, "routes stay as they are");
+                    self.fails(&error);
                     self.step = match std::mem::replace(&mut self.step, Step::List) {
                         Step::Watching(watching) => Step::Watch(watching.version),
                         Step::Watch(version) => Step::Watch(version),
@@ -190,6 +200,27 @@ impl Follower {
                     tokio::time::sleep(pause).await;
                 }
             }
+        }
+    }
+
+    fn fails(&mut self, error: &Error) {
+        let error = retry::chain(error);
+        let others = match std::mem::replace(&mut self.failing, true) {
+            false => self.remote.failing.fetch_add(1, Ordering::Relaxed),
+            true => 1,
+        };
+        if others == 0 {
+            tracing::warn!(part = ?self.part, error, "the server cannot be followed and is tried again; routes stay as they are");
+        } else {
+            tracing::debug!(part = ?self.part, error, "routes stay as they are");
+        }
+    }
+
+    fn goes_on(&mut self) {
+        if std::mem::take(&mut self.failing)
+            && self.remote.failing.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            tracing::info!("the server is followed again");
         }
     }
 

@@ -26,6 +26,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// What is wrong with the copy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Another router has it open.
+    #[error("the router's copy of its table is in use by another process")]
+    InUse,
     /// The directory or a file in it.
     #[error("cannot {doing} the router's copy of its table")]
     Io {
@@ -84,7 +87,10 @@ impl Shelf {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(io)?;
         let config = ::sled::Config::new().path(dir).cache_capacity(16 * 1024 * 1024);
-        let db = open(&config).map_err(|source| Error::Database { doing: "open", source })?;
+        let db = open(&config).map_err(|source| match source {
+            ::sled::Error::Io(source) if is_locked(&source) => Error::InUse,
+            source => Error::Database { doing: "open", source },
+        })?;
         let path = dir.join("db");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(io)?;
         Ok(Self { db, file: File::open(path).map_err(io)? })
@@ -141,6 +147,11 @@ fn open(config: &::sled::Config) -> Result<::sled::Db, ::sled::Error> {
         }
     }
     config.open()
+}
+
+/// sled tells it by text only.
+fn is_locked(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
 
 fn row(saved: &Saved) -> Row {

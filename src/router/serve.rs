@@ -67,6 +67,7 @@ pub async fn serve(
     shutdown: Shutdown,
     router: Router,
 ) -> anyhow::Result<()> {
+    let limits = Limits { bare_line_feeds: false, ..limits };
     let router = Arc::new(router);
     let handle = move |request: Request<Incoming>, _peer: SocketAddr| {
         std::future::ready(router.answer(request))

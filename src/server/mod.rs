@@ -40,7 +40,7 @@ pub use self::{
 use self::{
     call::{Call, Include, ListOptions, Scope, Target, WriteOptions},
     pages::Pages,
-    patch::{Change, Media},
+    patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
     status::Status,
     view::View,
 };
@@ -270,7 +270,7 @@ async fn perform(
             Ok(logs::answer(state, options, as_text))
         }
         Call::Activity => {
-            let report = activity::read(&json_body(media, body).await?)?;
+            let report = activity::read(&json_body(media, body, REPORT_BYTES_MAX).await?)?;
             activity::record_activity(&state.store, report, now).await?;
             Ok(respond::json(&json!({})))
         }
@@ -291,7 +291,7 @@ async fn perform(
             draft::check_writable(scope.kind, None)?;
             let view = view(Include::Metadata)?;
             check_object(media)?;
-            let object = patch::object(media, &patch::read(body).await?)?;
+            let object = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
             let written = write::create(state, &scope, &options, object).await?;
             let mut response =
                 respond::created(&view.one(scope.kind, written.object, state.clock.now()));
@@ -301,13 +301,13 @@ async fn perform(
         Call::Replace(target, options) => {
             check_object(media)?;
             draft::check_writable(target.object.kind, Some(&target.object))?;
-            let object = patch::object(media, &patch::read(body).await?)?;
+            let object = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
             update(state, &target, &options, Change::Whole(object), view(Include::Metadata)?).await
         }
         Call::Patch(target, options) => {
             let kind = target.object.kind;
             draft::check_writable(kind, Some(&target.object))?;
-            let change = Change::patch(kind, media, &patch::read(body).await?)?;
+            let change = Change::patch(kind, media, &patch::read(body, BODY_BYTES_MAX).await?)?;
             update(state, &target, &options, change, view(Include::Metadata)?).await
         }
         Call::Delete(object, options) => {
@@ -345,7 +345,7 @@ async fn ordered(
     media: Media,
     body: impl RequestBody,
 ) -> Result<Response<Body>, Status> {
-    let body = json_body(media, body).await?;
+    let body = json_body(media, body, BODY_BYTES_MAX).await?;
     Ok(respond::json(&order::order(state, &object, &options, &body).await?))
 }
 
@@ -380,11 +380,15 @@ fn check_object(media: Media) -> Result<(), Status> {
     }
 }
 
-async fn json_body(media: Media, body: impl RequestBody) -> Result<bytes::Bytes, Status> {
+async fn json_body(
+    media: Media,
+    body: impl RequestBody,
+    bytes_max: usize,
+) -> Result<bytes::Bytes, Status> {
     if media != Media::Json {
         return Err(Status::unsupported_media_type("the body must be application/json"));
     }
-    patch::read(body).await
+    patch::read(body, bytes_max).await
 }
 
 /// The body of a deletion may be absent; where there is one, it is JSON.
@@ -393,7 +397,7 @@ async fn delete_options(
     body: impl RequestBody,
     options: &WriteOptions,
 ) -> Result<removal::Options, Status> {
-    let body = patch::read(body).await?;
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
     if !body.is_empty() && media != Media::Json {
         return Err(Status::unsupported_media_type("the body must be application/json"));
     }

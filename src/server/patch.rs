@@ -7,11 +7,13 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use crate::api::kind::Kind;
+use crate::api::{json, kind::Kind, manifest};
 use crate::server::status::Status;
 
-/// Bytes of a request's body; an object is far smaller.
-pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a request's body; what is stored is smaller.
+pub(super) const BODY_BYTES_MAX: usize = manifest::OBJECT_BYTES_MAX;
+/// Bytes of a report, which is about many environments.
+pub(super) const REPORT_BYTES_MAX: usize = 1024 * 1024;
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -67,9 +69,11 @@ impl Change {
         match media {
             Media::MergePatch => Ok(Self::Merge(json(body)?)),
             Media::StrategicPatch if kind.info().group.is_empty() => Ok(Self::Merge(json(body)?)),
-            Media::JsonPatch => serde_json::from_slice(body).map(Self::Steps).map_err(|_| {
-                Status::bad_request("the body is not a list of JSON patch operations")
-            }),
+            Media::JsonPatch => {
+                serde_json::from_value(json(body)?).map(Self::Steps).map_err(|_| {
+                    Status::bad_request("the body is not a list of JSON patch operations")
+                })
+            }
             Media::StrategicPatch | Media::Json | Media::Yaml | Media::Unsaid | Media::Other => {
                 Err(Status::unsupported_media_type(
                     "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json",
@@ -103,12 +107,12 @@ impl<T: hyper::body::Body<Data = Bytes, Error: Into<Broken>> + Send> RequestBody
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body, if it is within its limit and comes in time.
-pub(super) async fn read(body: impl RequestBody) -> Result<Bytes, Status> {
-    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+pub(super) async fn read(body: impl RequestBody, bytes_max: usize) -> Result<Bytes, Status> {
+    let whole = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Status::too_large(format!("the body has more than {BODY_BYTES_MAX} bytes")))
+            Err(Status::too_large(format!("the body has more than {bytes_max} bytes")))
         }
         Ok(Err(_)) => Err(Status::bad_request("the body did not arrive whole")),
         Err(_) => Err(Status::bad_request("the body did not arrive in time")),
@@ -119,9 +123,7 @@ pub(super) async fn read(body: impl RequestBody) -> Result<Bytes, Status> {
 pub(super) fn object(media: Media, body: &[u8]) -> Result<Value, Status> {
     match media {
         Media::Json => json(body),
-        // A parser's own text may quote the body.
-        Media::Yaml => serde_yaml::from_slice(body)
-            .map_err(|error| not_a("YAML", error.location().map(|it| (it.line(), it.column())))),
+        Media::Yaml => yaml(body),
         Media::MergePatch
         | Media::JsonPatch
         | Media::StrategicPatch
@@ -133,16 +135,16 @@ pub(super) fn object(media: Media, body: &[u8]) -> Result<Value, Status> {
 }
 
 fn json(body: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(body)
-        .map_err(|error| not_a("JSON", Some((error.line(), error.column()))))
+    json::parse(body).map_err(|error| Status::bad_request(format!("the body: {error}")))
 }
 
-fn not_a(form: &str, at: Option<(usize, usize)>) -> Status {
-    match at {
-        Some((line, column)) => {
-            Status::bad_request(format!("the body is not {form}: see line {line}, column {column}"))
-        }
-        None => Status::bad_request(format!("the body is not {form}")),
+/// By the rules for manifests, of which a body is one.
+fn yaml(body: &[u8]) -> Result<Value, Status> {
+    let mut documents = manifest::parse(body)
+        .map_err(|it| Status::bad_request(format!("the body: line {}: {}", it.line, it.problem)))?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(only), true) => Ok(only.value),
+        (Some(_) | None, _) => Err(Status::bad_request("the body is not one object")),
     }
 }
 

@@ -289,10 +289,29 @@ impl From<store::Error> for Status {
 impl From<WatchError> for Status {
     fn from(error: WatchError) -> Self {
         match error {
+            WatchError::Compacted { asked, oldest } if asked > oldest => Self::expired(format!(
+                "too large resource version: {asked} is newer than everything here; list again"
+            )),
             WatchError::Compacted { asked, oldest } => {
                 Self::expired(format!("too old resource version: {asked} ({oldest})"))
             }
             WatchError::Closed => Self::unavailable("the store is closed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Revision;
+
+    #[test]
+    fn a_revision_from_the_future_is_not_called_old() {
+        let said = |asked, oldest| {
+            let (asked, oldest) = (Revision(asked), Revision(oldest));
+            Status::from(WatchError::Compacted { asked, oldest }).message
+        };
+        assert_eq!(said(2, 5), "too old resource version: 2 (5)");
+        assert!(said(9, 5).starts_with("too large resource version: 9 "), "{}", said(9, 5));
     }
 }

@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 pub enum Course {
     /// Declares an environment with a volume.
     Create,
-    /// Declares two at once that share a template, one of them without a name of its own in the hostnames.
+    /// Declares two at once, one of them without a volume and under another hostname.
     Pair,
     /// Changes a template's image, a secret and an environment's variables.
     Update,
@@ -78,8 +78,9 @@ impl Course {
             }
             Self::Pair => {
                 universe.apply(&environment("alice", "node", &json!({}))).await?;
+                universe.apply(&template("plain", &json!({"volume": null}))).await?;
                 let hosts = json!({"hostnames": ["robert"], "env": {"A": "b"}});
-                universe.apply(&environment("bob", "node", &hosts)).await?;
+                universe.apply(&environment("bob", "plain", &hosts)).await?;
             }
             Self::Update => update(universe).await?,
             Self::Sleep => sleep(universe).await?,
@@ -144,7 +145,6 @@ async fn sleep(universe: &mut Universe) -> anyhow::Result<()> {
 /// The path of the one machine there is.
 fn machine(universe: &Universe) -> anyhow::Result<String> {
     let machines = universe.census().machines;
-    // Fly remembers destroyed ones for a while.
     let mut live = machines.iter().filter(|(_, it)| it.destroyed_at.is_none());
     let (id, machine) = live.next().context("there is no machine")?;
     Ok(format!("/v1/apps/{}/machines/{id}", machine.app))

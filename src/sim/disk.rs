@@ -21,7 +21,7 @@ use crate::store::{
 const SYNC: Duration = Duration::from_millis(2);
 
 /// Is told of each commit that became durable.
-pub(crate) type Watcher = Arc<dyn Fn(&Txn, Revision) + Send + Sync>;
+pub(crate) type Watcher = Arc<dyn Fn(&Txn) + Send + Sync>;
 
 /// A disk. It outlives the controllers that mount it.
 pub(crate) struct Disk {
@@ -67,7 +67,7 @@ impl Disk {
     async fn write(&self, txn: Txn) -> Result<Revision, Error> {
         let told = txn.clone();
         let revision = self.durable.commit(txn).await?;
-        (self.watcher)(&told, revision);
+        (self.watcher)(&told);
         Ok(revision)
     }
 

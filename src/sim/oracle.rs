@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::Request;
 
 use crate::{
+    api::environment::{Environment, Phase},
     clock::Clock,
     local::Backend,
     router::table::Table,
@@ -23,7 +24,7 @@ use crate::{
         oracle::facts::Facts,
         wire::{Exchange, Listener},
     },
-    store::{Revision, Txn},
+    store::Txn,
 };
 
 pub(crate) use facts::Count;
@@ -53,9 +54,25 @@ impl Oracle {
         Arc::new(Self { fly, clock, chronicle, facts })
     }
 
-    /// The router's table of the life that begins.
+    /// The router's table of the life that begins, or none at its end, with which its calls end too.
     pub(crate) fn routes(&self, table: Option<Arc<Table>>) {
-        self.facts().table = table;
+        let mut facts = self.facts();
+        facts.table = table;
+        facts.under_way = 0;
+        facts.creating.clear();
+    }
+
+    /// Whether no environment is on its way somewhere.
+    pub(crate) fn is_settled(&self) -> bool {
+        let settled = |it: &Environment| {
+            matches!(it.status.phase, Phase::Ready | Phase::Asleep | Phase::Stalled)
+        };
+        self.facts().environments.values().all(settled)
+    }
+
+    /// Whether a call is waited for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.facts().under_way > 0
     }
 
     /// Something else than hangar destroys data: that is not hangar's doing. Gives whose data it was.
@@ -66,14 +83,17 @@ impl Oracle {
     }
 
     /// A commit became durable.
-    pub(crate) fn committed(&self, txn: &Txn, revision: Revision) {
+    pub(crate) fn committed(&self, txn: &Txn) {
         let census = self.fly.census();
         let now = self.clock.now();
         let mut facts = self.facts();
         facts.commits += 1;
         facts.see(census, now);
-        for (key, _, op) in &txn.steps {
-            facts.object(key.as_str(), op, revision);
+        // An environment's status is judged with the bay that the same commit writes.
+        let (bays, others): (Vec<_>, Vec<_>) =
+            txn.steps.iter().partition(|(key, _, _)| key.as_str().starts_with("bays/"));
+        for (key, _, op) in bays.into_iter().chain(others) {
+            facts.object(key.as_str(), op);
         }
         facts.check_routes(now);
         self.speak(&mut facts);
@@ -118,6 +138,11 @@ impl Oracle {
         (facts.writes, facts.commits, facts.rate_limited)
     }
 
+    /// How often each call was made.
+    pub(crate) fn calls(&self) -> BTreeMap<&'static str, u64> {
+        self.facts().calls.clone()
+    }
+
     /// The state of everything, without ids and times.
     pub(crate) fn summary(&self) -> BTreeMap<String, String> {
         let census = self.fly.census();
@@ -141,9 +166,13 @@ impl Oracle {
 impl Listener for Oracle {
     fn before(&self, what: &str, request: &Request<Bytes>) {
         let now = self.clock.now();
-        let census = self.fly.census();
         let mut facts = self.facts();
-        facts.see(census, now);
+        facts.under_way += 1;
+        facts.number(request);
+        if request.method() == http::Method::GET {
+            return;
+        }
+        facts.see(self.fly.census(), now);
         facts.call(what, request, now);
         self.speak(&mut facts);
     }
@@ -156,10 +185,12 @@ impl Listener for Oracle {
                 exchange.status.map_or_else(|| "no answer".to_owned(), |it| it.to_string());
             self.chronicle.tell(now, format_args!("call {} -> {status}", exchange.what));
         }
-        let census = self.fly.census();
         let mut facts = self.facts();
+        facts.under_way = facts.under_way.saturating_sub(1);
         facts.called(exchange, now);
-        facts.see(census, now);
-        self.speak(&mut facts);
+        if changes {
+            facts.see(self.fly.census(), now);
+            self.speak(&mut facts);
+        }
     }
 }

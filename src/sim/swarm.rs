@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::local::faults::{Kind, Rule};
 use crate::sim::{
     gate::Strikes,
     plans::CANARIES,
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub wrong: Vec<String>,
     /// What happened.
     pub report: Report,
+    /// How often each kind of fault fired.
+    pub fired: BTreeMap<&'static str, u64>,
 }
 
 /// How long nothing may happen until a course counts as at rest.
@@ -41,7 +44,28 @@ struct Scope {
     /// Longest pause between two events.
     pause_ms: u64,
     strikes: Vec<u64>,
+    faults: Vec<Rule>,
     day_after: bool,
+}
+
+/// What lasts beyond its rule: a name that another has stays taken, and data that Fly moved is another volume.
+const LASTING: [Kind; 3] = [Kind::AppNameTaken, Kind::MachineNameSquatted, Kind::Migration];
+
+/// A fault that any seed may draw: limited in time, and often in number.
+fn fault(draw: &impl Fn(u64) -> u64) -> Option<Rule> {
+    let kinds: Vec<_> = Kind::ALL.iter().filter(|it| !LASTING.contains(it)).collect();
+    let limit = u64::try_from(kinds.len()).unwrap_or(1);
+    let kind = **kinds.get(usize::try_from(draw(limit)).unwrap_or(0))?;
+    let mut rule = Rule::new(kind);
+    rule.from = Some(Duration::from_millis(draw(120_000)));
+    rule.lasts = Some(Duration::from_secs(1 + draw(300)));
+    if matches!(kind, Kind::ErrorRegions | Kind::ListOneRegion | Kind::RegionFull) {
+        rule.regions = Some(vec![["ams", "fra"][usize::try_from(draw(2)).unwrap_or(0)].to_owned()]);
+    }
+    if kind.is_of_calls() {
+        rule.per_mille = Some(u16::try_from(50 + draw(600)).unwrap_or(1_000));
+    }
+    Some(rule)
 }
 
 impl Scope {
@@ -53,11 +77,13 @@ impl Scope {
         let events = 6 + draw(14);
         let pause_ms = [500, 5_000, 30_000, 180_000][usize::try_from(draw(4)).unwrap_or(0)];
         let strikes = (0..draw(4)).map(|_| draw(60 * environments)).collect();
+        let faults = (0..draw(4)).filter_map(|_| fault(&draw)).collect();
         Self {
             environments,
             events,
             pause_ms,
             strikes,
+            faults,
             day_after: seed.is_multiple_of(DAY_AFTER_ONE_IN),
         }
     }
@@ -79,8 +105,12 @@ struct Swarm {
 pub fn walk(seed: u64) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let failed =
-        |error: anyhow::Error, report| Outcome { seed, wrong: vec![format!("{error:#}")], report };
+    let failed = |error: anyhow::Error, report| Outcome {
+        seed,
+        wrong: vec![format!("{error:#}")],
+        report,
+        fired: BTreeMap::new(),
+    };
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return failed(error.into(), Report::default()),
@@ -104,13 +134,18 @@ pub fn walk(seed: u64) -> Outcome {
         if let Err(error) = walked {
             wrong.push(format!("{error:#}"));
         }
-        Outcome { seed, wrong, report }
+        let fired = swarm.universe.fly().faults().fired();
+        Outcome { seed, wrong, report, fired }
     })
 }
 
 impl Swarm {
     async fn walk(&mut self) -> anyhow::Result<()> {
         self.templates().await?;
+        for rule in self.scope.faults.clone() {
+            self.universe.tell(format_args!("fault {rule:?}"));
+            self.universe.fly().faults().add(rule).context("no such fault")?;
+        }
         for _ in 0..self.scope.environments {
             self.declare().await?;
         }
@@ -124,6 +159,8 @@ impl Swarm {
 
     /// Everything heals, and must come right, and stay so.
     async fn settle(&mut self) -> anyhow::Result<()> {
+        self.universe.fly().faults().clear();
+        self.universe.tell(format_args!("all faults end"));
         let rested = self.universe.rest(QUIET, HEALED_WITHIN).await?;
         rested.context("9: it does not come to rest")?;
         self.universe.finish();
@@ -222,7 +259,8 @@ impl Swarm {
 
     /// Somebody else does something to a machine. Fly may refuse it, which is no matter.
     async fn meddle(&mut self) {
-        let machines: Vec<_> = self.universe.census().machines.into_iter().collect();
+        let machines = self.universe.census().machines.into_iter();
+        let machines: Vec<_> = machines.filter(|(_, it)| it.destroyed_at.is_none()).collect();
         if machines.is_empty() {
             return;
         }

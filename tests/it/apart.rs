@@ -21,7 +21,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::harness::{Answer, Fly, PATIENCE, call, host, until};
+use crate::fly::Fly;
+use crate::harness::{Answer, PATIENCE, call, host, until};
 
 const MANIFESTS: &str = "
 {apiVersion: hangar.dev/v1alpha1, kind: Template, metadata: {name: kept}, spec: {machine: {image: 'hangar.dev/sample-app:1'},

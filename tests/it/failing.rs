@@ -36,8 +36,8 @@ async fn fails_and_heals(image: &str, reasons: &[&str], words: &str) {
 async fn an_image_that_cannot_be_pulled_degrades_its_environment_only() {
     fails_and_heals(
         "hangar.test/unpullable",
-        &["ImageNotFound", "Refused", "MachineFailed"],
-        "image",
+        &["MachineFailed"],
+        "MANIFEST_UNKNOWN: hangar.test/unpullable",
     )
     .await;
 }

@@ -6,7 +6,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use http::Method;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Hangar, host};
+use crate::harness::{Hangar, PATIENCE, eventually, host};
 use crate::manifest;
 
 #[tokio::test]
@@ -71,4 +71,34 @@ async fn an_unchanged_directory_applied_again_changes_nothing() {
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     assert_eq!(hangar.mutating_calls().await, before);
     assert_eq!(hangar.fly().machines().await, machines);
+}
+
+#[tokio::test]
+async fn an_environment_in_trouble_is_shown_with_the_log_until_it_is_deleted() {
+    let broken = manifest::template("broken", "hangar.test/unpullable", "")
+        + &manifest::environment("mallory", "broken", "");
+    let mut hangar = Hangar::begin_with(&(manifest::one("alice") + &broken));
+    hangar.listening().await;
+    eventually("the log", PATIENCE, async || {
+        let said = hangar.said();
+        said.contains("environment/mallory is waited for: ") && said.contains(" env/alice  plan ")
+    })
+    .await;
+    hangar.phase("alice", "Ready").await;
+    assert!(!hangar.is_ready(), "{}", hangar.said());
+    hangar.run("delete env mallory").await;
+    hangar.ready().await;
+    hangar.page("alice").await;
+}
+
+#[tokio::test]
+async fn manifests_with_mistakes_start_nothing() {
+    let mut hangar = Hangar::begin_with(&manifest::one("alice").replace("ams", "mars"));
+    assert_eq!(hangar.ended().await.code(), Some(1));
+    let said = hangar.said();
+    assert!(said.contains("spec.regions[0]") && !said.contains("API "), "{said}");
+    assert!(!hangar.data().exists());
+    let mut hangar = Hangar::begin_with("# nothing yet\n");
+    assert_eq!(hangar.ended().await.code(), Some(1));
+    assert!(hangar.said().contains("error: no objects passed to apply"), "{}", hangar.said());
 }

@@ -15,6 +15,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::fly::Fly;
+
 /// Far more than anything takes on a loaded computer; only a fault reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that is waited for.
@@ -49,6 +51,14 @@ impl Hangar {
     /// Starts it with the manifests of a directory, and waits until every environment in them is ready.
     pub(crate) async fn up_with(directory: &Path) -> Self {
         Self::start(tempfile::tempdir().unwrap(), Some(directory)).await
+    }
+
+    /// Starts it with manifests, given as YAML, and waits for nothing.
+    pub(crate) fn begin_with(manifests: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("manifests.yaml");
+        fs::write(&file, manifests).unwrap();
+        Self::begin(home, Some(&file))
     }
 
     /// Starts it with nothing.
@@ -103,10 +113,25 @@ impl Hangar {
         }
     }
 
-    async fn ready(&mut self) {
-        let ready = self.home.path().join("ready.json");
+    /// Waits until it has said where its API listens, which it does long before it is ready.
+    pub(crate) async fn listening(&mut self) {
+        self.api = until("the address of the API", PATIENCE, async || {
+            let said = self.said();
+            let line = said.lines().filter_map(|it| it.strip_prefix("API ")).next_back();
+            let address = line.and_then(|it| it.trim().strip_prefix("http://"));
+            address.map(str::to_owned).ok_or(said)
+        })
+        .await;
+    }
+
+    /// Whether it has written its ready file.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.home.path().join("ready.json").exists()
+    }
+
+    pub(crate) async fn ready(&mut self) {
         let waiting = async {
-            while !ready.exists() {
+            while !self.is_ready() {
                 if let Some(status) = self.process.try_wait().unwrap() {
                     panic!("it ended with {status} before it was ready:\n{}", self.said());
                 }
@@ -116,7 +141,9 @@ impl Hangar {
         if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
             panic!("it was not ready within {PATIENCE:?}:\n{}", self.said());
         }
-        let addresses: Value = serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap();
+        let addresses: Value =
+            serde_json::from_slice(&fs::read(self.home.path().join("ready.json")).unwrap())
+                .unwrap();
         let address = |part: &str| addresses[part].as_str().unwrap().to_owned();
         (self.api, self.fly) = (address("api"), address("fly"));
         (self.front, self.router) = (address("front"), address("router"));
@@ -396,78 +423,6 @@ pub(crate) async fn call(address: &str, request: http::request::Builder, body: V
         futures::join!(answering, connection).0
     };
     tokio::time::timeout(PATIENCE, exchange).await.unwrap()
-}
-
-/// A raw client of the local Machines API.
-#[derive(Debug, Clone)]
-pub(crate) struct Fly {
-    pub(crate) address: String,
-}
-
-impl Fly {
-    pub(crate) async fn call(&self, method: Method, path: &str, body: &Value) -> Answer {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &self.address)
-            .header("authorization", "Bearer test")
-            .header("content-type", "application/json");
-        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        call(&self.address, request, body).await
-    }
-
-    /// `GET`, which must succeed.
-    pub(crate) async fn get(&self, path: &str) -> Value {
-        let answer = self.call(Method::GET, path, &Value::Null).await;
-        assert!(answer.status.is_success(), "GET {path}: {} {}", answer.status, answer.text());
-        answer.json()
-    }
-
-    /// `POST`, which must succeed.
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
-        let answer = self.call(Method::POST, path, body).await;
-        assert!(answer.status.is_success(), "POST {path}: {} {}", answer.status, answer.text());
-        answer.json()
-    }
-
-    /// `DELETE`, which must succeed.
-    pub(crate) async fn delete(&self, path: &str) {
-        let answer = self.call(Method::DELETE, path, &Value::Null).await;
-        assert!(answer.status.is_success(), "DELETE {path}: {} {}", answer.status, answer.text());
-    }
-
-    /// All apps.
-    pub(crate) async fn apps(&self) -> Vec<Value> {
-        items(&self.get("/v1/apps?org_slug=personal").await["apps"], |_| true)
-    }
-
-    /// All machines that are not destroyed.
-    pub(crate) async fn machines(&self) -> Vec<Value> {
-        let list = self.get("/v1/orgs/personal/machines").await;
-        items(&list["machines"], |state| state != "destroyed" && state != "destroying")
-    }
-
-    /// All volumes that are not given up; Fly keeps those for a day.
-    pub(crate) async fn volumes(&self) -> Vec<Value> {
-        let list = self.get("/v1/orgs/personal/volumes").await;
-        items(&list["volumes"], |state| state != "destroyed" && state != "pending_destroy")
-    }
-
-    /// How many requests that may change something were answered. `exec` is left out: hangar counts connections by it.
-    pub(crate) async fn mutating_calls(&self) -> u64 {
-        let answer = self.call(Method::GET, "/metrics", &Value::Null).await;
-        let counters = answer.text();
-        let counters = counters.lines().filter(|it| it.starts_with("hangar_local_requests_total{"));
-        counters
-            .filter(|it| !it.contains("method=\"GET\"") && !it.contains("/exec\""))
-            .map(|it| it.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
-            .sum()
-    }
-}
-
-fn items(list: &Value, keep: impl Fn(&str) -> bool) -> Vec<Value> {
-    let list = list.as_array().unwrap_or_else(|| panic!("not a list: {list}")).iter();
-    list.filter(|it| keep(it["state"].as_str().unwrap_or_default())).cloned().collect()
 }
 
 /// Waits until a condition holds.

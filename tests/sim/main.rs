@@ -6,28 +6,55 @@
     reason = "a wrong walk fails the test, and each says how many there were"
 )]
 
-use hangar::sim::{
-    course::Course,
-    plans::{self, Walk},
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
 };
 
-/// The narrow way into the simulation: no walk with a crash differs from the one without.
-fn crash_everywhere(course: Course) {
-    let (walks, wrongs) = match plans::crash_everywhere(course, 1) {
-        Ok(walked) => walked,
+use hangar::{
+    local::faults::Kind,
+    sim::{
+        course::Course,
+        plans::{self, Mishap, Plans, Walk, Wrong},
+        swarm,
+    },
+};
+
+/// Drawn courses that every run of the tests walks; `hangar sim` walks more.
+const SEEDS: u64 = 200;
+
+/// The narrow way into the simulation: no walk with a mishap differs from the one without.
+fn check(plans: Result<Plans, Wrong>, what: &str) -> Plans {
+    let plans = match plans {
+        Ok(plans) => plans,
         Err(wrong) => panic!("the undisturbed walk: {wrong}{}", wrong.lines.join("\n")),
     };
-    println!("{walks} crashes in {}", course.name());
-    let told: Vec<_> = wrongs.iter().map(ToString::to_string).collect();
-    let first = wrongs.first().map(|it| it.lines.join("\n")).unwrap_or_default();
-    assert!(wrongs.is_empty(), "{} of {walks} are wrong\n{}\n{first}", wrongs.len(), told.concat());
+    println!("{} {what}", plans.walks);
+    let told: Vec<_> = plans.wrongs.iter().map(ToString::to_string).collect();
+    let first = plans.wrongs.first().map(|it| it.lines.join("\n")).unwrap_or_default();
+    let (wrong, walks) = (plans.wrongs.len(), plans.walks);
+    assert!(wrong == 0, "{wrong} of {walks} are wrong\n{}\n{first}", told.concat());
+    plans
+}
+
+fn crash_everywhere(course: Course) {
+    check(plans::crash_everywhere(course, 1), &format!("crashes in {}", course.name()));
+}
+
+fn wrong_answers_everywhere(course: Course) {
+    let what = format!("wrong answers in {}", course.name());
+    let plans = check(plans::wrong_answers_everywhere(course, 1), &what);
+    let made = |it: &Kind| plans.calls.keys().any(|call| it.befalls(call));
+    for kind in plans::wrong_answers().filter(made) {
+        assert!(plans.fired.contains_key(kind.name()), "{} never fired", kind.name());
+    }
 }
 
 #[test]
 fn a_seed_repeats_a_course() {
     for course in Course::ALL {
-        let walk = Walk { course, seed: 7, crash_at: Some(9) };
-        let hash = || plans::walk(walk).map(|it| it.0.hash).map_err(|it| it.to_string());
+        let walk = Walk { course, seed: 7, mishap: Mishap::Crash(9) };
+        let hash = || plans::walk(&walk).map(|it| it.report.hash).map_err(|it| it.to_string());
         assert_eq!(hash(), hash(), "{walk}");
     }
 }
@@ -65,4 +92,39 @@ fn a_crash_anywhere_in_a_deletion_changes_nothing() {
 #[test]
 fn a_crash_anywhere_in_a_hurried_deletion_leaves_nothing() {
     crash_everywhere(Course::Hurry);
+}
+
+#[test]
+fn a_wrong_answer_anywhere_in_a_creation_changes_nothing() {
+    wrong_answers_everywhere(Course::Create);
+}
+
+#[test]
+fn a_wrong_answer_anywhere_in_a_deletion_changes_nothing() {
+    wrong_answers_everywhere(Course::Delete);
+}
+
+#[test]
+fn drawn_courses_come_right_when_all_faults_end() {
+    let next = AtomicU64::new(1);
+    let wrongs = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > SEEDS {
+                        return;
+                    }
+                    let outcome = swarm::walk(seed);
+                    if !outcome.wrong.is_empty() {
+                        let told = format!("hangar sim --seeds {seed}: {:?}", outcome.wrong);
+                        wrongs.lock().unwrap().push(told);
+                    }
+                }
+            });
+        }
+    });
+    let wrongs = wrongs.into_inner().unwrap();
+    assert!(wrongs.is_empty(), "{} of {SEEDS} are wrong\n{}", wrongs.len(), wrongs.join("\n"));
 }

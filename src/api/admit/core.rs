@@ -4,7 +4,7 @@ use base64::Engine as _;
 
 use crate::api::{
     admit::{Findings, ViolationReason},
-    core::{Event, Secret},
+    core::{BAY_KEY_TYPE, Event, Secret},
     name,
 };
 
@@ -18,8 +18,14 @@ pub(super) fn complete_secret(secret: &mut Secret) {
 pub(super) fn check_secret(secret: &Secret, old: Option<&Secret>, findings: &mut Findings) {
     for key in secret.data.keys() {
         let field = format!("data.{key}");
-        if secret.value(key).is_none() {
-            findings.invalid(&field, "it is not base64; write plain text into stringData instead");
+        match secret.value(key) {
+            None => findings
+                .invalid(&field, "it is not base64; write plain text into stringData instead"),
+            // Keys of hangar's own are bytes.
+            Some(_) if secret.type_.as_deref() == Some(BAY_KEY_TYPE) => {}
+            Some(value) if value.contains(&0) || str::from_utf8(&value).is_err() => findings
+                .invalid(&field, "machines get it as a variable, so it must be UTF-8 without NUL"),
+            Some(_) => {}
         }
         findings.say(&field, name::label_value(key).map_err(|_| format!("`{key}` is not a key")));
     }

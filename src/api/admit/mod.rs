@@ -4,9 +4,13 @@
 mod core;
 mod environment;
 mod metadata;
+mod read;
 mod template;
+mod text;
 
 use serde_json::Value;
+
+pub use text::check as check_text;
 
 use crate::api::{
     bay::Bay,
@@ -73,9 +77,10 @@ impl ViolationReason {
 /// Reads, completes and checks an object of a kind. `old` is what it replaces.
 ///
 /// # Errors
-/// Everything that is wrong with it, at least one; an object that cannot be read at all has one violation.
+/// Everything that is wrong with it, at least one.
 pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Vec<Violation>> {
-    match kind {
+    let mut wrong = check_text(kind, &new);
+    let admitted = match kind {
         Kind::Template => door(new, old, template::complete, template::check),
         Kind::Environment => door(new, old, environment::complete, environment::check),
         Kind::Namespace => door::<Namespace>(new, old, |_| {}, |_, _, _| {}),
@@ -85,6 +90,16 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
         Kind::Orphan => door::<Orphan>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hold => door::<Hold>(new, old, |_| {}, |_, _, _| {}),
+    };
+    match admitted {
+        Ok(admitted) if wrong.is_empty() => Ok(admitted),
+        Ok(_) => Err(wrong),
+        Err(others) => {
+            // What is said of a field's text is plainer than what its type says.
+            let others = others.into_iter().filter(|it| wrong.iter().all(|o| o.field != it.field));
+            wrong.extend(others.collect::<Vec<_>>());
+            Err(wrong)
+        }
     }
 }
 
@@ -133,16 +148,18 @@ fn door<T: Resource>(
     check: impl FnOnce(&T, Option<&T>, &mut Findings),
 ) -> Result<Admitted, Vec<Violation>> {
     let mut findings = Findings::default();
-    let mut object: T = read(&new, &mut findings).map_err(|violation| {
-        let mut all = std::mem::take(&mut findings.violations);
-        all.push(violation);
-        all
-    })?;
+    let Some((mut object, left_out)) = read::read::<T>(new, &mut findings) else {
+        return Err(findings.violations);
+    };
     // What was stored was admitted; a kind that has changed since then is compared as far as it can still be read.
     let old = old.and_then(|old| T::deserialize(old).ok());
     complete(&mut object);
+    let read = findings.violations.len();
     metadata::check(&object, old.as_ref(), &mut findings);
+    left_out.forget_same(&mut findings.violations, read);
+    let before = findings.violations.len();
     check(&object, old.as_ref(), &mut findings);
+    left_out.forget(&mut findings.violations, before);
     if !findings.violations.is_empty() {
         return Err(findings.violations);
     }
@@ -154,79 +171,6 @@ fn door<T: Resource>(
         }]
     })?;
     Ok(Admitted { object, warnings: findings.warnings })
-}
-
-/// Reads the type; fields that it does not have go to the findings, a value that it cannot have is the error.
-fn read<T: Resource>(new: &Value, findings: &mut Findings) -> Result<T, Violation> {
-    let mut track = serde_path_to_error::Track::new();
-    let deserializer = serde_path_to_error::Deserializer::new(new, &mut track);
-    let mut unknown = Vec::new();
-    let read =
-        serde_ignored::deserialize(deserializer, |path| unknown.push(dotted(&path.to_string())));
-    for field in unknown {
-        match not_yet(T::KIND, &field) {
-            Some(sentence) => findings.forbidden(&field, sentence),
-            None => findings.add(
-                &field,
-                ViolationReason::Unknown,
-                format!("unknown field: {} has no such field", T::KIND.info().kind_name),
-            ),
-        }
-    }
-    read.map_err(|error| {
-        let path = track.path().to_string();
-        translate(T::KIND, new, if path == "." { "" } else { &path }, &error.to_string())
-    })
-}
-
-/// serde's words in ours.
-fn translate(kind: Kind, object: &Value, path: &str, said: &str) -> Violation {
-    let violation = |field: String, reason, message: String| Violation { field, reason, message };
-    if let Some(field) =
-        said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next())
-    {
-        let field = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
-        return violation(field, ViolationReason::Required, "it must be given".to_owned());
-    }
-    if let Some(rest) = said.strip_prefix("unknown variant `") {
-        let value = rest.split('`').next().unwrap_or_default();
-        if let Some((_, _, sentence)) =
-            VALUES_NOT_YET.iter().find(|(at, what, _)| *at == (kind, path) && *what == value)
-        {
-            return violation(path.to_owned(), ViolationReason::Forbidden, (*sentence).to_owned());
-        }
-        let supported = said.split_once("expected ").map_or("", |(_, rest)| rest);
-        let supported = supported.trim_start_matches("one of ").replace('`', "");
-        return violation(
-            path.to_owned(),
-            ViolationReason::NotSupported,
-            format!("`{value}` is not supported: supported values are {supported}"),
-        );
-    }
-    let text = if said.starts_with("invalid type: null") && object.is_object() {
-        "it is empty; leave it out or give it a value".to_owned()
-    } else {
-        said.to_owned()
-    };
-    violation(path.to_owned(), ViolationReason::Invalid, text)
-}
-
-/// `spec.volume.?.colour` and `spec.services.0.x` in the form that every other path has.
-fn dotted(path: &str) -> String {
-    let mut text = String::new();
-    for part in path.split('.').filter(|part| *part != "?") {
-        if part.bytes().all(|c| c.is_ascii_digit()) && !part.is_empty() {
-            text.push('[');
-            text.push_str(part);
-            text.push(']');
-        } else {
-            if !text.is_empty() {
-                text.push('.');
-            }
-            text.push_str(part);
-        }
-    }
-    text
 }
 
 /// Fields that the design has and that do nothing yet: refused with a sentence, never ignored.

@@ -100,12 +100,8 @@ fn check_machine(template: &Template, findings: &mut Findings) {
     if let Some(guest) = &machine.guest {
         check_guest(guest, findings);
     }
-    for (key, value) in &machine.env {
-        let field = format!("spec.machine.env.{key}");
-        findings.say(&field, name::variable(key));
-        if value.contains('\0') {
-            findings.invalid(&field, "it contains a NUL character");
-        }
+    for key in machine.env.keys() {
+        findings.say(&format!("spec.machine.env.{key}"), name::variable(key));
     }
     for (index, file) in machine.files.iter().enumerate() {
         let field = format!("spec.machine.files[{index}]");
@@ -262,8 +258,7 @@ fn check_sleep(template: &Template, sleep: &Sleep, findings: &mut Findings) {
 fn absolute(field: &str, path: &str, findings: &mut Findings) {
     let fine = path.starts_with('/')
         && path.len() > 1
-        && path.split('/').all(|part| part != ".." && part != ".")
-        && !path.contains('\0');
+        && path.split('/').all(|part| part != ".." && part != ".");
     if !fine {
         findings.invalid(field, format!("`{path}` is not an absolute path without `..`"));
     }

@@ -72,6 +72,34 @@ fn an_admitted_object_is_admitted_again_unchanged() {
     }
 }
 
+#[test]
+fn wrong_values_hide_neither_each_other_nor_what_is_wrong_elsewhere() {
+    let mut object = template();
+    for (path, value) in [
+        ("spec.machine.env", json!({"A": 1, "B": true})),
+        ("spec.machine.guest", json!({"cpuKind": "fast", "cpus": 3})),
+        ("spec.sleep.after", json!("soon")),
+        ("spec.services", json!([{"name": "web"}, {"name": 5, "internalPort": 1, "typo": 1}])),
+        ("spec.regions", json!(["mars"])),
+    ] {
+        object = with(object, path, value);
+    }
+    let found = admit(Kind::Template, object, None).unwrap_err();
+    let found: std::collections::BTreeSet<_> = found.iter().map(|it| it.field.as_str()).collect();
+    for field in [
+        "spec.machine.env.A",
+        "spec.machine.env.B",
+        "spec.machine.guest.cpuKind",
+        "spec.services[0].internalPort",
+        "spec.sleep.after",
+    ] {
+        assert!(found.contains(field), "{field} is not in {found:?}");
+    }
+    let object = with(template(), "spec.regions", json!(["mars"]));
+    let object = with(object, "spec.update", json!({"strategy": "Sometimes"}));
+    refused(Kind::Template, object, None, &["spec.update.strategy", "spec.regions[0]"]);
+}
+
 /// A guest with one CPU of its own.
 fn performance(memory: &str) -> Value {
     json!({"cpuKind": "performance", "cpus": 1, "memory": memory})

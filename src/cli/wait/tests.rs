@@ -36,6 +36,9 @@ fn a_condition_is_met_at_the_current_generation_only() {
         judge("condition=Ready", environment(2, &[("Ready", "False")])),
         not_yet("not Ready (R): m")
     );
+    let mut silent = environment(2, &[("Stalled", "False")]);
+    silent["status"]["conditions"][0]["message"] = json!("");
+    assert_eq!(judge("condition=Stalled", silent), not_yet("not Stalled (R)"));
     assert_eq!(
         judge("condition=Ready", environment(2, &[])),
         not_yet("there is no condition Ready yet")

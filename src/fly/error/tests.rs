@@ -178,6 +178,7 @@ fn other_refusals_are_read_by_number_unless_the_text_says_more() {
         (429, "rate limit exceeded", Reason::RateLimited { after: None }),
         (400, "unknown: MANIFEST_UNKNOWN: manifest unknown", Reason::ManifestUnknown),
         (500, "unknown: MANIFEST_UNKNOWN: manifest unknown", Reason::ManifestUnknown),
+        (400, "no capacity", REGION),
         (500, "aborted: no capacity", Reason::Server),
         (500, "insufficient CPUs available", Reason::Server),
         (502, "", Reason::Server),

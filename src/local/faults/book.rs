@@ -1,7 +1,11 @@
 //! The rules there are, how often each came into question, how often it came true. Time and chance are passed in. It must
 //! never know what a fault does.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -30,11 +34,17 @@ struct Entry {
     made: Duration,
     matched: u64,
     fired: u64,
+    /// Names of apps that are somebody else's by it.
+    taken: BTreeSet<String>,
 }
 
 impl Entry {
+    fn since(&self) -> Duration {
+        self.made.saturating_add(self.rule.from.unwrap_or_default())
+    }
+
     fn in_force(&self, now: Duration) -> bool {
-        let since = self.made.saturating_add(self.rule.from.unwrap_or_default());
+        let since = self.since();
         now >= since && self.rule.lasts.is_none_or(|it| now < since.saturating_add(it))
     }
 
@@ -64,10 +74,17 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn add(&mut self, rule: Rule, now: Duration) -> u64 {
+    pub(super) fn add(&mut self, rule: Arc<Rule>, now: Duration) -> u64 {
         self.last_id += 1;
-        let (id, rule) = (self.last_id, Arc::new(rule));
-        self.entries.push(Entry { id, rule, made: now, matched: 0, fired: 0 });
+        let id = self.last_id;
+        self.entries.push(Entry {
+            id,
+            rule,
+            made: now,
+            matched: 0,
+            fired: 0,
+            taken: BTreeSet::new(),
+        });
         id
     }
 
@@ -125,6 +142,59 @@ impl Book {
         self.true_ones(of, subject, at).collect()
     }
 
+    /// Whether a rule comes true for something that it is to strike.
+    pub(super) fn strikes(
+        &mut self,
+        id: u64,
+        subject: &Subject,
+        (now, chance): (Duration, &dyn Chance),
+    ) -> Option<Arc<Rule>> {
+        let found = self.entries.iter_mut().find(|it| it.id == id)?;
+        if !found.in_force(now) || !subject.is_of(&found.rule) || !found.comes_true(chance) {
+            return None;
+        }
+        let rule = Arc::clone(&found.rule);
+        self.count(&rule);
+        Some(rule)
+    }
+
+    pub(super) fn is_in_force(&self, id: u64, now: Duration) -> bool {
+        self.entries.iter().any(|it| it.id == id && it.in_force(now))
+    }
+
+    /// Rules of such kinds that are in force, and since when.
+    pub(super) fn in_force(
+        &self,
+        of: impl Fn(Kind) -> bool,
+        now: Duration,
+    ) -> Vec<(Duration, Arc<Rule>)> {
+        let entries = self.entries.iter().filter(|it| of(it.rule.kind) && it.in_force(now));
+        entries.map(|it| (it.since(), Arc::clone(&it.rule))).collect()
+    }
+
+    /// Counts a rule that came true without being asked here.
+    pub(super) fn count(&mut self, rule: &Arc<Rule>) {
+        if let Some(entry) = self.entry(rule) {
+            entry.fired += 1;
+        }
+        *self.fired.entry(rule.kind).or_default() += 1;
+    }
+
+    /// Makes an app's name somebody else's for as long as the rule is in force.
+    pub(super) fn take_name(&mut self, rule: &Arc<Rule>, app: &str) {
+        if let Some(entry) = self.entry(rule) {
+            entry.taken.insert(app.to_owned());
+        }
+    }
+
+    pub(super) fn is_taken(&self, app: &str, now: Duration) -> bool {
+        self.entries.iter().any(|it| it.taken.contains(app) && it.in_force(now))
+    }
+
+    fn entry(&mut self, rule: &Arc<Rule>) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|it| Arc::ptr_eq(&it.rule, rule))
+    }
+
     fn true_ones<'a>(
         &'a mut self,
         of: impl Fn(Kind) -> bool + 'a,
@@ -151,7 +221,7 @@ mod tests {
     /// Which of so many calls a rule befalls, one call a second.
     fn befallen(rule: Rule, calls: u64) -> Vec<u64> {
         let (mut book, chance) = (Book::default(), Seeded::new(1, "book"));
-        book.add(rule, Duration::ZERO);
+        book.add(Arc::new(rule), Duration::ZERO);
         let mut fires = |at| {
             let at = (Duration::from_secs(at), &chance as &dyn Chance);
             book.first(|_| true, &Subject::default(), at).is_some()
@@ -184,8 +254,8 @@ mod tests {
     #[test]
     fn the_first_rule_that_comes_true_leaves_the_later_ones_alone() {
         let (mut book, chance) = (Book::default(), Seeded::new(1, "book"));
-        book.add(rule().times(1), Duration::ZERO);
-        book.add(Rule::new(Kind::ResetAfter).times(1), Duration::ZERO);
+        book.add(Arc::new(rule().times(1)), Duration::ZERO);
+        book.add(Arc::new(Rule::new(Kind::ResetAfter).times(1)), Duration::ZERO);
         let mut next = || {
             let at = (Duration::ZERO, &chance as &dyn Chance);
             book.first(|_| true, &Subject::default(), at).map(|it| it.kind)

@@ -125,5 +125,11 @@ mod tests {
         );
         assert!(refused("{kind: slow, route: make_machine}").contains("no call \"make_machine\""));
         assert!(refused("{kind: slow, per_mille: 1001}").contains("at most 1000"));
+        assert!(refused("{kind: start_race, route: exec}").contains("does not befall \"exec\""));
+        assert!(refused("{kind: error_regions}").contains("error_regions needs `regions`"));
+        assert!(refused("{kind: checks_fail, times: 1}").contains("does not use `times`"));
+        assert!(refused("{kind: list_stale, ago: 2h}").contains("up to 60 minutes or 10 reads"));
+        assert!(refused("{kind: list_stale, ago: 1m, reads: 1}").contains("not both"));
+        assert!(refused("{kind: crash, every: 10ms}").contains("at least a second"));
     }
 }

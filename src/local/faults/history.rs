@@ -67,7 +67,7 @@ impl Change {
 }
 
 /// What is in it comes by changes of its own.
-fn put_app(world: &mut World, app: &App) {
+pub(super) fn put_app(world: &mut World, app: &App) {
     let (machines, volumes) =
         world.apps.remove(&app.name).map(|it| (it.machines, it.volumes)).unwrap_or_default();
     world.apps.insert(app.name.clone(), App { machines, volumes, ..app.clone() });

@@ -3,22 +3,30 @@
 //! rules, the clock and the chance that the backend was given.
 
 mod book;
+mod call;
 mod control;
 mod history;
 mod kind;
+mod migration;
+mod outlook;
+mod reach;
 mod reply;
 mod rule;
+mod strike;
 mod subject;
 mod view;
+mod work;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
+
+use tokio::sync::Notify;
 
 use crate::chance::Chance;
 use crate::local::{
@@ -34,6 +42,7 @@ pub use rule::{Invalid, Rule};
 use book::Book;
 use history::History;
 use kind::Stage;
+pub(super) use outlook::Outlook;
 pub(super) use subject::Subject;
 pub(super) use view::{Look, View};
 
@@ -45,6 +54,10 @@ pub(super) struct Faults {
     any: AtomicBool,
     /// Kept only for rules that look back. Locked after the world, where both are.
     history: Mutex<Option<History>>,
+    /// Rings when rules come and go.
+    changed: Notify,
+    /// Apps whose deletion was accepted and is put off.
+    going: Mutex<BTreeSet<String>>,
     chance: Arc<dyn Chance>,
 }
 
@@ -54,6 +67,8 @@ impl Faults {
             book: Mutex::default(),
             any: AtomicBool::new(false),
             history: Mutex::default(),
+            changed: Notify::new(),
+            going: Mutex::default(),
             chance,
         }
     }
@@ -85,10 +100,21 @@ impl Faults {
         }
     }
 
+    /// Whether an app's name is somebody else's.
+    fn is_foreign(&self, app: &str, now: Duration) -> bool {
+        self.book().is_taken(app, now)
+    }
+
+    /// Apps whose deletion was accepted and is put off.
+    pub(super) fn going(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
         let mut book = self.book();
         let result = change(&mut book);
         self.any.store(!book.is_empty(), Ordering::Release);
+        self.changed.notify_waiters();
         result
     }
 }
@@ -98,15 +124,21 @@ impl Faults {
 pub struct Switches<'a>(&'a Backend);
 
 impl Switches<'_> {
-    /// Adds a rule, in force from now on, or from when it says. Returns its number.
+    /// Adds a rule, in force from now on, or from when it says. Returns its number. Must be called in a runtime.
     ///
     /// # Errors
     /// If it limits or sets what its kind does not look at.
     pub fn add(&self, rule: Rule) -> Result<u64, Invalid> {
         rule.check()?;
         let now = self.0.clock.monotonic();
-        let id = self.0.faults.change(|it| it.add(rule, now));
+        let rule = Arc::new(rule);
+        let id = self.0.faults.change(|it| it.add(Arc::clone(&rule), now));
         self.keep_history();
+        if rule.kind.stage() == Stage::Strike
+            && let Some(backend) = self.0.me.upgrade()
+        {
+            backend.begin_strikes(id, rule);
+        }
         Ok(id)
     }
 
@@ -173,6 +205,14 @@ impl Backend {
         rules
     }
 
+    /// Whether a rule strikes something now.
+    fn strikes(&self, id: u64, subject: &Subject) -> bool {
+        let at = (self.clock.monotonic(), &*self.faults.chance);
+        let Some(rule) = self.faults.book().strikes(id, subject, at) else { return false };
+        self.tell(&rule, subject);
+        true
+    }
+
     fn tell(&self, rule: &Rule, subject: &Subject) {
         self.metrics.fault(rule.kind.name());
         tracing::info!(kind = rule.kind.name(), ?subject, "a fault on purpose");
@@ -184,6 +224,7 @@ impl Backend {
             return None;
         }
         let subject = subject();
-        self.fault(|kind| kind.stage() == Stage::Reply && reply::shows(kind, &subject), &subject)
+        let route = subject.route();
+        self.fault(|kind| kind.stage() == Stage::Reply && reach::befalls(kind, route), &subject)
     }
 }

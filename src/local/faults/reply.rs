@@ -14,42 +14,17 @@ use crate::chance;
 use crate::local::{
     Backend,
     delivered::Delivered,
-    faults::{Kind, Rule, Subject},
+    faults::{Kind, Rule},
     refusal::Refusal,
     respond,
 };
 
 const SLOW: Duration = Duration::from_secs(90);
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+const EXEC: Duration = Duration::from_secs(30);
 const STATE: &str = "hibernating";
 /// A field that Fly does not have.
 const FIELD: &str = "orbit";
-
-/// Calls that are answered without a body, which cannot be bent.
-const BODILESS: [&str; 2] = ["delete_app", "put_metadata"];
-/// Calls whose answer has no state and no region.
-const STATELESS: [&str; 8] = [
-    "list_apps",
-    "get_app",
-    "create_app",
-    "set_secrets",
-    "exec",
-    "snapshots",
-    "create_snapshot",
-    "regions",
-];
-
-/// Whether a kind can be seen in the answer of such a call.
-pub(super) fn shows(kind: Kind, subject: &Subject) -> bool {
-    let is_one_of = |names: &[&str]| subject.route().is_some_and(|it| names.contains(&it));
-    match kind {
-        Kind::TruncatedJson | Kind::TruncatedBody | Kind::UnknownField | Kind::EmptyOk => {
-            !is_one_of(&BODILESS)
-        }
-        Kind::UnknownState | Kind::RegionMissing => !is_one_of(&BODILESS) && !is_one_of(&STATELESS),
-        _ => true,
-    }
-}
 
 impl Backend {
     /// What is answered in place of the call's effect, if the effect is not to be.
@@ -84,6 +59,9 @@ impl Backend {
         template: &str,
         real: Response<Bytes>,
     ) -> Delivered {
+        if rule.kind == Kind::ExecTimesOut {
+            tokio::time::sleep(rule.takes.unwrap_or(EXEC)).await;
+        }
         if let Some(canned) = self.canned(rule, template) {
             return Delivered::Whole(canned);
         }
@@ -110,7 +88,23 @@ impl Backend {
                 it.insert(FIELD.to_owned(), json!({"apogee_km": 35_786}));
             })),
             Kind::EmptyOk => Delivered::Whole(emptied(real)),
+            Kind::ExecFails => Delivered::Whole(edited(real, |it| {
+                it.insert("exit_code".to_owned(), json!(rule.code.unwrap_or(1)));
+            })),
+            Kind::MachineNameViolation => Delivered::Whole(self.sent_twice(real)),
             _ => Delivered::Whole(real),
+        }
+    }
+
+    /// What the second of two equal creations is answered, if the first went well.
+    fn sent_twice(&self, real: Response<Bytes>) -> Response<Bytes> {
+        let made: Value = serde_json::from_slice(real.body()).unwrap_or_default();
+        let text = |field: &str| made.get(field).and_then(Value::as_str).map(str::to_owned);
+        match (text("id"), text("name")) {
+            (Some(id), Some(name)) if real.status().is_success() => {
+                respond::response(Err(Refusal::NameViolation { id, name }), &self.request_id())
+            }
+            _ => real,
         }
     }
 
@@ -119,7 +113,7 @@ impl Backend {
         let id = self.request_id();
         let refused = |refusal| respond::response(Err(refusal), &id);
         Some(match rule.kind {
-            Kind::Answer408Done | Kind::Answer408NotDone | Kind::Storm408 => {
+            Kind::Answer408Done | Kind::Answer408NotDone | Kind::Storm408 | Kind::ExecTimesOut => {
                 refused(Refusal::Deadline("context deadline exceeded"))
             }
             Kind::Answer500Done | Kind::Answer500NotDone => {

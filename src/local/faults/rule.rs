@@ -8,7 +8,11 @@ use crate::fly::call;
 use crate::local::faults::{
     history::{KEPT, READS_MAX},
     kind::{Field, Kind},
+    reach,
 };
+
+/// Whatever happens by itself happens no more often.
+const EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// A fault, what it befalls and when. What is not said does not limit it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +66,12 @@ pub struct Rule {
     /// Regions that the fault is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regions: Option<Vec<String>>,
+    /// The time between two times.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "span")]
+    pub every: Option<Duration>,
+    /// A command's exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
     /// The state's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -95,6 +105,17 @@ pub enum Invalid {
     /// Views are kept for a while only.
     #[error("a view can be up to {} minutes or {READS_MAX} reads old, and not both", KEPT.as_secs() / 60)]
     Ago,
+    /// Time must pass between two times.
+    #[error("`every` must be at least a second")]
+    Every,
+    /// The kind is not about such calls.
+    #[error("{kind} does not befall {route:?}")]
+    OtherRoute {
+        /// The kind's word.
+        kind: &'static str,
+        /// The call.
+        route: String,
+    },
     /// Nothing happens more often than always.
     #[error("per_mille is {0}: it can be at most 1000")]
     PerMille(u16),
@@ -121,6 +142,8 @@ impl Rule {
             ago: None,
             reads: None,
             regions: None,
+            every: None,
+            code: None,
             state: None,
         }
     }
@@ -144,8 +167,15 @@ impl Rule {
         if let Some(field) = self.unused() {
             return Err(Invalid::Unused { kind: self.kind.name(), field });
         }
-        if let Some(route) = self.route.as_deref().filter(|it| !is_route(it)) {
-            return Err(Invalid::Route(route.to_owned()));
+        if let Some(route) = self.route.as_deref() {
+            let known = known_route(route).ok_or_else(|| Invalid::Route(route.to_owned()))?;
+            if !reach::befalls(self.kind, known) {
+                let route = route.to_owned();
+                return Err(Invalid::OtherRoute { kind: self.kind.name(), route });
+            }
+        }
+        if self.every.is_some_and(|it| it < EVERY_MIN) {
+            return Err(Invalid::Every);
         }
         let needed = self.kind.needs().find(|it| !self.has(*it));
         if let Some(field) = needed {
@@ -168,6 +198,8 @@ impl Rule {
             Field::Ago => self.ago.is_some(),
             Field::Reads => self.reads.is_some(),
             Field::Regions => self.regions.is_some(),
+            Field::Every => self.every.is_some(),
+            Field::Code => self.code.is_some(),
             Field::State => self.state.is_some(),
         }
     }
@@ -187,12 +219,14 @@ impl Rule {
     }
 }
 
-/// Whether some call has this name, or could have this method and path.
-fn is_route(text: &str) -> bool {
-    let method_and_path = text.split_once(' ').is_some_and(|(method, path)| {
-        method.chars().all(|it| it.is_ascii_uppercase()) && path.starts_with("/v1/")
-    });
-    method_and_path || call::ALL.iter().any(|it| it.name == text)
+/// The call's name, or that there could be a call of this method and path that hangar does not make.
+fn known_route(text: &str) -> Option<Option<&'static str>> {
+    let Some((method, path)) = text.split_once(' ') else {
+        let named = call::ALL.iter().find(|it| it.name == text);
+        return named.map(|it| Some(it.name));
+    };
+    let possible = method.chars().all(|it| it.is_ascii_uppercase()) && path.starts_with("/v1/");
+    possible.then(|| reach::name(method, path))
 }
 
 /// Durations as people write them.

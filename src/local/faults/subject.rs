@@ -1,9 +1,8 @@
-//! What a fault may befall. It must never change anything.
+//! What a fault may befall: a call, or a machine, a volume, a place without one. It must never change anything.
 
-use crate::fly::call;
 use crate::local::{
     call::{AppCall, Call},
-    faults::rule::Rule,
+    faults::{reach, rule::Rule},
     platform,
     state::{Machine, Volume, World},
 };
@@ -78,7 +77,42 @@ impl Subject {
         } else if let AppCall::CreateVolume(input) = call {
             self.volume.push(input.name.clone());
             self.regions = regions(&input.region);
+            // A copy is made where its source is.
+            let source = input.source_volume_id.as_ref().and_then(|it| world.volumes.get(it));
+            self.host = source.map(|it| it.host.clone());
         }
+    }
+
+    /// The deletion of an app.
+    pub(in crate::local) fn deletion(app: &str) -> Self {
+        let (method, template) = ("DELETE", "/v1/apps/{app}");
+        Self { method, template, app: Some(app.to_owned()), ..Self::default() }
+    }
+
+    /// A machine, called or not.
+    pub(in crate::local) fn machine(machine: &Machine, world: &World) -> Self {
+        let mut subject = Self { app: Some(machine.app.clone()), ..Self::default() };
+        subject.take_machine(machine, world);
+        subject
+    }
+
+    /// A volume, called or not.
+    pub(in crate::local) fn volume(volume: &Volume) -> Self {
+        let mut subject = Self { app: Some(volume.app.clone()), ..Self::default() };
+        subject.take_volume(volume);
+        subject
+    }
+
+    /// A region, as an app asks for it.
+    pub(in crate::local) fn region(app: &str, region: &str) -> Self {
+        let regions = vec![region.to_owned()];
+        Self { app: Some(app.to_owned()), regions, ..Self::default() }
+    }
+
+    /// A host, whatever is on it.
+    pub(in crate::local) fn host(region: &str, host: &str) -> Self {
+        let (regions, host) = (vec![region.to_owned()], Some(host.to_owned()));
+        Self { regions, host, ..Self::default() }
     }
 
     fn take_machine(&mut self, machine: &Machine, world: &World) {
@@ -98,10 +132,16 @@ impl Subject {
 
     /// The name of the call, if it is one that hangar makes.
     pub(super) fn route(&self) -> Option<&'static str> {
-        let found = call::ALL
-            .iter()
-            .find(|it| it.method.as_str() == self.method && same(it.template, self.template));
-        found.map(|it| it.name)
+        reach::name(self.method, self.template)
+    }
+
+    pub(super) fn app(&self) -> Option<&str> {
+        self.app.as_deref()
+    }
+
+    /// Whether it names a volume.
+    pub(super) fn has_volume(&self) -> bool {
+        !self.volume.is_empty()
     }
 
     /// Whether a rule may befall it.
@@ -119,23 +159,17 @@ impl Subject {
             && rule.route.as_deref().is_none_or(|it| self.is_route(it))
     }
 
+    /// The same of something that is on a host.
+    pub(super) fn is_on(&self, rule: &Rule) -> bool {
+        self.host.is_some() && self.is_of(rule)
+    }
+
     fn is_route(&self, wanted: &str) -> bool {
         match wanted.split_once(' ') {
-            Some((method, template)) => method == self.method && same(template, self.template),
+            Some((method, template)) => {
+                method == self.method && reach::same(template, self.template)
+            }
             None => self.route() == Some(wanted),
-        }
-    }
-}
-
-/// Whether two templates are of one form: `{machine}` here is `{id}` there.
-fn same(one: &str, other: &str) -> bool {
-    let is_hole = |it: &str| it.starts_with('{');
-    let (mut one, mut other) = (one.split('/'), other.split('/'));
-    loop {
-        match (one.next(), other.next()) {
-            (None, None) => return true,
-            (Some(a), Some(b)) if a == b || is_hole(a) && is_hole(b) => {}
-            _ => return false,
         }
     }
 }
@@ -143,6 +177,7 @@ fn same(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fly::call;
     use crate::local::route;
 
     #[test]
@@ -162,12 +197,5 @@ mod tests {
             let subject = Subject { method: request.method, template, ..Subject::default() };
             assert_eq!(subject.route(), Some(it.name), "{template}");
         }
-    }
-
-    #[test]
-    fn templates_are_compared_by_form() {
-        assert!(same("/v1/apps/{app}", "/v1/apps/{name}"));
-        assert!(!same("/v1/apps/{app}", "/v1/apps"));
-        assert!(!same("/v1/apps/{app}/machines", "/v1/apps/{app}/volumes"));
     }
 }

@@ -5,30 +5,14 @@ use std::{ops::Deref, sync::Arc, sync::MutexGuard, time::Duration};
 
 use crate::local::{
     Backend,
-    faults::{Kind, Rule, Stage, Subject},
+    faults::{Kind, Outlook, Rule, Stage, Subject, history::put_app, reach},
     state::{Machine, Volume, World},
 };
 
 /// How long a deleted item is still listed, and how old a view is that does not say how many reads.
 const AGO: Duration = Duration::from_secs(60);
 
-const LISTS: [&str; 4] = ["list_machines", "org_machines", "list_volumes", "org_volumes"];
-const APPS: &str = "list_apps";
 const APPS_PATH: &str = "/v1/apps";
-const READS: [&str; 3] = ["get_app", "get_machine", "get_volume"];
-
-/// Whether a kind can be seen in such a read.
-pub(super) fn shows(kind: Kind, subject: &Subject) -> bool {
-    let Some(route) = subject.route() else { return false };
-    let is_list = LISTS.contains(&route);
-    match kind {
-        Kind::ListEmpty | Kind::ListShort | Kind::ListStale => is_list || route == APPS,
-        Kind::ListOneRegion | Kind::DeletedListed => is_list,
-        Kind::ErrorRegions => route == "org_machines",
-        Kind::LaggingReads => is_list || route == APPS || READS.contains(&route),
-        _ => false,
-    }
-}
 
 /// How a read looks at the world.
 #[derive(Debug, Default)]
@@ -42,6 +26,8 @@ pub(in crate::local) struct Look {
 #[derive(Debug)]
 pub(in crate::local) struct View<'a> {
     world: Shown<'a>,
+    /// What hosts and programs add to it.
+    pub(in crate::local) outlook: Outlook<'a>,
     /// Regions that are said to have failed.
     pub(in crate::local) error_regions: Vec<String>,
 }
@@ -74,7 +60,8 @@ impl Backend {
             return Look::default();
         }
         let subject = subject();
-        let of = |kind: Kind| kind.stage() == Stage::View && shows(kind, &subject);
+        let route = subject.route();
+        let of = |kind: Kind| kind.stage() == Stage::View && reach::befalls(kind, route);
         let asks = uri.query().unwrap_or_default().split('&');
         let asks: Vec<_> = asks.map(|it| it.split('=').next().unwrap_or_default()).collect();
         let list = format!("{}?{}", uri.path(), asks.join("&"));
@@ -83,8 +70,9 @@ impl Backend {
 
     /// The world as a read sees it.
     pub(in crate::local) fn view(&self, look: &Look) -> View<'_> {
-        let world = self.lock();
-        let mut view = View { world: Shown::Now(world), error_regions: Vec::new() };
+        let outlook = self.outlook();
+        let world = Shown::Now(self.lock());
+        let mut view = View { world, outlook, error_regions: Vec::new() };
         if !look.faults.is_empty() {
             let mut bent = World::clone(&view);
             for rule in &look.faults {
@@ -111,10 +99,15 @@ impl Backend {
             Kind::ErrorRegions => retain(world, list, |it| !is_in(it.region)),
             Kind::ListStale | Kind::LaggingReads => {
                 if let Some(history) = &*self.faults.history() {
-                    *world = match rule.ago {
+                    let past = match rule.ago {
                         Some(_) => history.at(since()),
                         None => history.reads_ago(list, rule.reads.map_or(1, usize::from)),
                     };
+                    let present = std::mem::replace(world, past);
+                    if rule.kind == Kind::ListStale && path(list) != APPS_PATH {
+                        // It is the list that is stale, not the app.
+                        present.apps.values().for_each(|it| put_app(world, it));
+                    }
                 }
             }
             Kind::DeletedListed => {

@@ -1,17 +1,27 @@
 //! Faults on purpose: the same over HTTP and in this process.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    future::{pending, ready},
+};
 
 use bytes::Bytes;
 use expect_test::expect;
-use http::Response;
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{Request, Response};
 
 use super::{
     near::{Near, request},
     *,
 };
-use crate::fly::transport::{Failed, Network, Transport};
-use crate::local::faults::{Kind, Rule};
+use crate::fly::{
+    token::Token,
+    transport::{Failed, Network, Transport},
+};
+use crate::local::{
+    Hooks, InProcess,
+    faults::{Kind, Rule},
+};
 
 /// The way to a backend by HTTP.
 fn far() -> Arc<dyn Transport> {
@@ -50,14 +60,18 @@ fn told(result: &Result<Response<Bytes>, Failed>) -> String {
     format!("{status} {body}{after}")
 }
 
+/// Kinds that befall any call.
+fn replies() -> impl Iterator<Item = &'static Kind> {
+    Kind::ALL.iter().take_while(|it| **it != Kind::MachineNameViolation)
+}
+
 /// One creation for every kind of fault on replies: what is told, and whether there is a machine then.
 async fn creations(backend: &Backend, transport: &dyn Transport, base: &str) -> String {
     let timeout = Duration::from_secs(10);
     let app = json!({"name": "b", "org_slug": "personal"});
     transport.send(request(base, "POST /apps", &app), timeout).await.unwrap();
     let mut table = String::new();
-    let replies = Kind::ALL.iter().filter(|it| it.is_of_replies());
-    for kind in replies {
+    for kind in replies() {
         let takes = (*kind == Kind::Slow).then_some(Duration::from_millis(20));
         let rule = Rule { takes, ..Rule::new(*kind).on("create_machine").times(1) };
         let id = backend.faults().add(rule).unwrap();
@@ -133,6 +147,40 @@ async fn a_caller_gives_up_on_a_slow_answer_whose_effect_was_at_once() {
     assert!(failed.sent && failed.head.is_none());
     assert_eq!(begun.elapsed(), Duration::from_secs(30));
     assert!(near.backend.census().apps.contains_key("a"));
+}
+
+/// Stops calls for ever: before they are sent, or before their answer is heard.
+#[derive(Debug)]
+struct Stops {
+    before: bool,
+}
+
+impl Hooks for Stops {
+    fn before<'a>(&'a self, _request: &'a Request<Bytes>) -> BoxFuture<'a, ()> {
+        if self.before { pending().boxed() } else { ready(()).boxed() }
+    }
+
+    fn after<'a>(
+        &'a self,
+        _request: &'a Request<Bytes>,
+        _result: &'a Result<Response<Bytes>, Failed>,
+    ) -> BoxFuture<'a, ()> {
+        pending().boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_can_be_stopped_before_it_is_sent_and_after_its_effect() {
+    let near = Near::open().await;
+    for (name, before) in [("a", true), ("b", false)] {
+        let hooks = Arc::new(Stops { before });
+        let stopped = InProcess::new(Arc::clone(&near.backend), &Token::new("t"), hooks).unwrap();
+        let input = json!({"name": name, "org_slug": "personal"});
+        let asked = request("http://fly", "POST /apps", &input);
+        let call = stopped.send(asked, Duration::from_secs(30));
+        assert!(tokio::time::timeout(Duration::from_secs(3_600), call).await.is_err());
+        assert_eq!(near.backend.census().apps.contains_key(name), !before);
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,9 @@ pub(super) struct Near {
 impl Near {
     pub(super) async fn open() -> Self {
         let clock = Arc::new(Paused::at(Timestamp::UNIX_EPOCH));
-        let config = Config { keep: Keep::Nothing, ..config(Path::new("")) };
+        let mut config = Config { keep: Keep::Nothing, ..config(Path::new("")) };
+        // Days pass in these tests.
+        config.timings.sweep = Timings::default().sweep;
         let chance = Arc::new(chance::Seeded::new(1, "local"));
         let backend = Backend::open(config, Arc::new(NoRun::new()), (clock, chance)).unwrap();
         let (trigger, shutdown) = tasks::shutdown();

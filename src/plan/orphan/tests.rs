@@ -22,6 +22,7 @@ fn machine(id: &str, epoch: u64) -> SeenMachine {
         check: crate::plan::world::CheckState::Passing,
         host_answers: true,
         metadata: Some(std::collections::BTreeMap::new()),
+        launch_error: None,
         mark: Some(Mark { instance: "i1".to_owned(), bay: "b1".to_owned(), epoch }),
     }
 }

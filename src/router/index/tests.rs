@@ -256,6 +256,28 @@ proptest! {
     }
 }
 
+/// Its label said that it was deleted for as long as it was not listed; a copy of the table took that for the environment's
+/// own word, and it stayed gone.
+#[test]
+fn an_environment_that_comes_back_is_not_gone_after_a_restart() {
+    let unlisted =
+        || Event::Environment { number: 2, labels: vec![], epoch: 0, bay: 0, public: false };
+    let events = [
+        unlisted(),
+        Event::Hostname { number: 2, name: 0, released: false },
+        Event::EnvironmentGone(2),
+        Event::Relist,
+        unlisted(),
+        Event::Restart,
+        Event::Environment { number: 2, labels: vec![0], epoch: 0, bay: 0, public: false },
+    ];
+    let (mut model, mut index) = (Model::default(), index());
+    for event in events {
+        model.apply(&mut index, event);
+        model.check(&index);
+    }
+}
+
 #[test]
 fn a_deletion_is_believed_even_of_an_older_object() {
     let mut index = index();

@@ -1,5 +1,6 @@
 //! The API over real HTTP on a memory store, through one helper. Each file is one subject.
 
+mod bad_body;
 mod collect;
 mod crud;
 mod guard;

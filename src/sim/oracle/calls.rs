@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     api::{bay::Bay, meta::Resource as _},
     clock::Timestamp,
+    fly::call::ALL,
     sim::{oracle::facts::Facts, wire::Exchange},
 };
 
@@ -15,11 +16,27 @@ use crate::{
 const LIST_AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 impl Facts {
-    /// A call is about to be sent.
-    pub(super) fn call(&mut self, what: &str, request: &Request<Bytes>, now: Timestamp) {
-        if request.method() == Method::GET {
-            return;
+    /// Counts a call by its name.
+    pub(super) fn number(&mut self, request: &Request<Bytes>) {
+        let path = request.uri().path();
+        let matches = |template: &str| {
+            let (mut is, mut should) = (path.split('/'), template.split('/'));
+            loop {
+                match (is.next(), should.next()) {
+                    (None, None) => return true,
+                    (Some(is), Some(should)) if is == should || should.starts_with('{') => {}
+                    (_, _) => return false,
+                }
+            }
+        };
+        let route = ALL.iter().find(|it| it.method == *request.method() && matches(it.template));
+        if let Some(route) = route {
+            *self.calls.entry(route.name).or_default() += 1;
         }
+    }
+
+    /// A call that changes something is about to be sent.
+    pub(super) fn call(&mut self, what: &str, request: &Request<Bytes>, now: Timestamp) {
         self.writes += 1;
         if request.method() == Method::DELETE {
             self.old_view(what, now);

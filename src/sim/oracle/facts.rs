@@ -38,6 +38,9 @@ pub(crate) struct Facts {
     pub(super) canaries: Vec<String>,
     pub(super) table: Option<Arc<Table>>,
     pub(super) counts: BTreeMap<Count, u64>,
+    pub(super) calls: BTreeMap<&'static str, u64>,
+    /// Calls that were sent and did not come back.
+    pub(super) under_way: u64,
     pub(super) writes: u64,
     pub(super) commits: u64,
     pub(super) rate_limited: u64,

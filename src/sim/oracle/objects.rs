@@ -12,12 +12,12 @@ use crate::{
         meta::Resource as _,
     },
     sim::oracle::facts::Facts,
-    store::{Op, Revision},
+    store::Op,
 };
 
 impl Facts {
     /// One step of a commit.
-    pub(super) fn object(&mut self, key: &str, op: &Op, _revision: Revision) {
+    pub(super) fn object(&mut self, key: &str, op: &Op) {
         let value = match op {
             Op::Put(value) => Some(value),
             Op::Delete => None,

@@ -11,8 +11,8 @@ use crate::api::{
 use crate::plan::{
     Health, Step,
     action::Action,
-    observe::SECOND_LOOK,
-    world::{Sight, World},
+    observe::{LATE_EFFECT, SECOND_LOOK},
+    world::{MachineState, Sight, World},
 };
 
 /// How often the end is looked for.
@@ -29,15 +29,18 @@ pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step 
     let Some(bay) = &world.bay else { return Step::Release };
     match &world.seen.app {
         Sight::Absent => {
-            let twice = status
-                .missing
-                .as_ref()
-                .is_some_and(|it| it.what == MissingWhat::App && now >= it.since + SECOND_LOOK);
-            if twice {
-                return Step::Release;
+            let since = status.missing.as_ref().filter(|it| it.what == MissingWhat::App);
+            let since = since.map_or(now, |it| it.since);
+            // One that was never seen may be made late by a call whose answer was lost.
+            let apart = if status.app_created { SECOND_LOOK } else { LATE_EFFECT };
+            if now < since + apart {
+                let why = "the app is gone; it is looked for once more".to_owned();
+                return wait(Reason::Deleting, why, Some(since + apart));
             }
-            let why = "the app is gone; it is looked for once more".to_owned();
-            wait(Reason::Deleting, why, Some(now + SECOND_LOOK))
+            match left(world, since) {
+                Some(why) => wait(Reason::Deleting, why, Some(now + LATE_LOOK)),
+                None => Step::Release,
+            }
         }
         // A read that is forbidden says little of an app that was ours: tokens lapse.
         Sight::Present(app) if !app.ours && status.app_created => Step::Wait {
@@ -92,4 +95,22 @@ pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step 
 
 fn wait(reason: Reason, why: String, until: Option<Timestamp>) -> Step {
     Step::Wait { reason, why, until, health: Health::Fine }
+}
+
+/// What Fly still has of an app that it does not show any more: a machine on a host that does not answer is destroyed when
+/// that is back, and may run until then.
+fn left(world: &World, since: Timestamp) -> Option<String> {
+    if world.seen.complete_list_at.is_none_or(|at| at < since) {
+        return Some("the app is gone; Fly's complete list is asked for once more".to_owned());
+    }
+    let machine = world.seen.others.iter().find(|it| it.state != MachineState::Destroyed);
+    if let Some(machine) = machine {
+        let word = machine.state.word();
+        return Some(format!(
+            "the app is gone, and Fly still lists machine {}, {word}",
+            machine.id
+        ));
+    }
+    let volume = world.seen.other_volumes.iter().find(|it| !it.going)?;
+    Some(format!("the app is gone, and Fly still lists volume {}", volume.id))
 }

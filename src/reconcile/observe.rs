@@ -123,6 +123,13 @@ async fn look(look: Look<'_>) -> Seen {
     let app = async || app_sight(sources.fly, &bay.spec.app).await;
     if objects.environment.value.is_deleting() {
         seen.app = app().await;
+        if seen.app == Sight::Absent {
+            let rows = sources.informer.machines(&bay.spec.app);
+            seen.others = rows.iter().map(|(id, row)| translate::seen_row(id, row)).collect();
+            let rows = sources.informer.volumes(&bay.spec.app);
+            seen.other_volumes = rows.iter().map(|(id, row)| row.seen(id)).collect();
+            sources.informer.want_sweep();
+        }
         return seen;
     }
     let status = &bay.status;

@@ -196,6 +196,10 @@ impl Model {
         let app = || self.look("app", self.fly.app.clone());
         if self.environment.is_deleting() {
             seen.app = app();
+            if seen.app == Sight::Absent {
+                seen.others = self.machines().map(|it| self::seen(it, true)).collect();
+                seen.other_volumes = self.volumes().collect();
+            }
             return seen;
         }
         if status.app_contested || (!status.app_created && status.failure.is_some()) {

@@ -147,6 +147,8 @@ impl Script {
         let model = &mut self.model;
         let now = model.now;
         match words {
+            // On a host that does not answer, what was in the app stays.
+            ["app", "forget"] => model.fly.app = None,
             ["app", "delete"] => {
                 model.fly.app = None;
                 model.fly.machines.clear();

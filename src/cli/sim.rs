@@ -2,6 +2,7 @@
 //! store or a real Fly.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     path::Path,
     sync::{
@@ -135,6 +136,7 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let (next, ended) = (AtomicU64::new(args.seeds.start), AtomicBool::new(false));
     let walked = AtomicU64::new(0);
     let found = Mutex::new(Vec::new());
+    let fired = Mutex::new(BTreeMap::<&str, u64>::new());
     let work = || {
         while !ended.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -143,6 +145,11 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
             }
             let outcome = swarm::walk(seed);
             walked.fetch_add(1, Ordering::Relaxed);
+            let mut all = fired.lock().unwrap_or_else(PoisonError::into_inner);
+            for (kind, times) in &outcome.fired {
+                *all.entry(kind).or_default() += times;
+            }
+            drop(all);
             if args.trace || !outcome.wrong.is_empty() {
                 found.lock().unwrap_or_else(PoisonError::into_inner).push(Found {
                     command: format!("hangar sim --seeds {seed}"),
@@ -161,6 +168,9 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let walked = walked.into_inner();
     let seconds = clock.monotonic().as_secs();
     printer.text(&format!("{walked} seeds in {seconds} s\n"))?;
+    let fired = fired.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let fired: Vec<_> = fired.iter().map(|(kind, times)| format!("{kind} {times}")).collect();
+    printer.text(&format!("faults that fired: {}\n", fired.join(", ")))?;
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     tell(&found, printer)
 }

@@ -226,7 +226,7 @@ impl Table {
         self.loaded.store(true, Ordering::Release);
     }
 
-    pub(super) fn insert(&self, label: Label, route: Route) {
+    pub(crate) fn insert(&self, label: Label, route: Route) {
         self.routes.pin().insert(label, route);
     }
 

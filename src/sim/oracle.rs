@@ -4,6 +4,8 @@ mod calls;
 mod facts;
 mod objects;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

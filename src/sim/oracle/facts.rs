@@ -35,6 +35,8 @@ pub(crate) struct Facts {
     pub(super) excused: BTreeSet<String>,
     /// When the deletion of an environment with this uid became durable.
     pub(super) deleted_at: BTreeMap<String, Timestamp>,
+    /// When a label got its holder, by label, and a bay its epoch, by name.
+    pub(super) changed_at: BTreeMap<String, Timestamp>,
     pub(super) canaries: Vec<String>,
     pub(super) table: Option<Arc<Table>>,
     pub(super) counts: BTreeMap<Count, u64>,

@@ -44,7 +44,7 @@ impl Facts {
             ("bays", None) => self.bay_gone(key),
             ("hostnames", Some(value)) => {
                 if let Some(hostname) = self.read::<Hostname>(key, value) {
-                    self.hostnames.insert(hostname.metadata.name.clone(), hostname);
+                    self.hostname(hostname);
                 }
             }
             (_, _) => {}
@@ -59,6 +59,14 @@ impl Facts {
                 None
             }
         }
+    }
+
+    fn hostname(&mut self, new: Hostname) {
+        let label = new.metadata.name.clone();
+        if self.hostnames.get(&label).is_none_or(|old| old.spec.uid != new.spec.uid) {
+            self.changed_at.insert(label.clone(), self.now);
+        }
+        self.hostnames.insert(label, new);
     }
 
     fn environment(&mut self, key: &str, new: Environment) {
@@ -151,6 +159,9 @@ impl Facts {
                 );
                 self.violation(what);
             }
+        }
+        if self.bays.get(&name).is_none_or(|old| old.status.epoch != new.status.epoch) {
+            self.changed_at.insert(name.clone(), self.now);
         }
         debug_assert!(key.ends_with(&name), "bays are stored under their names");
         self.bays.insert(name, new);

@@ -14,7 +14,7 @@ use crate::{
     sim::oracle::facts::Facts,
 };
 
-/// 18: how long after a durable deletion a router may still route.
+/// 2, 17, 18: how long after a durable change a router may still route as before it.
 const GONE_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 
 impl Facts {
@@ -40,7 +40,8 @@ impl Facts {
         let known = self.machines.get(&machine).cloned();
         let bay = self.bays.values().find(|it| it.spec.app == app);
         if let (Some((of, epoch)), Some(bay)) = (&known, bay)
-            && (*of != bay.metadata.uid || epoch + 1 < bay.status.epoch)
+            && (*of != bay.metadata.uid
+                || *epoch < bay.status.epoch && self.since(&bay.metadata.name, now))
         {
             let what = format!(
                 "2: {label} leads to machine {machine} of epoch {epoch}, and {} is at {}",
@@ -53,9 +54,14 @@ impl Facts {
         {
             self.violation(format!("18: {label} leads to {name}, which was deleted"));
         }
-        if hostname.spec.uid != uid && now > self.now + GONE_WITHIN {
+        if hostname.spec.uid != uid && self.since(label, now) {
             self.violation(format!("17: {label} leads to {name}, which does not hold it"));
         }
+    }
+
+    /// Whether a label's holder, or a bay's epoch, has been what it is for longer than a router may take to hear of it.
+    fn since(&self, name: &str, now: Timestamp) -> bool {
+        self.changed_at.get(name).is_none_or(|at| now > *at + GONE_WITHIN)
     }
 
     /// 1: when all is quiet, Fly has what the store accounts for and nothing else.

@@ -135,6 +135,7 @@ impl Pass<'_> {
         memo.doubted = false;
         world.full_regions = self.full_regions(&objects, now);
         let mut plan = plan::plan(&world, now);
+        self.asks_region(&plan, now);
         if let Some(why) = self.held(&objects, &plan, now).await? {
             world.no_destroying = Some(why.clone());
             world.no_replacing = Some(why.clone());
@@ -172,18 +173,21 @@ impl Pass<'_> {
         self.shared.regions().full(self.of, &size, now)
     }
 
+    /// Others wait for what a creation says of its region, if that had no room.
+    fn asks_region(&self, plan: &Plan, now: Timestamp) {
+        if let Some((region, size)) = plan.action.as_ref().and_then(placed_in) {
+            self.shared.regions().asks(self.of, region, &size, now);
+        }
+    }
+
     /// What a creation says of its region, for all environments of its size.
     fn learn_region(&self, action: &Action, result: &Result<Outcome, fly::Error>, now: Timestamp) {
-        let (Action::CreateVolume { region, spec, .. }
-        | Action::CreateMachine { region, spec, .. }) = action
-        else {
-            return;
-        };
+        let Some((region, size)) = placed_in(action) else { return };
         let mut regions = self.shared.regions();
         match result {
-            Ok(_) => regions.made(region, &spec.size()),
+            Ok(_) => regions.made(region, &size),
             Err(error) if error.reason == REGION_FULL => {
-                regions.refused(region, &spec.size(), now + action::FULL_FOR);
+                regions.refused(region, &size, now + action::FULL_FOR);
             }
             Err(_) => {}
         }
@@ -361,6 +365,16 @@ impl Pass<'_> {
 
     fn log(&self, action: &str, outcome: journal::Outcome, message: &str) {
         self.shared.journal.record(self.line(action, outcome, message.to_owned()));
+    }
+}
+
+/// Where a creation needs room, and for which size.
+fn placed_in(action: &Action) -> Option<(&str, String)> {
+    match action {
+        Action::CreateVolume { region, spec, .. } | Action::CreateMachine { region, spec, .. } => {
+            Some((region, spec.size()))
+        }
+        _ => None,
     }
 }
 

@@ -9,13 +9,13 @@ use crate::api::bay::FullRegion;
 use crate::clock::Timestamp;
 
 /// How long one that asks for all has to come back with an answer.
-const PROBE: SignedDuration = SignedDuration::from_mins(1);
+const ASKED: SignedDuration = SignedDuration::from_mins(1);
 
 #[derive(Debug)]
 struct Entry<K> {
     retry_at: Timestamp,
-    /// Who asks for all, and since when.
-    probe: Option<(K, Timestamp)>,
+    /// Who asked for all last, and when.
+    asked: Option<(K, Timestamp)>,
 }
 
 /// The regions, by name and the size that did not fit.
@@ -29,7 +29,7 @@ impl<K: Clone + PartialEq> Regions<K> {
 
     /// A region had no room for this size.
     pub(crate) fn refused(&mut self, region: &str, size: &str, retry_at: Timestamp) {
-        let entry = Entry { retry_at, probe: None };
+        let entry = Entry { retry_at, asked: None };
         self.0.insert((region.to_owned(), size.to_owned()), entry);
     }
 
@@ -38,31 +38,26 @@ impl<K: Clone + PartialEq> Regions<K> {
         self.0.remove(&(region.to_owned(), size.to_owned()));
     }
 
-    /// Regions that this one must not ask for this size now. Of those that are due, the first asker is let through.
-    pub(crate) fn full(&mut self, key: &K, size: &str, now: Timestamp) -> Vec<FullRegion> {
-        let mut full = Vec::new();
-        for ((region, wanted), entry) in &mut self.0 {
-            if wanted != size {
-                continue;
-            }
-            let mut retry_at = entry.retry_at;
-            if retry_at <= now {
-                match &entry.probe {
-                    Some((other, since)) if other != key && now < *since + PROBE => {
-                        retry_at = *since + PROBE;
-                    }
-                    Some((own, since)) if own == key && now < *since + PROBE => continue,
-                    Some(_) | None => {
-                        entry.probe = Some((key.clone(), now));
-                        continue;
-                    }
-                }
-            }
+    /// Regions that this one must not ask for this size now. One that is due may be asked, by whoever does first.
+    pub(crate) fn full(&self, key: &K, size: &str, now: Timestamp) -> Vec<FullRegion> {
+        let its = self.0.iter().filter(|((_, wanted), _)| wanted == size);
+        let full = its.filter_map(|((region, _), entry)| {
+            let asked_at =
+                entry.asked.as_ref().filter(|(by, _)| by != key).map(|(_, at)| *at + ASKED);
+            let retry_at = asked_at.map_or(entry.retry_at, |at| at.max(entry.retry_at));
             let size = Some(size.to_owned());
-            full.push(FullRegion { region: region.clone(), retry_at, size });
-        }
+            (now < retry_at).then(|| FullRegion { region: region.clone(), retry_at, size })
+        });
+        let mut full: Vec<_> = full.collect();
         full.sort_by(|a, b| a.region.cmp(&b.region));
         full
+    }
+
+    /// This one asks a region, for all: the others wait for the answer.
+    pub(crate) fn asks(&mut self, key: &K, region: &str, size: &str, now: Timestamp) {
+        if let Some(entry) = self.0.get_mut(&(region.to_owned(), size.to_owned())) {
+            entry.asked = Some((key.clone(), now));
+        }
     }
 }
 
@@ -74,8 +69,14 @@ mod tests {
         Timestamp::from_second(seconds).unwrap()
     }
 
-    fn names(regions: &mut Regions<u32>, key: u32, size: &str, second: i64) -> Vec<String> {
-        regions.full(&key, size, at(second)).into_iter().map(|it| it.region).collect()
+    /// Whether this one may ask, and then does.
+    fn asks(regions: &mut Regions<u32>, key: u32, region: &str, second: i64) -> bool {
+        let full = regions.full(&key, "small", at(second));
+        let free = full.iter().all(|it| it.region != region);
+        if free {
+            regions.asks(&key, region, "small", at(second));
+        }
+        free
     }
 
     #[test]
@@ -83,7 +84,7 @@ mod tests {
         let mut regions = Regions::new();
         regions.refused("ams", "small", at(600));
         let asked = |regions: &mut Regions<u32>, second| {
-            (0..1_000).filter(|key| names(regions, *key, "small", second).is_empty()).count()
+            (0..1_000).filter(|key| asks(regions, *key, "ams", second)).count()
         };
         assert_eq!(asked(&mut regions, 10), 0);
         assert_eq!(asked(&mut regions, 600), 1, "when it is time, one asks for all");
@@ -99,17 +100,25 @@ mod tests {
     fn one_that_does_not_come_back_gives_its_turn_to_another() {
         let mut regions = Regions::new();
         regions.refused("ams", "small", at(0));
-        assert!(names(&mut regions, 1, "small", 1).is_empty());
-        assert_eq!(names(&mut regions, 2, "small", 2), ["ams"]);
-        assert!(names(&mut regions, 2, "small", 61).is_empty());
-        assert_eq!(names(&mut regions, 1, "small", 62), ["ams"]);
+        assert!(asks(&mut regions, 1, "ams", 1));
+        assert!(!asks(&mut regions, 2, "ams", 2));
+        assert!(asks(&mut regions, 2, "ams", 61));
+        assert!(!asks(&mut regions, 1, "ams", 62));
+    }
+
+    #[test]
+    fn one_that_has_another_region_takes_nobodys_turn() {
+        let mut regions = Regions::new();
+        regions.refused("ams", "small", at(0));
+        assert!(asks(&mut regions, 1, "fra", 1));
+        assert!(asks(&mut regions, 2, "ams", 2));
     }
 
     #[test]
     fn another_size_may_fit() {
-        let mut regions = Regions::new();
+        let mut regions = Regions::<u32>::new();
         regions.refused("ams", "large", at(600));
-        assert!(names(&mut regions, 1, "small", 1).is_empty());
-        assert_eq!(names(&mut regions, 1, "large", 1), ["ams"]);
+        assert!(regions.full(&1, "small", at(1)).is_empty());
+        assert_eq!(regions.full(&1, "large", at(1)).len(), 1);
     }
 }

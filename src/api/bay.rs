@@ -150,8 +150,10 @@ pub struct VolumeStatus {
     pub region: String,
     /// Size.
     pub size_gib: u32,
-    /// Whether its destruction was ordered.
-    pub destroying: bool,
+    /// When its deletion was ordered, because no machine ever had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub discarded_at: Option<Timestamp>,
     /// How many creates of machines named it that were not refused for certain; 0 means that no machine ever had it, and
     /// absent that it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]

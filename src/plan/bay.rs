@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use crate::api::{
     Timestamp,
-    bay::{Bay, BaySpec, BayStatus, EnvironmentRef, FullRegion, MissingWhat},
+    bay::{Bay, BaySpec, BayStatus, EnvironmentRef, FullRegion, MissingWhat, VolumeStatus},
     environment::Reason,
     kind::Kind,
     meta::{Metadata, Resource as _},
@@ -22,6 +22,8 @@ use crate::plan::{
 
 /// How often something on its way is looked at.
 pub(crate) const LOOK: SignedDuration = SignedDuration::from_secs(1);
+/// How long a volume's deletion may take to be seen before it is ordered again.
+const DISCARD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// The bay that the world's fresh name makes; its uid is set by whoever stores it.
 #[must_use]
@@ -336,6 +338,9 @@ fn volume(
     let wanted = template.spec.volume.as_ref().filter(|_| bay.spec.volume)?;
     let size_gib = u32::try_from(wanted.size.gib()).unwrap_or(u32::MAX);
     if let Some(volume) = &status.volume {
+        if let Some(step) = discarded(bay, volume, now) {
+            return Some(step);
+        }
         if volume.size_gib >= size_gib {
             return None;
         }
@@ -380,16 +385,24 @@ fn elsewhere(
     let Sight::Present(seen) = &world.seen.volume else { return None };
     let free = seen.id == volume.id && seen.attached_to.is_none() && world.seen.others.is_empty();
     let next = region(world, status, template, now).ok().filter(|_| free)?;
-    if volume.destroying {
-        let why = "the volume is deleted, to be made in another region";
-        return Some(wait(Reason::NoCapacity, why, now + LOOK));
-    }
-    let (app, id) = (bay.spec.app.clone(), volume.id.clone());
     let why = format!(
         "region {} has no room for a machine; the volume there, which no machine ever had, is deleted and made in {next}",
         volume.region
     );
-    Some(repair(Action::DeleteVolume { app, id }, Reason::NoCapacity, why))
+    Some(repair(delete_volume(bay, &volume.id), Reason::NoCapacity, why))
+}
+
+/// A volume whose deletion was ordered: no machine gets it any more, whatever room there is.
+fn discarded(bay: &Bay, volume: &VolumeStatus, now: Timestamp) -> Option<Step> {
+    let why = "the volume is deleted, to be made in another region";
+    if now < volume.discarded_at? + DISCARD_AGAIN {
+        return Some(wait(Reason::NoCapacity, why, now + LOOK));
+    }
+    Some(repair(delete_volume(bay, &volume.id), Reason::NoCapacity, why.to_owned()))
+}
+
+fn delete_volume(bay: &Bay, id: &str) -> Action {
+    Action::DeleteVolume { app: bay.spec.app.clone(), id: id.to_owned() }
 }
 
 fn new_machine(

@@ -11,7 +11,7 @@ use crate::plan::{
     action::saw_machine,
     bay::volume_name,
     machine::MachineSpec,
-    restored::{bay_behind, doubt_secrets},
+    restored::{doubt_secrets, doubt_volumes},
     transit::DESTROY_AGAIN,
     world::{CheckState, MachineState, Mark, SeenMachine, SeenVolume, Sight, World},
 };
@@ -30,6 +30,7 @@ const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
     let Some(bay) = &world.bay else { return };
     doubt_secrets(status, world);
+    doubt_volumes(status, world);
     observe_app(status, bay, world, now);
     observe_volume(status, bay, world, now);
     observe_strays(status, bay, world, now);
@@ -94,14 +95,14 @@ fn observe_volume(status: &mut BayStatus, bay: &Bay, world: &World, now: Timesta
     match (&world.seen.volume, &mut status.volume) {
         (Sight::Present(volume), None) if !gone => {
             let intended = status.volume_intended_at.take().is_some();
-            let fresh = intended && bay_behind(world).is_none() && volume.attached_to.is_none();
+            let fresh = intended && volume.attached_to.is_none();
             status.volume_absent_since = None;
             let region = status.region.clone().unwrap_or_default();
             status.volume = Some(VolumeStatus {
                 id: volume.id.clone(),
                 region: if volume.region.is_empty() { region } else { volume.region.clone() },
                 size_gib: volume.size_gib,
-                destroying: false,
+                discarded_at: None,
                 mounts: fresh.then_some(0),
             });
         }
@@ -111,8 +112,8 @@ fn observe_volume(status: &mut BayStatus, bay: &Bay, world: &World, now: Timesta
             }
             found(status, MissingWhat::Volume);
         }
-        (_, Some(record)) if record.destroying => {
-            // One that no machine ever had, and that hangar deleted to make it elsewhere.
+        (_, Some(record)) if record.discarded_at.is_some() => {
+            // No machine ever had it, and hangar deleted it to make it elsewhere.
             status.volume = None;
             found(status, MissingWhat::Volume);
         }
@@ -124,14 +125,17 @@ fn observe_volume(status: &mut BayStatus, bay: &Bay, world: &World, now: Timesta
     }
 }
 
-/// The volume that the bay's machine mounts, where it is another one than is recorded and has the name that hangar gives.
+/// The volume that the bay's machine mounts, where it is another one than is recorded and has the name that hangar gives, in
+/// the same region: another host is all that Fly chooses.
 fn moved_volume<'a>(bay: &Bay, world: &'a World) -> Option<&'a SeenVolume> {
     let moved = world.seen.moved_volume.as_ref()?;
     let Sight::Present(machine) = &world.seen.machine else { return None };
     let own = bay.status.machine.as_ref().and_then(|it| it.id.as_ref()) == Some(&machine.id);
     let mounts = machine.config.as_ref().and_then(|it| it.volume.as_ref());
     let mounted = mounts.is_some_and(|(id, _)| *id == moved.id);
-    (own && mounted && !moved.going && moved.name == volume_name(bay)).then_some(moved)
+    let same = moved.name == volume_name(bay)
+        && bay.status.volume.as_ref().is_some_and(|it| it.region == moved.region);
+    (own && mounted && same && !moved.going).then_some(moved)
 }
 
 /// A volume that a create made whose answer was lost, when another one is the bay's already: it was made at that time, has the

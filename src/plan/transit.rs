@@ -47,7 +47,7 @@ pub(crate) fn in_the_way(
     now: Timestamp,
 ) -> Option<Step> {
     let Sight::Present(volume) = &world.seen.volume else { return None };
-    let holder = volume.attached_to.as_ref().filter(|_| world.no_destroying.is_none())?;
+    let holder = volume.attached_to.as_ref()?;
     let intended = status.epoch + u64::from(status.machine.is_none());
     let going = |it: &&SeenMachine| it.id == *holder && it.state == MachineState::Destroying;
     if let Some(old) = world.seen.others.iter().find(going) {

@@ -380,7 +380,7 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<S
         };
     };
     match sources.informer.volume(&bay.spec.app, &record.id) {
-        Ok(row) if !row.going && !doubted && !record.destroying => {
+        Ok(row) if !row.going && !doubted && record.discarded_at.is_none() => {
             let seen = row.seen(&record.id);
             // The list may be older than an extension.
             let size_gib = seen.size_gib.max(record.size_gib);

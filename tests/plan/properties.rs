@@ -143,7 +143,7 @@ fn check(model: &Model, passed: &Passed) {
 
 /// Whether a volume that no machine ever had was deleted, to be made elsewhere.
 fn discarded(volume: &hangar::api::bay::VolumeStatus) -> bool {
-    volume.destroying && volume.mounts == Some(0)
+    volume.discarded_at.is_some() && volume.mounts == Some(0)
 }
 
 fn check_action(action: &Action, world: &World, model: &Model) {

@@ -78,7 +78,7 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
         }
         Action::DeleteVolume { id, .. } => {
             if let Some(volume) = status.volume.as_mut().filter(|it| it.id == *id) {
-                volume.destroying = true;
+                volume.discarded_at = Some(now);
             }
         }
         Action::CreateApp { .. }
@@ -131,7 +131,7 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
                 None => Some(0),
             };
             let (id, size_gib) = (id.clone(), *size_gib);
-            status.volume = Some(VolumeStatus { id, region, size_gib, destroying: false, mounts });
+            status.volume = Some(VolumeStatus { id, region, size_gib, discarded_at: None, mounts });
         }
         (
             Action::CreateMachine { .. } | Action::UpdateMachine { .. },
@@ -215,9 +215,12 @@ fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, no
                 *mounts = mounts.saturating_sub(1);
             }
         }
-        (Action::DeleteVolume { id, .. }, kind) if *kind != RefusalKind::Ambiguous => {
+        // One that is gone was deleted by an order whose answer was lost.
+        (Action::DeleteVolume { id, .. }, kind)
+            if !matches!(kind, RefusalKind::Ambiguous | RefusalKind::Gone) =>
+        {
             if let Some(volume) = status.volume.as_mut().filter(|it| it.id == *id) {
-                volume.destroying = false;
+                volume.discarded_at = None;
             }
         }
         (Action::DestroyMachine { id, .. }, kind) if *kind != RefusalKind::Ambiguous => {

@@ -16,8 +16,8 @@ use crate::plan::{
     action::Action,
     machine,
     observe::{LATE_EFFECT, SECOND_LOOK, is_absent, is_gone, is_listed},
-    restored, transit,
-    world::{SeenMachine, Sight, World},
+    restored, retire, transit,
+    world::{SeenApp, SeenMachine, Sight, World},
 };
 
 /// How often something on its way is looked at.
@@ -50,7 +50,11 @@ pub fn made(world: &World) -> Bay {
             network: network_name(&format!("hgr-{}", world.fresh_name), &world.settings.instance),
             volume: world.template.as_ref().is_some_and(|it| it.spec.volume.is_some()),
         },
-        status: BayStatus::default(),
+        // Epochs go on where those of a bay end whose place it takes.
+        status: BayStatus {
+            epoch: world.bay.as_ref().map_or(0, |it| it.status.epoch),
+            ..BayStatus::default()
+        },
     }
 }
 
@@ -213,17 +217,31 @@ fn app(world: &World, bay: &Bay, status: &BayStatus, now: Timestamp) -> Step {
         Sight::Absent => {
             act(create_app(bay), Reason::CreatingApp, "the app's name is free after all")
         }
-        Sight::Present(_) => stalled(
-            Reason::NameTaken,
-            format!("the app name {} is used on another network or by someone else", bay.spec.app),
-            now,
-        ),
+        Sight::Present(seen) => taken(world, bay, status, (seen, now)),
         Sight::Unasked | Sight::Unclear(_) => wait(
             Reason::CreatingApp,
             "the app's name is taken; it is looked whose it is",
             now + LOOK,
         ),
     }
+}
+
+/// The app's name is another's, who was first. Nothing of this bay was ever made, so that another one takes its place.
+fn taken(world: &World, bay: &Bay, status: &BayStatus, (seen, now): (&SeenApp, Timestamp)) -> Step {
+    let whose = if seen.ours { "on another network" } else { "by someone else" };
+    let why = format!("the app name {} is used {whose}", bay.spec.app);
+    if restored::bay_behind(world).is_some() {
+        let why = format!(
+            "{why}, and what was made since the store's export may be in an app of another name: `hangar orphans` lists it"
+        );
+        return stalled(Reason::NameTaken, why, now);
+    }
+    if seen.ours || retire::is_anothers(world, status, now) {
+        let why = format!("{why}: another one is taken");
+        return Step::Bind { reason: Reason::NameTaken, why };
+    }
+    let again = now + SignedDuration::from_secs(10);
+    wait(Reason::NameTaken, format!("{why}; it is looked at again"), again)
 }
 
 /// Name, uid and generation of each secret that the app should have.

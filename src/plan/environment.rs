@@ -117,7 +117,10 @@ fn bind(world: &World, now: Timestamp) -> Step {
         )
     };
     let why = match (&world.environment.status.bay, &world.orphan) {
-        (None, None) => return Step::Bind,
+        (None, None) => {
+            let why = "a bay is made".to_owned();
+            return Step::Bind { reason: Reason::BayPending, why };
+        }
         (None, Some(orphan)) => {
             format!("something at Fly was made for an environment of this name: {}", adopt(orphan))
         }

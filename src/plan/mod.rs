@@ -82,8 +82,13 @@ pub enum Level {
 /// What a pass comes down to.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
-    /// Make a bay and bind it.
-    Bind,
+    /// Make a bay and bind it, in the place of one of which nothing was made yet.
+    Bind {
+        /// Why.
+        reason: Reason,
+        /// Why, for people.
+        why: String,
+    },
     /// Make one call.
     Act {
         /// The call.
@@ -183,7 +188,11 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
             };
             (None, Note { reason: *reason, message: why.clone(), level }, *until)
         }
-        Step::Bind => (None, quiet(Reason::BayPending, "a bay is made"), Some(now)),
+        Step::Bind { reason, why } => {
+            let first = *reason == Reason::BayPending;
+            let level = if first { Level::Quiet } else { Level::Warning };
+            (None, Note { reason: *reason, message: why.clone(), level }, Some(now))
+        }
         Step::Awake { sleeps_at, look_at, .. } => {
             let wake_at = [*sleeps_at, *look_at].into_iter().flatten().min();
             (None, quiet(Reason::Serving, "it serves"), wake_at)
@@ -198,7 +207,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     Plan {
         status,
         bay: world.bay.as_ref().map(|_| bay),
-        bind: matches!(step, Step::Bind),
+        bind: matches!(step, Step::Bind { .. }),
         action,
         impact,
         absence,

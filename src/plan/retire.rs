@@ -49,12 +49,8 @@ pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step 
             until: Some(now + LATE_LOOK),
             health: Health::Stalled,
         },
-        // Another's app under our name was never made by us, so nothing of ours is in it; but a token that is refused for a
-        // while reads as well, and the answer of our own create may have been lost.
         Sight::Present(app) if !app.ours => {
-            let since = status.app_foreign_since.unwrap_or(now);
-            let listed = world.seen.complete_list_at.is_some_and(|at| at >= since);
-            if listed && now >= since + FOREIGN_FOR {
+            if is_anothers(world, status, now) {
                 return Step::Release;
             }
             let why = "the app's name is perhaps another's; it is looked at again".to_owned();
@@ -91,6 +87,14 @@ pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step 
             wait(Reason::Deleting, "the app cannot be read".to_owned(), Some(now + LATE_LOOK))
         }
     }
+}
+
+/// Whether an app under our name that was never seen to be ours is believed to be another's, so that nothing of ours is in it: a
+/// token that is refused for a while reads as well, and the answer of our own create may have been lost.
+pub(crate) fn is_anothers(world: &World, status: &BayStatus, now: Timestamp) -> bool {
+    let since = status.app_foreign_since.unwrap_or(now);
+    let listed = world.seen.complete_list_at.is_some_and(|at| at >= since);
+    listed && now >= since + FOREIGN_FOR
 }
 
 fn wait(reason: Reason, why: String, until: Option<Timestamp>) -> Step {

@@ -63,10 +63,9 @@ struct Facts<'a> {
 impl<'a> Facts<'a> {
     fn new(world: &'a World, bay: &'a BayStatus, step: &'a Step) -> Self {
         let (reason, message) = match step {
-            Step::Act { reason, why, .. } | Step::Wait { reason, why, .. } => {
-                (*reason, why.clone())
-            }
-            Step::Bind => (Reason::BayPending, "a bay is made".to_owned()),
+            Step::Act { reason, why, .. }
+            | Step::Wait { reason, why, .. }
+            | Step::Bind { reason, why } => (*reason, why.clone()),
             Step::Awake { .. } => (Reason::Serving, "it serves".to_owned()),
             Step::Asleep { signal: SleepSignal::Ordered, .. } => {
                 (Reason::Ordered, "it sleeps by order; requests do not wake it".to_owned())
@@ -95,7 +94,7 @@ impl<'a> Facts<'a> {
             Step::Wait { health, .. } => *health,
             Step::Act { fault, .. } if *fault || self.keeps_failing() => Health::Degraded,
             Step::Act { .. }
-            | Step::Bind
+            | Step::Bind { .. }
             | Step::Awake { .. }
             | Step::Asleep { .. }
             | Step::Release => Health::Fine,
@@ -230,7 +229,7 @@ impl<'a> Facts<'a> {
                 | Reason::Unknown => (false, false),
                 _ => (false, true),
             },
-            Step::Bind | Step::Release => (false, true),
+            Step::Bind { .. } | Step::Release => (false, true),
         };
         if looked && (settled || provisioned) {
             return (
@@ -336,7 +335,7 @@ impl<'a> Facts<'a> {
                 Some(SleepStatus { signal: Some(*signal), since: *since, sleeps_at: None })
             }
             Step::Act { .. } if self.awake() => self.world.environment.status.sleep.clone(),
-            Step::Act { .. } | Step::Wait { .. } | Step::Bind | Step::Release => None,
+            Step::Act { .. } | Step::Wait { .. } | Step::Bind { .. } | Step::Release => None,
         }
     }
 }

@@ -100,6 +100,11 @@ impl Informer {
         Self { fly, clock, org, view: RwLock::default(), wanted: Notify::new(), swept, heard }
     }
 
+    /// The organisation that it looks at.
+    pub(crate) fn org(&self) -> &str {
+        &self.org
+    }
+
     /// Machines of an app.
     pub(crate) fn machines(&self, app: &str) -> BTreeMap<String, MachineRow> {
         self.read(|view| view.machines.get(app).cloned().unwrap_or_default())

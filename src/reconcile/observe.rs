@@ -120,7 +120,10 @@ fn secret_facts(objects: &Objects) -> BTreeMap<String, Option<SecretFact>> {
 async fn look(look: Look<'_>) -> Seen {
     let Look { sources, objects, bay, memo, .. } = look;
     let mut seen = Seen::default();
-    let app = async || app_sight(sources.fly, &bay.spec.app).await;
+    let app = async || match app_sight(sources.fly, &bay.spec.app).await {
+        Sight::Present(app) if !app.ours => foreign_sight(sources, &bay.spec.app).await,
+        sight => sight,
+    };
     if objects.environment.value.is_deleting() {
         seen.app = app().await;
         if seen.app == Sight::Absent {
@@ -180,6 +183,17 @@ pub(crate) async fn app_sight(fly: &dyn Machines, app: &str) -> Sight<SeenApp> {
             Sight::Present(SeenApp { network: None, ours: false })
         }
         Err(error) if error.reason == Reason::AppNotFound => Sight::Absent,
+        Err(error) => Sight::Unclear(retry::chain(&error)),
+    }
+}
+
+/// An app that may not be read: another organisation's, unless ours lists it.
+async fn foreign_sight(sources: Sources<'_>, app: &str) -> Sight<SeenApp> {
+    match sources.fly.list_apps(sources.informer.org()).await {
+        Ok(apps) if apps.iter().any(|it| it.name == app) => {
+            Sight::Unclear("the app is the organisation's, and reading it is refused".to_owned())
+        }
+        Ok(_) => Sight::Present(SeenApp { network: None, ours: false }),
         Err(error) => Sight::Unclear(retry::chain(&error)),
     }
 }

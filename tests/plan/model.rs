@@ -302,6 +302,10 @@ impl Model {
         self.environment.status = plan.status;
         if plan.bind {
             self.bays += 1;
+            if self.bay.is_some() {
+                // Nobody has the next name.
+                self.fly.app = None;
+            }
             let mut bay = made(&passed.world);
             bay.metadata.uid = format!("b{}", self.bays);
             self.bay = Some(bay);

@@ -70,6 +70,17 @@ pub struct BayStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub volume_intended_at: Option<Timestamp>,
+    /// When it was first looked for in vain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub volume_absent_since: Option<Timestamp>,
+    /// When volumes' creates were ordered that were never answered: one of them may show later than it was waited for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub volume_doubts: Vec<Timestamp>,
+    /// A volume that showed later than it was waited for, and is not the bay's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stray: Option<Stray>,
     /// Rises with every machine that replaces another; 0 before the first.
     pub epoch: u64,
     /// The machine of this epoch.
@@ -78,6 +89,10 @@ pub struct BayStatus {
     /// When something that the bay should have was first seen missing; believed only at a second look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
+    /// Since when the app could not be read because it is another organisation's, or because the token was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub app_foreign_since: Option<Timestamp>,
     /// When the app's deletion was ordered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -108,6 +123,9 @@ pub struct FullRegion {
     /// Not before this.
     #[schemars(with = "String")]
     pub retry_at: Timestamp,
+    /// The size that did not fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
 }
 
 /// App secrets as they were last written.
@@ -132,8 +150,24 @@ pub struct VolumeStatus {
     pub region: String,
     /// Size.
     pub size_gib: u32,
-    /// Whether its destruction was ordered.
-    pub destroying: bool,
+    /// When its deletion was ordered, because no machine ever had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub discarded_at: Option<Timestamp>,
+    /// How many creates of machines named it that were not refused for certain; 0 means that no machine ever had it, and
+    /// absent that it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mounts: Option<u32>,
+}
+
+/// A volume that a create made whose answer was lost, and that showed when another one had been made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stray {
+    /// Fly's id.
+    pub id: String,
+    /// When it was first seen.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
 }
 
 /// The machine of a bay.
@@ -157,6 +191,10 @@ pub struct MachineStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub intended_at: Option<Timestamp>,
+    /// When it was first looked for in vain after that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub absent_since: Option<Timestamp>,
     /// State, as last seen.
     pub state: String,
     /// Since when hangar has seen this state.
@@ -170,6 +208,14 @@ pub struct MachineStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub probed_at: Option<Timestamp>,
+    /// Since when its host does not answer, as far as it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub unreachable_since: Option<Timestamp>,
+    /// Since when its check does not pass any more, as far as it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub unhealthy_since: Option<Timestamp>,
     /// The order last given: what an end of the program means depends on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,

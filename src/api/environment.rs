@@ -204,6 +204,8 @@ pub enum ConditionType {
     Degraded,
     /// hangar cannot go on without a person.
     Stalled,
+    /// Fly could be asked lately. Absent while that was always so.
+    Observed,
 }
 
 /// Why a condition of an environment is what it is.
@@ -233,6 +235,8 @@ pub enum Reason {
     NotReadyYet,
     /// The machine did not pass its readiness check in time.
     ReadinessTimeout,
+    /// The readiness check, which once passed, does not pass any more.
+    Unhealthy,
     /// The machine is being changed.
     Updating,
     /// A change waits for the next sleep.
@@ -263,6 +267,8 @@ pub enum Reason {
     ViewIncomplete,
     /// It waits for a person's word, or for a complete view of Fly, before anything is made or destroyed.
     Held,
+    /// Fly cannot be asked: what is said of the environment was so when it last could.
+    FlyUnreachable,
     /// Idle for long enough.
     Idle,
     /// By order.

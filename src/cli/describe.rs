@@ -240,7 +240,8 @@ fn waiting(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
         ConditionType::Bound
         | ConditionType::Provisioned
         | ConditionType::Updated
-        | ConditionType::Routed => it.status != Truth::True,
+        | ConditionType::Routed
+        | ConditionType::Observed => it.status != Truth::True,
         ConditionType::Ready => it.status != Truth::True && !is_asleep,
         ConditionType::Degraded | ConditionType::Stalled => it.status == Truth::True,
         ConditionType::Asleep => false,

@@ -273,6 +273,8 @@ impl Then {
             connections: None,
             fresh_name: "(new)".to_owned(),
             no_destroying: self.held.destroying.clone(),
+            full_regions: Vec::new(),
+            unheard_since: None,
             no_replacing: self.held.replacing.clone(),
             no_creating: self.held.creating.clone(),
         })
@@ -306,6 +308,7 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
             size_gib: it.size_gib,
             attached_to: None,
             going: false,
+            created_at: None,
         })
     });
     let machine = status.machine.as_ref().and_then(|it| {
@@ -334,6 +337,8 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
         volume,
         machine: machine.map_or(Sight::Absent, Sight::Present),
         others: Vec::new(),
+        other_volumes: Vec::new(),
+        moved_volume: None,
         complete_list_at: Some(now),
     }
 }

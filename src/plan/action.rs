@@ -7,7 +7,7 @@ use crate::plan::machine::MachineSpec;
 
 mod record;
 
-pub use self::record::{intend, record, saw_machine};
+pub use self::record::{FULL_FOR, intend, record, saw_machine};
 
 /// One call, with everything it needs. Its intent is recorded before it is made.
 #[derive(Debug, Clone, PartialEq)]

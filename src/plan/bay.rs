@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use crate::api::{
     Timestamp,
-    bay::{Bay, BaySpec, BayStatus, EnvironmentRef, FullRegion, MissingWhat},
+    bay::{Bay, BaySpec, BayStatus, EnvironmentRef, FullRegion, MissingWhat, VolumeStatus},
     environment::Reason,
     kind::Kind,
     meta::{Metadata, Resource as _},
@@ -15,13 +15,15 @@ use crate::plan::{
     Health, Step,
     action::Action,
     machine,
-    observe::{SECOND_LOOK, is_absent, is_gone, is_listed},
-    restored,
-    world::{Sight, World},
+    observe::{LATE_EFFECT, SECOND_LOOK, is_absent, is_gone, is_listed},
+    restored, retire, transit,
+    world::{SeenApp, SeenMachine, Sight, World},
 };
 
 /// How often something on its way is looked at.
 pub(crate) const LOOK: SignedDuration = SignedDuration::from_secs(1);
+/// How long a volume's deletion may take to be seen before it is ordered again.
+const DISCARD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// The bay that the world's fresh name makes; its uid is set by whoever stores it.
 #[must_use]
@@ -48,7 +50,11 @@ pub fn made(world: &World) -> Bay {
             network: network_name(&format!("hgr-{}", world.fresh_name), &world.settings.instance),
             volume: world.template.as_ref().is_some_and(|it| it.spec.volume.is_some()),
         },
-        status: BayStatus::default(),
+        // Epochs go on where those of a bay end whose place it takes.
+        status: BayStatus {
+            epoch: world.bay.as_ref().map_or(0, |it| it.status.epoch),
+            ..BayStatus::default()
+        },
     }
 }
 
@@ -78,6 +84,11 @@ pub(crate) fn provision(
     now: Timestamp,
 ) -> Option<Step> {
     let destroyed = status.machine.as_ref().is_some_and(|it| it.destroying);
+    let given_up = transit::given_up(world, bay, status, now);
+    if given_up.is_some() {
+        status.machine = None;
+        status.missing = None;
+    }
     if let Some(step) = losses(world, bay, status, now) {
         return Some(step);
     }
@@ -91,12 +102,12 @@ pub(crate) fn provision(
         return Some(step);
     }
     let step = new_machine(world, bay, status, template, now)?;
-    Some(match step {
-        Step::Act { action, reason: Reason::MachineLost, fault, .. } if destroyed => {
-            let why = "the machine is replaced".to_owned();
+    let why = given_up.or_else(|| destroyed.then(|| "the machine is replaced".to_owned()));
+    Some(match (step, why) {
+        (Step::Act { action, reason: Reason::MachineLost, fault, .. }, Some(why)) => {
             Step::Act { action, reason: Reason::DeadlineExceeded, why, fault }
         }
-        other => other,
+        (step, _) => step,
     })
 }
 
@@ -206,17 +217,31 @@ fn app(world: &World, bay: &Bay, status: &BayStatus, now: Timestamp) -> Step {
         Sight::Absent => {
             act(create_app(bay), Reason::CreatingApp, "the app's name is free after all")
         }
-        Sight::Present(_) => stalled(
-            Reason::NameTaken,
-            format!("the app name {} is used on another network or by someone else", bay.spec.app),
-            now,
-        ),
+        Sight::Present(seen) => taken(world, bay, status, (seen, now)),
         Sight::Unasked | Sight::Unclear(_) => wait(
             Reason::CreatingApp,
             "the app's name is taken; it is looked whose it is",
             now + LOOK,
         ),
     }
+}
+
+/// The app's name is another's, who was first. Nothing of this bay was ever made, so that another one takes its place.
+fn taken(world: &World, bay: &Bay, status: &BayStatus, (seen, now): (&SeenApp, Timestamp)) -> Step {
+    let whose = if seen.ours { "on another network" } else { "by someone else" };
+    let why = format!("the app name {} is used {whose}", bay.spec.app);
+    if restored::bay_behind(world).is_some() {
+        let why = format!(
+            "{why}, and what was made since the store's export may be in an app of another name: `hangar orphans` lists it"
+        );
+        return stalled(Reason::NameTaken, why, now);
+    }
+    if seen.ours || retire::is_anothers(world, status, now) {
+        let why = format!("{why}: another one is taken");
+        return Step::Bind { reason: Reason::NameTaken, why };
+    }
+    let again = now + SignedDuration::from_secs(10);
+    wait(Reason::NameTaken, format!("{why}; it is looked at again"), again)
 }
 
 /// Name, uid and generation of each secret that the app should have.
@@ -259,8 +284,15 @@ fn regions<'a>(world: &'a World, template: &'a Template) -> impl Iterator<Item =
         .chain(template.spec.regions.iter().map(String::as_str))
 }
 
-fn full<'a>(status: &'a BayStatus, region: &str, now: Timestamp) -> Option<&'a FullRegion> {
-    status.full_regions.iter().find(|it| it.region == region && it.retry_at > now)
+/// Whether a region is known to have no room, from this bay's own asking or another's.
+fn full<'a>(
+    world: &'a World,
+    status: &'a BayStatus,
+    region: &str,
+    now: Timestamp,
+) -> Option<&'a FullRegion> {
+    let known = status.full_regions.iter().chain(&world.full_regions);
+    known.filter(|it| it.region == region && it.retry_at > now).max_by_key(|it| it.retry_at)
 }
 
 /// The first region that is not known to be full.
@@ -270,7 +302,7 @@ fn region(
     template: &Template,
     now: Timestamp,
 ) -> Result<String, Box<Step>> {
-    let full = |region: &str| full(status, region, now);
+    let full = |region: &str| full(world, status, region, now);
     if let Some(region) = regions(world, template).find(|it| full(it).is_none()) {
         return Ok(region.to_owned());
     }
@@ -291,6 +323,23 @@ pub fn network_name(app: &str, instance: &str) -> String {
     format!("{app}-{mark}")
 }
 
+/// Whether a machine carries the bay's marks, whatever its epoch.
+pub(crate) fn is_marked(machine: &SeenMachine, bay: &Bay) -> bool {
+    machine
+        .mark
+        .as_ref()
+        .is_some_and(|it| it.instance == bay.spec.instance && it.bay == bay.metadata.uid)
+}
+
+/// Whether what may be there was looked for in vain twice, as far apart as effects were seen to be late.
+fn looked_twice<T: PartialEq>(
+    absent_since: Option<Timestamp>,
+    sight: &Sight<T>,
+    now: Timestamp,
+) -> bool {
+    *sight == Sight::Absent && absent_since.is_some_and(|at| now >= at + LATE_EFFECT)
+}
+
 /// Volume names allow letters, digits and underscores only.
 #[must_use]
 pub fn volume_name(bay: &Bay) -> String {
@@ -307,6 +356,9 @@ fn volume(
     let wanted = template.spec.volume.as_ref().filter(|_| bay.spec.volume)?;
     let size_gib = u32::try_from(wanted.size.gib()).unwrap_or(u32::MAX);
     if let Some(volume) = &status.volume {
+        if let Some(step) = discarded(bay, volume, now) {
+            return Some(step);
+        }
         if volume.size_gib >= size_gib {
             return None;
         }
@@ -315,12 +367,10 @@ fn volume(
         return Some(act(action, Reason::CreatingVolume, "the volume is smaller than declared"));
     }
     // Before a restore one may have been made that nobody remembers: an empty one must not take its place.
-    if let Some(intended_at) = status.volume_intended_at.or_else(|| restored::bay_behind(world)) {
-        let looked = now >= intended_at + SECOND_LOOK && world.seen.volume == Sight::Absent;
-        if !looked {
-            let why = "a volume may have been made; it is looked for";
-            return Some(wait(Reason::CreatingVolume, why, now + LOOK));
-        }
+    let may_be = status.volume_intended_at.is_some() || restored::bay_behind(world).is_some();
+    if may_be && !looked_twice(status.volume_absent_since, &world.seen.volume, now) {
+        let why = "a volume may have been made; it is looked for";
+        return Some(wait(Reason::CreatingVolume, why, now + LOOK));
     }
     let region = match region(world, status, template, now) {
         Ok(region) => region,
@@ -341,6 +391,38 @@ fn volume(
     Some(act(action, Reason::CreatingVolume, "the environment needs a volume"))
 }
 
+/// A volume that no machine ever had, in a region that has no room for one, is deleted and made in the next region.
+fn elsewhere(
+    world: &World,
+    bay: &Bay,
+    status: &BayStatus,
+    template: &Template,
+    now: Timestamp,
+) -> Option<Step> {
+    let volume = status.volume.as_ref().filter(|it| it.mounts == Some(0))?;
+    let Sight::Present(seen) = &world.seen.volume else { return None };
+    let free = seen.id == volume.id && seen.attached_to.is_none() && world.seen.others.is_empty();
+    let next = region(world, status, template, now).ok().filter(|_| free)?;
+    let why = format!(
+        "region {} has no room for a machine; the volume there, which no machine ever had, is deleted and made in {next}",
+        volume.region
+    );
+    Some(repair(delete_volume(bay, &volume.id), Reason::NoCapacity, why))
+}
+
+/// A volume whose deletion was ordered: no machine gets it any more, whatever room there is.
+fn discarded(bay: &Bay, volume: &VolumeStatus, now: Timestamp) -> Option<Step> {
+    let why = "the volume is deleted, to be made in another region";
+    if now < volume.discarded_at? + DISCARD_AGAIN {
+        return Some(wait(Reason::NoCapacity, why, now + LOOK));
+    }
+    Some(repair(delete_volume(bay, &volume.id), Reason::NoCapacity, why.to_owned()))
+}
+
+fn delete_volume(bay: &Bay, id: &str) -> Action {
+    Action::DeleteVolume { app: bay.spec.app.clone(), id: id.to_owned() }
+}
+
 fn new_machine(
     world: &World,
     bay: &Bay,
@@ -351,13 +433,10 @@ fn new_machine(
     let epoch = match &status.machine {
         Some(machine) if machine.id.is_some() => return None,
         Some(machine) => {
-            if let Some(intended_at) = machine.intended_at {
-                let looked =
-                    now >= intended_at + SECOND_LOOK && world.seen.machine == Sight::Absent;
-                if !looked {
-                    let why = "a machine may have been made; it is looked for";
-                    return Some(wait(Reason::CreatingMachine, why, now + LOOK));
-                }
+            let may_be = machine.intended_at.is_some();
+            if may_be && !looked_twice(machine.absent_since, &world.seen.machine, now) {
+                let why = "a machine may have been made; it is looked for";
+                return Some(wait(Reason::CreatingMachine, why, now + LOOK));
             }
             status.epoch
         }
@@ -368,9 +447,21 @@ fn new_machine(
         }
         None => restored::next_epoch(world, status),
     };
+    let name = format!("{}-{epoch}", bay.metadata.name);
+    if let Some(other) = world.seen.others.iter().find(|it| it.name == name && !is_marked(it, bay))
+    {
+        let why = format!(
+            "machine {} in app {} has the name {name} and not this bay's marks: it is not hangar's to change; destroy it by hand",
+            other.id, bay.spec.app
+        );
+        return Some(stalled(Reason::NameTaken, why, now));
+    }
     let region = match &status.volume {
         Some(volume) if !volume.region.is_empty() => {
-            if let Some(full) = full(status, &volume.region, now) {
+            if let Some(full) = full(world, status, &volume.region, now) {
+                if let Some(step) = elsewhere(world, bay, status, template, now) {
+                    return Some(step);
+                }
                 let why = format!("region {}, where the volume is, has no room", volume.region);
                 return Some(no_room(why, Some(full.retry_at)));
             }
@@ -381,12 +472,15 @@ fn new_machine(
             Err(step) => return Some(*step),
         },
     };
+    if let Some(step) = transit::in_the_way(world, bay, status, now) {
+        return Some(step);
+    }
     let mut described = bay.clone();
     described.status = status.clone();
     let spec = machine::desired(&world.environment, template, &described, epoch);
     let action = Action::CreateMachine {
         app: bay.spec.app.clone(),
-        name: format!("{}-{epoch}", bay.metadata.name),
+        name,
         region,
         spec: Box::new(spec),
         secrets_version: status.secrets.as_ref().map_or(0, |it| it.version),

@@ -16,8 +16,10 @@ use crate::plan::{
     machine::{self, MachineSpec},
     sleep::{self, Verdict},
     transit,
-    world::{CheckState, MachineState, SeenMachine, Sight, World},
+    world::{MachineState, SeenMachine, Sight, World},
 };
+
+mod ready;
 
 /// How often a machine that is not ready yet is looked at.
 const LOOK: SignedDuration = SignedDuration::from_secs(1);
@@ -27,8 +29,10 @@ const LATE_LOOK: SignedDuration = SignedDuration::from_secs(10);
 const START_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 /// How long an order to start or to sleep may take to be seen before it is given again.
 const ORDER_AGAIN: SignedDuration = SignedDuration::from_secs(5);
-/// After so many ends a program that was never ready is not waited for any longer.
-const CRASHES: u32 = 3;
+/// How long the check of what once served may fail before it is said that it does not serve.
+const UNHEALTHY_MAX: SignedDuration = SignedDuration::from_secs(30);
+/// How often the check of what serves is looked at, though nothing tells that it changed.
+pub const HEALTH_LOOK: SignedDuration = SignedDuration::from_mins(5);
 /// How long after a start a machine that could not even be launched is started again.
 const LAUNCH_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
@@ -67,9 +71,6 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         }
     };
     if let Some(step) = transit::transit(world, bay, status, seen, now) {
-        return step;
-    }
-    if let Some(step) = transit::superseded(world, bay, status) {
         return step;
     }
     let mut described = bay.clone();
@@ -116,7 +117,10 @@ fn bind(world: &World, now: Timestamp) -> Step {
         )
     };
     let why = match (&world.environment.status.bay, &world.orphan) {
-        (None, None) => return Step::Bind,
+        (None, None) => {
+            let why = "a bay is made".to_owned();
+            return Step::Bind { reason: Reason::BayPending, why };
+        }
         (None, Some(orphan)) => {
             format!("something at Fly was made for an environment of this name: {}", adopt(orphan))
         }
@@ -161,6 +165,14 @@ impl Here<'_> {
     /// Whether the configuration is as declared, and what to do when it is not.
     fn update(&self, status: &mut BayStatus) -> Update {
         let digest = self.desired.digest();
+        if self.seen.config.as_ref() == Some(&self.desired) {
+            if let Some(machine) = &mut status.machine {
+                machine.version = Some(self.seen.version.clone());
+                machine.config = Some(digest);
+                machine.generation = self.world.environment.metadata.generation;
+            }
+            return Update::None;
+        }
         let foreign = self.record.version.as_ref() != Some(&self.seen.version);
         if foreign {
             let Some(config) = &self.seen.config else {
@@ -168,19 +180,11 @@ impl Here<'_> {
                     "the machine has a version that hangar did not write; it is read".to_owned();
                 return Update::Step(waiting(Reason::MachineChanged, why, Some(self.now + LOOK)));
             };
-            if *config != self.desired {
-                let what = self.difference(config);
-                let why = format!(
-                    "the machine was changed by something other than hangar ({what}) and is changed back"
-                );
-                return Update::Step(self.replace_config(Reason::MachineChanged, why, true));
-            }
-            if let Some(machine) = &mut status.machine {
-                machine.version = Some(self.seen.version.clone());
-                machine.config = Some(digest);
-                machine.generation = self.world.environment.metadata.generation;
-            }
-            return Update::None;
+            let what = self.difference(config);
+            let why = format!(
+                "the machine was changed by something other than hangar ({what}) and is changed back"
+            );
+            return Update::Step(self.replace_config(Reason::MachineChanged, why, true));
         }
         if self.record.config.as_ref() == Some(&digest) {
             if let Some(machine) = &mut status.machine {
@@ -358,6 +362,11 @@ impl Here<'_> {
         }
         if self.served() {
             if !running {
+                let stopped_at = self.record.state_since.unwrap_or(self.now);
+                if self.record.unhealthy_since.is_some() && self.now < stopped_at + UNHEALTHY_MAX {
+                    // Fly starts a program that ended again, or not; until that shows it is not called asleep.
+                    return self.ended("the program ended by itself", self.now + LATE_LOOK);
+                }
                 return self.asleep(SleepSignal::External);
             }
             let again = order.map_or(self.now, |it| it.at + START_AGAIN);
@@ -394,11 +403,16 @@ impl Here<'_> {
                 machine.ready = Some(ReadySeen { version: version.clone(), at: self.now });
             }
         }
+        if let Some(step) = self.unhealthy() {
+            return step;
+        }
+        let look_at = self.look_at();
         let awake = |signal| Step::Awake {
             signal,
             since: self.record.state_since,
             sleeps_at: None,
             pending,
+            look_at,
         };
         if self.world.environment.spec.operating_mode() == OperatingMode::Running {
             return awake(SleepSignal::AlwaysRunning);
@@ -411,7 +425,8 @@ impl Here<'_> {
         }
         match sleep::decide(self.world, self.record, rule, self.now) {
             Verdict::Held { signal, since, sleeps_at } => {
-                Step::Awake { signal, since: Some(since), sleeps_at: Some(sleeps_at), pending }
+                let (since, sleeps_at) = (Some(since), Some(sleeps_at));
+                Step::Awake { signal, since, sleeps_at, pending, look_at }
             }
             Verdict::Count => Step::Act {
                 action: Action::CountConnections {
@@ -431,59 +446,5 @@ impl Here<'_> {
                 self.sleep(SleepSignal::Idle, Reason::Idle, &why)
             }
         }
-    }
-
-    fn not_ready(&self) -> Step {
-        let readiness = self.template.spec.readiness.as_ref();
-        let timeout = machine::millis(readiness.and_then(|it| it.timeout.as_ref()), 60_000);
-        let started = self.record.state_since.unwrap_or(self.now);
-        let deadline =
-            started + SignedDuration::from_millis(i64::try_from(timeout).unwrap_or(60_000));
-        let late = self.now >= deadline;
-        if let Some(exec) = readiness.and_then(|it| it.exec.as_ref())
-            && self
-                .record
-                .probed_at
-                .is_none_or(|at| self.now >= at + if late { LATE_LOOK } else { LOOK })
-        {
-            return Step::Act {
-                action: Action::Probe {
-                    app: self.bay.spec.app.clone(),
-                    id: self.seen.id.clone(),
-                    command: exec.command.clone(),
-                    version: self.seen.version.clone(),
-                },
-                reason: if late { Reason::ReadinessTimeout } else { Reason::NotReadyYet },
-                why: "the readiness command is run".to_owned(),
-                fault: late,
-            };
-        }
-        if let CheckState::Crashing(ends) = self.seen.check
-            && (late || ends >= CRASHES)
-        {
-            let times = if ends == 1 { "once".to_owned() } else { format!("{ends} times") };
-            return Step::Wait {
-                reason: Reason::MachineFailed,
-                why: format!(
-                    "the program ended by itself, {times} lately, and is started again: check the template's image and command"
-                ),
-                until: Some(self.now + LATE_LOOK),
-                health: Health::Degraded,
-            };
-        }
-        if late {
-            let why = format!(
-                "the machine runs, and its readiness check has not passed within {} s",
-                timeout / 1_000
-            );
-            return Step::Wait {
-                reason: Reason::ReadinessTimeout,
-                why,
-                until: Some(self.now + LATE_LOOK),
-                health: Health::Degraded,
-            };
-        }
-        let why = "the machine runs; its readiness check has not passed yet".to_owned();
-        waiting(Reason::NotReadyYet, why, Some(self.now + LOOK))
     }
 }

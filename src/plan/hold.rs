@@ -28,6 +28,8 @@ pub enum Impact {
     Creates,
     /// Something is made in the place of what is believed gone.
     Replaces,
+    /// Something is destroyed that was never in use.
+    Discards,
     /// Something is destroyed.
     Destroys,
 }
@@ -48,9 +50,9 @@ pub(crate) fn impact(step: &Step) -> Impact {
     let Step::Act { action, reason, .. } = step else { return Impact::None };
     let lost = matches!(reason, Reason::MachineLost | Reason::AppLost | Reason::DeadlineExceeded);
     match action {
-        Action::DeleteApp { .. } | Action::DeleteVolume { .. } | Action::DestroyMachine { .. } => {
-            Impact::Destroys
-        }
+        Action::DeleteApp { .. } | Action::DestroyMachine { .. } => Impact::Destroys,
+        // An environment's own volume goes with its app only.
+        Action::DeleteVolume { .. } => Impact::Discards,
         Action::CreateApp { .. } | Action::CreateMachine { .. } if lost => Impact::Replaces,
         Action::CreateApp { .. } | Action::CreateVolume { .. } | Action::CreateMachine { .. } => {
             Impact::Creates
@@ -87,7 +89,7 @@ pub(crate) fn gate(world: &World, step: &Step, now: Timestamp) -> Option<Step> {
         Impact::None => None,
         Impact::Creates => world.no_creating.as_ref(),
         Impact::Replaces => world.no_replacing.as_ref(),
-        Impact::Destroys => world.no_destroying.as_ref(),
+        Impact::Discards | Impact::Destroys => world.no_destroying.as_ref(),
     }?;
     let Step::Act { action, why: what, .. } = step else { return None };
     Some(Step::Wait {

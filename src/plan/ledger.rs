@@ -307,7 +307,7 @@ impl<'a> Survey<'a> {
                 let name = format!("lost-machine-{id}");
                 found.insert(name, lost(bay, OrphanWhat::Machine, id, *at));
             }
-            if let Some(volume) = status.volume.as_ref().filter(|it| !it.destroying)
+            if let Some(volume) = status.volume.as_ref().filter(|it| it.discarded_at.is_none())
                 && !volumes.iter().any(|it| it.id == volume.id)
             {
                 let name = entry_name("lost-volume", &volume.id);

@@ -93,12 +93,37 @@ pub enum CheckSpec {
 }
 
 impl MachineSpec {
+    /// Its size in a word, by which regions without room are told apart.
+    #[must_use]
+    pub fn size(&self) -> String {
+        size_of(&self.cpu_kind, self.cpus, self.memory_mib)
+    }
+
     /// A digest by which two specifications are told apart.
     #[must_use]
     pub fn digest(&self) -> String {
         // A struct of strings and numbers always serialises; an empty digest would only cost an update.
         let bytes = serde_json::to_vec(self).unwrap_or_default();
         blake3::hash(&bytes).to_hex().chars().take(16).collect()
+    }
+}
+
+fn size_of(cpu_kind: &str, cpus: u32, memory_mib: u32) -> String {
+    format!("{cpu_kind}-{cpus}-{memory_mib}")
+}
+
+/// The size of a template's machines: see [`MachineSpec::size`].
+#[must_use]
+pub fn size(template: &Template) -> String {
+    let guest = template.spec.machine.guest.clone().unwrap_or_default();
+    let memory_mib = u32::try_from(guest.memory.mib()).unwrap_or(u32::MAX);
+    size_of(cpu_kind(guest.cpu_kind), guest.cpus, memory_mib)
+}
+
+fn cpu_kind(kind: CpuKind) -> &'static str {
+    match kind {
+        CpuKind::Shared => "shared",
+        CpuKind::Performance => "performance",
     }
 }
 
@@ -115,11 +140,7 @@ pub fn desired(
     let restart = spec.machine.restart.as_ref();
     MachineSpec {
         image: spec.machine.image.clone(),
-        cpu_kind: match guest.cpu_kind {
-            CpuKind::Shared => "shared",
-            CpuKind::Performance => "performance",
-        }
-        .to_owned(),
+        cpu_kind: cpu_kind(guest.cpu_kind).to_owned(),
         cpus: guest.cpus,
         memory_mib: u32::try_from(guest.memory.mib()).unwrap_or(u32::MAX),
         command: spec.machine.command.clone(),

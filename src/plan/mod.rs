@@ -82,8 +82,13 @@ pub enum Level {
 /// What a pass comes down to.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
-    /// Make a bay and bind it.
-    Bind,
+    /// Make a bay and bind it, in the place of one of which nothing was made yet.
+    Bind {
+        /// Why.
+        reason: Reason,
+        /// Why, for people.
+        why: String,
+    },
     /// Make one call.
     Act {
         /// The call.
@@ -116,6 +121,8 @@ pub(crate) enum Step {
         sleeps_at: Option<Timestamp>,
         /// A change waits for that.
         pending: bool,
+        /// Look again then, at the latest.
+        look_at: Option<Timestamp>,
     },
     /// It sleeps.
     Asleep {
@@ -148,27 +155,19 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         observe::observe(&mut bay, world, now);
     }
     let absence = hold::absence(world, &bay, now);
-    if deleting {
-        bay.phase = BayPhase::Retiring;
-    }
-    let seen = bay.clone();
-    let mut step = if deleting {
-        retire::retire(world, &bay, now)
-    } else if let Some(id) = adopted {
-        environment::adopted(&id, now)
-    } else {
-        environment::step(world, &mut bay, now)
-    };
-    if let Some(wait) = hold::gate(world, &step, now) {
-        // What would have been forgotten on the way to the call is not.
-        (step, bay) = (wait, seen);
-    }
-    let impact = hold::impact(&step);
-    if matches!(step, Step::Awake { .. } | Step::Asleep { .. }) {
+    let mut step = decide(world, &mut bay, adopted, now);
+    let settled = matches!(step, Step::Awake { .. } | Step::Asleep { .. });
+    let mut status = status::of(world, &bay, &step, now);
+    if let Some(tidy) = transit::tidy(world, &bay, now).filter(|_| settled)
+        && hold::gate(world, &tidy, now).is_none()
+    {
+        // What the environment is does not change by that.
+        step = tidy;
+    } else if settled {
         // Whatever failed on the way here is over.
         bay.failure = None;
     }
-    let mut status = status::of(world, &bay, &step, now);
+    let impact = hold::impact(&step);
     let (action, note, wake_at) = match &step {
         Step::Act { action, reason, why, fault } => {
             let note = if *fault || !status::keeps_failing(&bay) {
@@ -189,16 +188,26 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
             };
             (None, Note { reason: *reason, message: why.clone(), level }, *until)
         }
-        Step::Bind => (None, quiet(Reason::BayPending, "a bay is made"), Some(now)),
-        Step::Awake { sleeps_at, .. } => (None, quiet(Reason::Serving, "it serves"), *sleeps_at),
+        Step::Bind { reason, why } => {
+            let first = *reason == Reason::BayPending;
+            let level = if first { Level::Quiet } else { Level::Warning };
+            (None, Note { reason: *reason, message: why.clone(), level }, Some(now))
+        }
+        Step::Awake { sleeps_at, look_at, .. } => {
+            let wake_at = [*sleeps_at, *look_at].into_iter().flatten().min();
+            (None, quiet(Reason::Serving, "it serves"), wake_at)
+        }
         Step::Asleep { .. } => (None, quiet(Reason::Idle, "it sleeps"), None),
         Step::Release => (None, quiet(Reason::Deleting, "nothing is left of it"), None),
     };
+    // What is to be discarded is looked at a second time, whatever else there is to wait for.
+    let stray_at = bay.stray.as_ref().map(|it| it.since + observe::SECOND_LOOK);
+    let wake_at = [wake_at, stray_at.filter(|at| *at > now)].into_iter().flatten().min();
     status.observed_generation = world.environment.metadata.generation;
     Plan {
         status,
         bay: world.bay.as_ref().map(|_| bay),
-        bind: matches!(step, Step::Bind),
+        bind: matches!(step, Step::Bind { .. }),
         action,
         impact,
         absence,
@@ -206,6 +215,26 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         note,
         wake_at,
     }
+}
+
+/// What the pass comes down to, holds considered.
+fn decide(world: &World, bay: &mut BayStatus, adopted: Option<String>, now: Timestamp) -> Step {
+    let deleting = world.environment.is_deleting();
+    if deleting {
+        bay.phase = BayPhase::Retiring;
+    }
+    let seen = bay.clone();
+    let step = if deleting {
+        retire::retire(world, bay, now)
+    } else if let Some(id) = adopted {
+        environment::adopted(&id, now)
+    } else {
+        environment::step(world, bay, now)
+    };
+    let Some(wait) = hold::gate(world, &step, now) else { return step };
+    // What would have been forgotten on the way to the call is not.
+    *bay = seen;
+    wait
 }
 
 fn quiet(reason: Reason, message: &str) -> Note {

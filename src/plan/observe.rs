@@ -5,52 +5,35 @@ use jiff::SignedDuration;
 
 use crate::api::{
     Timestamp,
-    bay::{Bay, BayPhase, BayStatus, Missing, MissingWhat, ReadySeen},
+    bay::{Bay, BayPhase, BayStatus, Missing, MissingWhat, ReadySeen, Stray, VolumeStatus},
 };
 use crate::plan::{
     action::saw_machine,
+    bay::volume_name,
     machine::MachineSpec,
-    restored::doubt_secrets,
+    restored::{doubt_secrets, doubt_volumes},
     transit::DESTROY_AGAIN,
-    world::{CheckState, MachineState, SeenMachine, Sight, World},
+    world::{CheckState, MachineState, Mark, SeenMachine, SeenVolume, Sight, World},
 };
 
 /// What is missing is looked for a second time not before this: Fly's reads come from a gossip database.
 pub const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(2);
+/// What a create may have made whose answer was lost is looked for so long after the first look in vain: effects were seen to
+/// show seconds late.
+pub const LATE_EFFECT: SignedDuration = SignedDuration::from_secs(10);
+/// How late after its order an unanswered create may have its effect at most.
+const CREATE_LATEST: SignedDuration = SignedDuration::from_mins(10);
+/// How far Fly's clock may be behind ours.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 
 /// Writes into the record what was seen. Facts only: no call follows from this alone.
 pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
     let Some(bay) = &world.bay else { return };
     doubt_secrets(status, world);
-    match &world.seen.app {
-        Sight::Present(app) if app.ours && matches_network(app.network.as_deref(), bay) => {
-            status.app_created = true;
-            status.app_contested = false;
-            found(status, MissingWhat::App);
-        }
-        Sight::Absent => missing(status, MissingWhat::App, now),
-        Sight::Present(_) | Sight::Unasked | Sight::Unclear(_) => {}
-    }
-    match &world.seen.volume {
-        Sight::Present(volume) if !volume.going => {
-            found(status, MissingWhat::Volume);
-            let region = status.region.clone().unwrap_or_default();
-            let record = status.volume.get_or_insert_default();
-            if record.id.is_empty() {
-                status.volume_intended_at = None;
-                record.id.clone_from(&volume.id);
-                record.region =
-                    if volume.region.is_empty() { region } else { volume.region.clone() };
-            }
-            if record.id == volume.id {
-                record.size_gib = volume.size_gib;
-            }
-        }
-        Sight::Present(_) | Sight::Absent if status.volume.is_some() => {
-            missing(status, MissingWhat::Volume, now);
-        }
-        Sight::Present(_) | Sight::Absent | Sight::Unasked | Sight::Unclear(_) => {}
-    }
+    doubt_volumes(status, world);
+    observe_app(status, bay, world, now);
+    observe_volume(status, bay, world, now);
+    observe_strays(status, bay, world, now);
     let machine_known = status.machine.as_ref().is_some_and(|it| it.id.is_some());
     match &world.seen.machine {
         Sight::Present(machine) if machine.state != MachineState::Destroyed => {
@@ -60,12 +43,123 @@ pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
         Sight::Present(_) | Sight::Absent if machine_known => {
             missing(status, MissingWhat::Machine, now);
         }
-        Sight::Present(_) | Sight::Absent | Sight::Unasked | Sight::Unclear(_) => {}
+        Sight::Absent => {
+            if let Some(machine) = status.machine.as_mut().filter(|it| it.intended_at.is_some()) {
+                machine.absent_since.get_or_insert(now);
+            }
+        }
+        Sight::Present(_) | Sight::Unasked | Sight::Unclear(_) => {}
     }
     let complete = status.app_created
         && (!bay.spec.volume || status.volume.is_some())
         && status.machine.as_ref().is_some_and(|it| it.id.is_some());
     status.phase = if complete { BayPhase::Provisioned } else { BayPhase::Provisioning };
+}
+
+fn observe_app(status: &mut BayStatus, bay: &Bay, world: &World, now: Timestamp) {
+    match &world.seen.app {
+        Sight::Present(app) if app.ours => {
+            status.app_foreign_since = None;
+            if matches_network(app.network.as_deref(), bay) {
+                status.app_created = true;
+                status.app_contested = false;
+                found(status, MissingWhat::App);
+            }
+        }
+        Sight::Present(_) => {
+            status.app_foreign_since.get_or_insert(now);
+        }
+        Sight::Absent => {
+            status.app_foreign_since = None;
+            missing(status, MissingWhat::App, now);
+        }
+        Sight::Unasked | Sight::Unclear(_) => {}
+    }
+}
+
+fn observe_volume(status: &mut BayStatus, bay: &Bay, world: &World, now: Timestamp) {
+    let gone = match &world.seen.volume {
+        Sight::Present(volume) => volume.going,
+        Sight::Absent => true,
+        Sight::Unasked | Sight::Unclear(_) => return,
+    };
+    if let (Some(moved), true) = (moved_volume(bay, world), gone) {
+        // Fly moved the machine to another host, and its volume with it: the content is the same, the id is not.
+        if let Some(record) = &mut status.volume {
+            record.id.clone_from(&moved.id);
+            record.size_gib = moved.size_gib;
+            found(status, MissingWhat::Volume);
+        }
+        return;
+    }
+    match (&world.seen.volume, &mut status.volume) {
+        (Sight::Present(volume), None) if !gone => {
+            let intended = status.volume_intended_at.take().is_some();
+            let fresh = intended && volume.attached_to.is_none();
+            status.volume_absent_since = None;
+            let region = status.region.clone().unwrap_or_default();
+            status.volume = Some(VolumeStatus {
+                id: volume.id.clone(),
+                region: if volume.region.is_empty() { region } else { volume.region.clone() },
+                size_gib: volume.size_gib,
+                discarded_at: None,
+                mounts: fresh.then_some(0),
+            });
+        }
+        (Sight::Present(volume), Some(record)) if !gone => {
+            if record.id == volume.id {
+                record.size_gib = volume.size_gib;
+            }
+            found(status, MissingWhat::Volume);
+        }
+        (_, Some(record)) if record.discarded_at.is_some() => {
+            // No machine ever had it, and hangar deleted it to make it elsewhere.
+            status.volume = None;
+            found(status, MissingWhat::Volume);
+        }
+        (_, Some(_)) => missing(status, MissingWhat::Volume, now),
+        (Sight::Absent, None) => {
+            status.volume_absent_since.get_or_insert(now);
+        }
+        (_, None) => {}
+    }
+}
+
+/// The volume that the bay's machine mounts, where it is another one than is recorded and has the name that hangar gives, in
+/// the same region: another host is all that Fly chooses.
+fn moved_volume<'a>(bay: &Bay, world: &'a World) -> Option<&'a SeenVolume> {
+    let moved = world.seen.moved_volume.as_ref()?;
+    let Sight::Present(machine) = &world.seen.machine else { return None };
+    let own = bay.status.machine.as_ref().and_then(|it| it.id.as_ref()) == Some(&machine.id);
+    let mounts = machine.config.as_ref().and_then(|it| it.volume.as_ref());
+    let mounted = mounts.is_some_and(|(id, _)| *id == moved.id);
+    let same = moved.name == volume_name(bay)
+        && bay.status.volume.as_ref().is_some_and(|it| it.region == moved.region);
+    (own && mounted && same && !moved.going).then_some(moved)
+}
+
+/// A volume that a create made whose answer was lost, when another one is the bay's already: it was made at that time, has the
+/// bay's name and no machine.
+fn observe_strays(status: &mut BayStatus, bay: &Bay, world: &World, now: Timestamp) {
+    let Some(record) = &status.volume else { return };
+    let made_then = |at: Timestamp| {
+        status
+            .volume_doubts
+            .iter()
+            .any(|doubt| at >= *doubt - CLOCK_SLACK && at <= *doubt + CREATE_LATEST)
+    };
+    let stray = world.seen.other_volumes.iter().find(|it| {
+        it.id != record.id
+            && it.name == volume_name(bay)
+            && !it.going
+            && it.attached_to.is_none()
+            && it.created_at.is_some_and(made_then)
+    });
+    match (stray, &status.stray) {
+        (Some(seen), Some(known)) if seen.id == known.id => {}
+        (Some(seen), _) => status.stray = Some(Stray { id: seen.id.clone(), since: now }),
+        (None, _) => status.stray = None,
+    }
 }
 
 fn matches_network(network: Option<&str>, bay: &Bay) -> bool {
@@ -139,20 +233,31 @@ pub(crate) fn is_gone(
 fn observe_machine(status: &mut BayStatus, bay: &Bay, seen: &SeenMachine, now: Timestamp) {
     let epoch = status.epoch;
     let Some(record) = &mut status.machine else { return };
-    let marked =
-        seen.mark.as_ref().is_none_or(|it| it.bay == bay.metadata.uid && it.epoch == epoch);
-    if !marked || record.id.as_ref().is_some_and(|id| *id != seen.id) {
+    let marked = |it: &Mark| it.bay == bay.metadata.uid && it.epoch == epoch;
+    let ours = match (&record.id, &seen.mark) {
+        // What is found by its name is taken over by its marks only.
+        (None, mark) => mark.as_ref().is_some_and(marked),
+        (Some(id), mark) => *id == seen.id && mark.as_ref().is_none_or(marked),
+    };
+    if !ours {
         return;
     }
-    let is_new = record.version.is_none();
     let config = seen.config.as_ref().map(MachineSpec::digest);
+    if record.version.is_none() {
+        // It may have been made by an older order than the last one, and so have another configuration.
+        record.version = Some(config.as_ref().map_or_else(String::new, |_| seen.version.clone()));
+        record.config = config.clone().or_else(|| record.config.clone());
+    }
     // A version that hangar did not write but that says the same (a lost answer, a migration) is as good as its own.
     let same = config.is_some() && config == record.config;
-    let version = if is_new || same {
-        seen.version.clone()
-    } else {
-        record.version.clone().unwrap_or_default()
-    };
+    let known = record.version.clone().unwrap_or_default();
+    let version = if same { seen.version.clone() } else { known };
+    if !seen.host_answers {
+        record.unreachable_since.get_or_insert(now);
+    } else if seen.config.is_some() {
+        // The list does not tell of hosts.
+        record.unreachable_since = None;
+    }
     saw_machine(status, &seen.id, &version, seen.state.word(), now);
     forgive(status, seen, now);
     if let Some(record) = &mut status.machine
@@ -162,6 +267,29 @@ fn observe_machine(status: &mut BayStatus, bay: &Bay, seen: &SeenMachine, now: T
         && record.ready.as_ref().is_none_or(|it| it.version != seen.version)
     {
         record.ready = Some(ReadySeen { version: seen.version.clone(), at: now });
+    }
+    observe_health(status, seen, now);
+}
+
+/// Whether what once served still does. The list has no checks, so most looks say nothing of it.
+fn observe_health(status: &mut BayStatus, seen: &SeenMachine, now: Timestamp) {
+    // What never served has deadlines of its own.
+    let Some(record) = status.machine.as_mut().filter(|it| it.ready.is_some()) else { return };
+    let Some(config) = &seen.config else { return };
+    if config.check.is_none() {
+        // What Fly does not check may end and be started again as it likes.
+        record.unhealthy_since = None;
+        return;
+    }
+    match seen.check {
+        CheckState::Passing => record.unhealthy_since = None,
+        CheckState::Failing if seen.state == MachineState::Started => {
+            record.unhealthy_since.get_or_insert(now);
+        }
+        CheckState::Crashing(_) if seen.state != MachineState::Suspended => {
+            record.unhealthy_since.get_or_insert(now);
+        }
+        CheckState::Failing | CheckState::Crashing(_) | CheckState::None => {}
     }
 }
 

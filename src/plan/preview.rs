@@ -142,6 +142,7 @@ fn imagine(world: &mut World, action: &Action, now: Timestamp) {
                 size_gib: volume.size_gib,
                 attached_to: None,
                 going: false,
+                created_at: None,
             });
         }
     }

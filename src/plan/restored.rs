@@ -78,6 +78,18 @@ pub(crate) fn doubt_secrets(status: &mut BayStatus, world: &World) {
     }
 }
 
+/// Forgets what would allow a volume to be deleted: a machine may have had it since the export.
+pub(crate) fn doubt_volumes(status: &mut BayStatus, world: &World) {
+    if bay_behind(world).is_none() {
+        return;
+    }
+    if let Some(volume) = &mut status.volume {
+        (volume.mounts, volume.discarded_at) = (None, None);
+    }
+    status.volume_doubts.clear();
+    status.stray = None;
+}
+
 /// Whether it was looked for a machine that nobody remembers, and there is none.
 pub(crate) fn looked(world: &World) -> bool {
     let unknown = world.bay.as_ref().is_some_and(|it| it.status.machine.is_none());

@@ -11,7 +11,7 @@ use crate::api::{
     },
     meta::Resource as _,
 };
-use crate::plan::{Health, Step, world::World};
+use crate::plan::{Health, Step, action::Action, world::World};
 
 /// One claim: type, truth, reason, sentence.
 type Claim = (ConditionType, bool, Reason, String);
@@ -63,10 +63,9 @@ struct Facts<'a> {
 impl<'a> Facts<'a> {
     fn new(world: &'a World, bay: &'a BayStatus, step: &'a Step) -> Self {
         let (reason, message) = match step {
-            Step::Act { reason, why, .. } | Step::Wait { reason, why, .. } => {
-                (*reason, why.clone())
-            }
-            Step::Bind => (Reason::BayPending, "a bay is made".to_owned()),
+            Step::Act { reason, why, .. }
+            | Step::Wait { reason, why, .. }
+            | Step::Bind { reason, why } => (*reason, why.clone()),
             Step::Awake { .. } => (Reason::Serving, "it serves".to_owned()),
             Step::Asleep { signal: SleepSignal::Ordered, .. } => {
                 (Reason::Ordered, "it sleeps by order; requests do not wake it".to_owned())
@@ -95,7 +94,7 @@ impl<'a> Facts<'a> {
             Step::Wait { health, .. } => *health,
             Step::Act { fault, .. } if *fault || self.keeps_failing() => Health::Degraded,
             Step::Act { .. }
-            | Step::Bind
+            | Step::Bind { .. }
             | Step::Awake { .. }
             | Step::Asleep { .. }
             | Step::Release => Health::Fine,
@@ -132,7 +131,6 @@ impl<'a> Facts<'a> {
 
     /// Counting connections is no change in what the environment is, and going to sleep is none before it sleeps.
     fn awake(&self) -> bool {
-        use crate::plan::action::Action;
         matches!(
             self.step,
             Step::Awake { .. }
@@ -156,7 +154,7 @@ impl<'a> Facts<'a> {
         let machine = self.bay.machine.as_ref().filter(|it| it.id.is_some());
         let provisioned = bound && machine.is_some() && self.bay.missing.is_none();
         let settled = self.awake() || self.asleep();
-        vec![
+        let mut claims = vec![
             if bound { fine(C::Bound, "it has a bay") } else { because(C::Bound, false) },
             if provisioned {
                 fine(C::Provisioned, "app, volume and machine exist")
@@ -183,7 +181,27 @@ impl<'a> Facts<'a> {
             } else {
                 (C::Stalled, false, Reason::AsDeclared, String::new())
             },
-        ]
+        ];
+        claims.extend(self.observed());
+        claims
+    }
+
+    /// That Fly could not be asked for a while, and that it can be again.
+    fn observed(&self) -> Option<Claim> {
+        let kind = ConditionType::Observed;
+        let before = condition::get(&self.world.environment.status.conditions, kind);
+        match (self.world.unheard_since, before) {
+            (Some(since), _) => {
+                let why = format!(
+                    "Fly could not be asked since {since:.0}: what is said here was so then, as far as it hangs on Fly"
+                );
+                Some((kind, false, Reason::FlyUnreachable, why))
+            }
+            (None, Some(_)) => {
+                Some((kind, true, Reason::AsDeclared, "Fly can be asked".to_owned()))
+            }
+            (None, None) => None,
+        }
     }
 
     fn updated(&self, settled: bool, provisioned: bool) -> Claim {
@@ -197,9 +215,10 @@ impl<'a> Facts<'a> {
             Step::Awake { .. } | Step::Asleep { .. } => (true, false),
             // A start or a probe comes after the look at the configuration.
             Step::Act { .. } | Step::Wait { .. } => match self.reason {
-                Reason::NotReadyYet | Reason::ReadinessTimeout | Reason::MachineFailed => {
-                    (true, false)
-                }
+                Reason::NotReadyYet
+                | Reason::ReadinessTimeout
+                | Reason::Unhealthy
+                | Reason::MachineFailed => (true, false),
                 Reason::Starting
                 | Reason::MachineStopped
                 | Reason::Idle
@@ -210,7 +229,7 @@ impl<'a> Facts<'a> {
                 | Reason::Unknown => (false, false),
                 _ => (false, true),
             },
-            Step::Bind | Step::Release => (false, true),
+            Step::Bind { .. } | Step::Release => (false, true),
         };
         if looked && (settled || provisioned) {
             return (
@@ -316,7 +335,7 @@ impl<'a> Facts<'a> {
                 Some(SleepStatus { signal: Some(*signal), since: *since, sleeps_at: None })
             }
             Step::Act { .. } if self.awake() => self.world.environment.status.sleep.clone(),
-            Step::Act { .. } | Step::Wait { .. } | Step::Bind | Step::Release => None,
+            Step::Act { .. } | Step::Wait { .. } | Step::Bind { .. } | Step::Release => None,
         }
     }
 }

@@ -48,6 +48,8 @@ fn world(mode: &str, volume: bool) -> World {
         last_request_at: None,
         connections: None,
         fresh_name: "abc".to_owned(),
+        full_regions: Vec::new(),
+        unheard_since: None,
         no_destroying: None,
         no_replacing: None,
         no_creating: None,
@@ -126,6 +128,7 @@ fn serving(mode: &str, volume: bool) -> World {
             size_gib: 1,
             attached_to: None,
             going: false,
+            created_at: None,
         });
     }
     world

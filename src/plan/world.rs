@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{Timestamp, bay::Bay, environment::Environment, template::Template};
+use crate::api::{
+    Timestamp,
+    bay::{Bay, FullRegion},
+    environment::Environment,
+    template::Template,
+};
 use crate::plan::machine::MachineSpec;
 
 /// Everything that one pass for one environment decides from.
@@ -29,6 +34,10 @@ pub struct World {
     pub connections: Option<(Timestamp, u32)>,
     /// Name for a bay, if one has to be made now. Drawn by the caller.
     pub fresh_name: String,
+    /// Regions that had no room for other environments of the same size.
+    pub full_regions: Vec<FullRegion>,
+    /// Since when Fly could not be asked, where that is longer than a moment.
+    pub unheard_since: Option<Timestamp>,
     /// Why nothing may be destroyed now, if so.
     pub no_destroying: Option<String>,
     /// Why nothing may be made in the place of what is gone, if so.
@@ -85,6 +94,10 @@ pub struct Seen {
     pub machine: Sight<SeenMachine>,
     /// Other machines in the app.
     pub others: Vec<SeenMachine>,
+    /// Other volumes in the app that have the name of the bay's, where a create was once not answered.
+    pub other_volumes: Vec<SeenVolume>,
+    /// The volume that the machine mounts, where that is another one than the recorded one, which is gone.
+    pub moved_volume: Option<SeenVolume>,
     /// When a complete list of the organisation's machines (no region missing) was last begun.
     pub complete_list_at: Option<Timestamp>,
 }
@@ -127,6 +140,8 @@ pub struct SeenVolume {
     pub attached_to: Option<String>,
     /// Whether it is being, or has been, destroyed.
     pub going: bool,
+    /// When it was made, where that is told.
+    pub created_at: Option<Timestamp>,
 }
 
 /// A machine.

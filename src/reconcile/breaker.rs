@@ -125,7 +125,7 @@ impl<K: Clone + Ord + Display> Breaker<K> {
             ));
         }
         match pass.impact {
-            Impact::None | Impact::Creates => Verdict::Go,
+            Impact::None | Impact::Creates | Impact::Discards => Verdict::Go,
             Impact::Replaces | Impact::Destroys => self.lose(key, pass.ordered, now),
         }
     }

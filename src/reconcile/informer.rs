@@ -19,6 +19,7 @@ use crate::plan::{
     ledger::{ListedMachine, ListedVolume, Listing},
     machine,
     price::Size,
+    world::SeenVolume,
 };
 use crate::reconcile::translate;
 use crate::retry;
@@ -35,6 +36,8 @@ const SWEEP_SMALL: Duration = Duration::from_secs(10);
 const SWEEP_LEAST: Duration = Duration::from_secs(2);
 /// How far a question for changes reaches back: they arrive late.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(15);
+/// For how long lists may fail until it is said of every environment.
+const UNHEARD_MAX: SignedDuration = SignedDuration::from_secs(60);
 /// Fly's page limit.
 const PAGE: u32 = 1_000;
 
@@ -50,7 +53,7 @@ pub(crate) struct MachineRow {
     /// Where the host told it.
     size: Option<Size>,
     created_at: Option<Timestamp>,
-    updated_at: Option<Timestamp>,
+    pub(crate) updated_at: Option<Timestamp>,
 }
 
 /// A volume, as the list tells it.
@@ -69,7 +72,7 @@ pub(crate) struct VolumeRow {
 struct View {
     /// By app, then by id.
     machines: HashMap<String, BTreeMap<String, MachineRow>>,
-    volumes: HashMap<String, VolumeRow>,
+    volumes: HashMap<String, BTreeMap<String, VolumeRow>>,
     /// When the last list that was complete began.
     machines_complete_at: Option<Timestamp>,
     volumes_complete_at: Option<Timestamp>,
@@ -86,12 +89,20 @@ pub(crate) struct Informer {
     view: RwLock<View>,
     wanted: Notify,
     swept: watch::Sender<Option<Timestamp>>,
+    /// When a list was last read, and whether that is so long ago that it must be said.
+    heard: watch::Sender<(Option<Timestamp>, bool)>,
 }
 
 impl Informer {
     pub(crate) fn new(fly: Arc<dyn Machines>, clock: Arc<dyn Clock>, org: String) -> Self {
         let (swept, _) = watch::channel(None);
-        Self { fly, clock, org, view: RwLock::default(), wanted: Notify::new(), swept }
+        let (heard, _) = watch::channel((None, false));
+        Self { fly, clock, org, view: RwLock::default(), wanted: Notify::new(), swept, heard }
+    }
+
+    /// The organisation that it looks at.
+    pub(crate) fn org(&self) -> &str {
+        &self.org
     }
 
     /// Machines of an app.
@@ -112,10 +123,16 @@ impl Informer {
     }
 
     /// A volume, or that a complete list did not have it (`Err(true)`), or that nothing is known (`Err(false)`).
-    pub(crate) fn volume(&self, id: &str) -> Result<VolumeRow, bool> {
+    pub(crate) fn volume(&self, app: &str, id: &str) -> Result<VolumeRow, bool> {
         self.read(|view| {
-            view.volumes.get(id).cloned().ok_or_else(|| view.volumes_complete_at.is_some())
+            let row = view.volumes.get(app).and_then(|it| it.get(id));
+            row.cloned().ok_or_else(|| view.volumes_complete_at.is_some())
         })
+    }
+
+    /// Volumes of an app.
+    pub(crate) fn volumes(&self, app: &str) -> BTreeMap<String, VolumeRow> {
+        self.read(|view| view.volumes.get(app).cloned().unwrap_or_default())
     }
 
     /// When the last complete lists began.
@@ -141,7 +158,7 @@ impl Informer {
                     }
                 })
             });
-            let live = view.volumes.iter().filter(|(_, row)| !row.going);
+            let live = view.volumes.values().flatten().filter(|(_, row)| !row.going);
             let volumes = live.map(|(id, row)| ListedVolume {
                 app: row.app.clone(),
                 id: id.clone(),
@@ -158,6 +175,28 @@ impl Informer {
     /// Tells when the last complete lists began, now and whenever there are newer ones.
     pub(crate) fn swept(&self) -> watch::Receiver<Option<Timestamp>> {
         self.swept.subscribe()
+    }
+
+    /// Since when Fly could not be asked, where that is longer than a moment.
+    pub(crate) fn unheard_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.heard.borrow().0.filter(|at| now > *at + UNHEARD_MAX)
+    }
+
+    /// Tells, besides, whenever that begins or ends.
+    pub(crate) fn heard(&self) -> watch::Receiver<(Option<Timestamp>, bool)> {
+        self.heard.subscribe()
+    }
+
+    /// Takes note of whether a list could be read.
+    fn hear(&self, answered: bool) {
+        let now = self.clock.now();
+        let (at, was_unheard) = *self.heard.borrow();
+        let at = if answered { Some(now) } else { at };
+        let is_unheard = at.is_some_and(|at| now > at + UNHEARD_MAX);
+        self.heard.send_if_modified(|it| {
+            *it = (at, is_unheard);
+            is_unheard != was_unheard
+        });
     }
 
     /// Whether everything fits on a page, so that a complete list costs no more than a short one.
@@ -186,7 +225,18 @@ impl Informer {
 
     /// Takes over what a read of one volume told.
     pub(crate) fn learn_volume(&self, id: &str, row: VolumeRow) {
-        self.write(|view| view.volumes.insert(id.to_owned(), row));
+        self.write(|view| {
+            view.volumes.entry(row.app.clone()).or_default().insert(id.to_owned(), row);
+        });
+    }
+
+    /// Takes over that a volume was deleted.
+    pub(crate) fn forget_volume(&self, app: &str, id: &str) {
+        self.write(|view| {
+            if let Some(volumes) = view.volumes.get_mut(app) {
+                volumes.remove(id);
+            }
+        });
     }
 
     /// Keeps the view until shutdown; names of apps that changed go to `changed`.
@@ -209,6 +259,7 @@ impl Informer {
             } else {
                 self.changes().await
             };
+            self.hear(told.is_ok());
             match told {
                 // A sweep is told even when it changed nothing: someone may wait for its being complete.
                 Ok(apps) => {
@@ -335,7 +386,8 @@ impl View {
     fn is_small(&self) -> bool {
         let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
         let machines: usize = self.machines.values().map(BTreeMap::len).sum();
-        machines < page && self.volumes.len() < page
+        let volumes: usize = self.volumes.values().map(BTreeMap::len).sum();
+        machines < page && volumes < page
     }
 
     /// Takes machines that were asked for then, by our clock.
@@ -370,17 +422,18 @@ impl View {
     }
 
     fn replace_volumes(&mut self, volumes: Vec<Volume>, apps: &mut BTreeSet<String>) {
-        let mut rows = HashMap::with_capacity(volumes.len());
+        let mut before = std::mem::take(&mut self.volumes);
         for volume in volumes {
             let row = VolumeRow::of(volume.app_name.as_deref().unwrap_or_default(), &volume);
             let id = volume.id;
-            if self.volumes.remove(&id).is_none_or(|old| !old.is_as(&row)) {
+            let old = before.get_mut(&row.app).and_then(|it| it.remove(&id));
+            if old.is_none_or(|old| !old.is_as(&row)) {
                 apps.insert(row.app.clone());
             }
-            rows.insert(id, row);
+            self.volumes.entry(row.app.clone()).or_default().insert(id, row);
         }
-        apps.extend(self.volumes.drain().map(|(_, row)| row.app));
-        self.volumes = rows;
+        // What is left there is not in the list any more.
+        apps.extend(before.into_iter().filter(|(_, rows)| !rows.is_empty()).map(|(app, _)| app));
     }
 }
 
@@ -402,6 +455,19 @@ impl MachineRow {
 }
 
 impl VolumeRow {
+    /// The volume in the plan's words.
+    pub(crate) fn seen(&self, id: &str) -> SeenVolume {
+        SeenVolume {
+            id: id.to_owned(),
+            region: self.region.clone(),
+            name: self.name.clone(),
+            size_gib: self.size_gib,
+            attached_to: self.attached_to.clone(),
+            going: self.going,
+            created_at: self.created_at,
+        }
+    }
+
     /// Whether it says the same as far as a bay cares.
     fn is_as(&self, other: &Self) -> bool {
         (&self.app, &self.region, self.size_gib, self.going)

@@ -1,6 +1,7 @@
 //! The shell around the plan: what changed goes into a queue, each key due gets a pass, what a pass learned is written. The
 //! store is its only way to the rest of hangar; it must never be named by the router or the server.
 
+mod ailing;
 mod backoff;
 mod breaker;
 pub mod calls;
@@ -16,6 +17,7 @@ mod observe;
 mod orders;
 mod pass;
 mod queue;
+mod regions;
 mod translate;
 
 use std::{
@@ -27,12 +29,17 @@ use std::{
 use futures::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::api::restored::{self, Restored};
+use crate::api::{
+    bay::Bay,
+    kind::Kind,
+    restored::{self, Restored},
+};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fly::Machines;
 use crate::plan::world::Settings;
 use crate::reconcile::{
+    ailing::Ailing,
     backoff::Series,
     breaker::Breaker,
     calls::Calls,
@@ -43,8 +50,12 @@ use crate::reconcile::{
     objects::EnvKey,
     pass::{Next, Remembered, Shared},
     queue::{Queue, Urgency},
+    regions::Regions,
 };
-use crate::store::{Key, handle::Store};
+use crate::store::{
+    Key,
+    handle::{Store, Stored},
+};
 use crate::tasks::Shutdown;
 use crate::telemetry::{journal::Journal, metrics::Metrics};
 
@@ -110,6 +121,7 @@ pub async fn run(
     let Parts { store, fly, org, address, clock, chance, journal, metrics, calls } = parts;
     let instance = objects::instance(&store, &*chance).await?;
     let informer = Arc::new(Informer::new(Arc::clone(&fly), Arc::clone(&clock), org.clone()));
+    let (bays, _) = store.list::<Bay>(&format!("{}/", Kind::Bay.info().plural)).await?;
     let restored = store.get::<Restored>(&Key::new(restored::KEY)).await?;
     let Address { scheme, domain, port } = address;
     let restored_at = restored.map(|it| it.value.at);
@@ -126,6 +138,7 @@ pub async fn run(
         metrics,
         index: Arc::clone(&calls.index),
         breaker: Mutex::new(Breaker::new()),
+        regions: Mutex::new(full_regions(&bays)),
     };
     let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();
@@ -141,6 +154,7 @@ pub async fn run(
         failures: HashMap::new(),
         running: JoinSet::new(),
         fresh: HashSet::new(),
+        ailing: Ailing::new(),
         synced: false,
     };
     let looped = looped.run(heard, apps, synced, shutdown).map(Ok);
@@ -149,15 +163,27 @@ pub async fn run(
     Ok(())
 }
 
+/// What bays remember of regions without room, for all.
+fn full_regions(bays: &[Stored<Bay>]) -> Regions<EnvKey> {
+    let mut regions = Regions::new();
+    for full in bays.iter().flat_map(|it| &it.value.status.full_regions) {
+        if let Some(size) = &full.size {
+            regions.refused(&full.region, size, full.retry_at);
+        }
+    }
+    regions
+}
+
 struct Loop {
     shared: Arc<Shared>,
     index: Arc<RwLock<Index>>,
     queue: Queue<EnvKey>,
     remembered: HashMap<EnvKey, Remembered>,
     failures: HashMap<EnvKey, Series>,
-    running: JoinSet<(EnvKey, Next, Remembered)>,
+    running: JoinSet<(EnvKey, Next, Remembered, Duration)>,
     /// Those under way that took a fresh key.
     fresh: HashSet<EnvKey>,
+    ailing: Ailing<EnvKey>,
     synced: bool,
 }
 
@@ -171,6 +197,7 @@ impl Loop {
     ) {
         let mut synced = Some(synced);
         let mut store_synced = false;
+        let mut unheard = self.shared.informer.heard();
         loop {
             if !self.synced && store_synced && self.first_looked().await {
                 self.synced = true;
@@ -185,8 +212,9 @@ impl Loop {
                 () = shutdown.wait() => break,
                 Some(news) = heard.recv() => store_synced |= self.hear(news),
                 Some(changed) = apps.recv() => self.apps_changed(&changed),
-                Some(Ok((key, next, remembered))) = self.running.join_next() => {
-                    self.ended(&key, next, remembered);
+                Ok(()) = unheard.changed() => self.look_at_all(),
+                Some(Ok((key, next, remembered, took))) = self.running.join_next() => {
+                    self.ended(&key, next, remembered, took);
                 }
                 () = tokio::time::sleep(due) => {}
             }
@@ -219,27 +247,37 @@ impl Loop {
     fn start_due(&mut self) {
         let now = self.shared.clock.monotonic();
         while self.synced && self.running.len() < PASSES_MAX {
-            let room = self.fresh.len() < FRESH_PASSES_MAX;
-            let begun = self.queue.take(now, Urgency::Begun);
-            let key = match begun {
-                Some(key) => key,
-                None if room => match self.queue.take(now, Urgency::Fresh) {
-                    Some(key) => {
-                        self.fresh.insert(key.clone());
-                        key
-                    }
-                    None => break,
-                },
-                None => break,
-            };
+            let Some(key) = self.take(now) else { break };
             let remembered = self.remembered.remove(&key).unwrap_or_default();
             let shared = Arc::clone(&self.shared);
             self.running.spawn(async move {
+                let began = shared.clock.monotonic();
                 let (next, remembered) = shared.pass(&key, remembered).await;
-                (key, next, remembered)
+                let took = shared.clock.monotonic().saturating_sub(began);
+                (key, next, remembered, took)
             });
         }
         self.shared.metrics.queue_depth(self.queue.len());
+    }
+
+    /// The next key that is due: what is in use first, then what is new, then what ails, as far as there is room for each.
+    fn take(&mut self, now: Duration) -> Option<EnvKey> {
+        if let Some(key) = self.queue.take(now, Urgency::Begun) {
+            return Some(key);
+        }
+        if self.fresh.len() < FRESH_PASSES_MAX
+            && let Some(key) = self.queue.take(now, Urgency::Fresh)
+        {
+            self.fresh.insert(key.clone());
+            return Some(key);
+        }
+        if self.ailing.has_room()
+            && let Some(key) = self.queue.take(now, Urgency::Ailing)
+        {
+            self.ailing.started(key.clone());
+            return Some(key);
+        }
+        None
     }
 
     fn next_due(&mut self) -> Duration {
@@ -248,12 +286,14 @@ impl Loop {
             return idle;
         }
         let now = self.shared.clock.monotonic();
-        let room = self.fresh.len() < FRESH_PASSES_MAX;
-        let least = if room { Urgency::Fresh } else { Urgency::Begun };
-        self.queue.next_due(least).map_or(idle, |due| due.saturating_sub(now))
+        let mut of = vec![Urgency::Begun];
+        of.extend((self.fresh.len() < FRESH_PASSES_MAX).then_some(Urgency::Fresh));
+        of.extend(self.ailing.has_room().then_some(Urgency::Ailing));
+        self.queue.next_due(&of).map_or(idle, |due| due.saturating_sub(now))
     }
 
-    fn ended(&mut self, key: &EnvKey, next: Next, mut remembered: Remembered) {
+    fn ended(&mut self, key: &EnvKey, next: Next, mut remembered: Remembered, took: Duration) {
+        self.ailing.ended(key, took, matches!(next, Next::In(_) | Next::Failed(_)));
         let now = self.shared.clock.monotonic();
         // Doubts that came while it ran are still doubts.
         remembered.memo.doubted |= self.remembered.remove(key).is_some_and(|it| it.memo.doubted);
@@ -278,8 +318,11 @@ impl Loop {
         self.queue.done(key, again.map(|delay| now + delay), urgency);
     }
 
-    /// An environment that has a machine goes before one that has none yet.
+    /// An environment that has a machine goes before one that has none yet, and both before one whose passes come to nothing.
     fn urgency(&self, key: &EnvKey) -> Urgency {
+        if self.ailing.is_ailing(key) {
+            return Urgency::Ailing;
+        }
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         if index.is_begun(key) { Urgency::Begun } else { Urgency::Fresh }
     }
@@ -288,6 +331,7 @@ impl Loop {
         self.shared.breaker().forget(key);
         self.remembered.remove(key);
         self.failures.remove(key);
+        self.ailing.forget(key);
     }
 
     /// Takes news in; true once the store was read completely.
@@ -335,13 +379,24 @@ impl Loop {
         false
     }
 
+    /// Whether Fly can be asked changed, which every status says.
+    fn look_at_all(&mut self) {
+        let now = self.shared.clock.monotonic();
+        let keys = self.index.read().unwrap_or_else(PoisonError::into_inner).keys();
+        for key in keys {
+            let urgency = self.urgency(&key);
+            self.queue.add(key, now, urgency);
+        }
+    }
+
     fn apps_changed(&mut self, apps: &BTreeSet<String>) {
         let now = self.shared.clock.monotonic();
         let index = Arc::clone(&self.index);
         let index = index.read().unwrap_or_else(PoisonError::into_inner);
         for key in apps.iter().filter_map(|app| index.of_app(app)) {
             // Fly told of it, so it was begun.
-            self.queue.add(key, now, Urgency::Begun);
+            let ails = self.ailing.is_ailing(&key);
+            self.queue.add(key, now, if ails { Urgency::Ailing } else { Urgency::Begun });
         }
     }
 }

@@ -171,7 +171,8 @@ impl Objects {
         Err(Error::Conflict { key: current.key, current: Some(current.revision) })
     }
 
-    /// Makes a bay with a key of its own and binds it, all in one commit; with an orphan's, the orphan goes.
+    /// Makes a bay with a key of its own and binds it, all in one commit; with an orphan's, the orphan goes, and a bay whose place
+    /// it takes goes with its key.
     pub(crate) async fn bind(
         &mut self,
         store: &Store,
@@ -216,6 +217,12 @@ impl Objects {
         let mut txn = store.txn();
         if let Some(orphan) = orphan {
             txn = txn.delete(&orphan.key, Precondition::At(orphan.revision));
+        }
+        if let Some(old) = &self.bay {
+            let old_key = key(Kind::Secret, &namespace, &old.value.metadata.name);
+            txn = txn
+                .delete(&old.key, Precondition::At(old.revision))
+                .delete(&old_key, Precondition::Any);
         }
         txn.put(&key(Kind::Bay, &namespace, name), Precondition::Absent, &bay)
             .put(&key(Kind::Secret, &namespace, name), Precondition::Absent, &secret)

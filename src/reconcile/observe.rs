@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{bay::Bay, meta::Resource as _};
+use crate::api::{
+    bay::{Bay, MachineStatus, OrderKind},
+    meta::Resource as _,
+};
 use crate::clock::Timestamp;
 use crate::fly::{Machines, Reason};
 use crate::plan::{
     bay::volume_name,
+    environment::HEALTH_LOOK,
     machine, restored,
     world::{
         MachineState, SecretFact, Seen, SeenApp, SeenMachine, SeenVolume, Settings, Sight, World,
@@ -34,6 +38,8 @@ pub(crate) struct Memo {
     pub(crate) connections: Option<(Timestamp, u32)>,
     /// Whether someone has doubts, so that the machine is read by itself.
     pub(crate) doubted: bool,
+    /// When the machine was last read by itself, and what the list then said of its last change.
+    pub(crate) read: Option<(Timestamp, Option<Timestamp>)>,
 }
 
 /// Where to look.
@@ -57,14 +63,18 @@ struct Look<'a> {
 pub(crate) async fn observe(
     sources: Sources<'_>,
     objects: &Objects,
-    memo: &Memo,
+    memo: &mut Memo,
     fresh_name: String,
     now: Timestamp,
 ) -> World {
     let environment = &objects.environment.value;
     let bay = objects.bay.as_ref().map(|it| it.value.clone());
     let mut seen = match &bay {
-        Some(bay) => look(Look { sources, objects, bay, memo, now }).await,
+        Some(bay) => {
+            let seen = look(Look { sources, objects, bay, memo, now }).await;
+            memo.read = read_at(sources, bay, &seen, memo.read, now);
+            seen
+        }
         None => Seen::default(),
     };
     seen.complete_list_at = sources.informer.complete_at();
@@ -81,6 +91,8 @@ pub(crate) async fn observe(
         last_request_at: objects.last_request_at,
         connections: memo.connections,
         fresh_name,
+        full_regions: Vec::new(),
+        unheard_since: sources.informer.unheard_since(now),
         no_destroying,
         no_replacing: objects.held.replacing.clone(),
         no_creating: objects.held.creating.clone(),
@@ -108,9 +120,19 @@ fn secret_facts(objects: &Objects) -> BTreeMap<String, Option<SecretFact>> {
 async fn look(look: Look<'_>) -> Seen {
     let Look { sources, objects, bay, memo, .. } = look;
     let mut seen = Seen::default();
-    let app = async || app_sight(sources.fly, &bay.spec.app).await;
+    let app = async || match app_sight(sources.fly, &bay.spec.app).await {
+        Sight::Present(app) if !app.ours => foreign_sight(sources, &bay.spec.app).await,
+        sight => sight,
+    };
     if objects.environment.value.is_deleting() {
         seen.app = app().await;
+        if seen.app == Sight::Absent {
+            let rows = sources.informer.machines(&bay.spec.app);
+            seen.others = rows.iter().map(|(id, row)| translate::seen_row(id, row)).collect();
+            let rows = sources.informer.volumes(&bay.spec.app);
+            seen.other_volumes = rows.iter().map(|(id, row)| row.seen(id)).collect();
+            sources.informer.want_sweep();
+        }
         return seen;
     }
     let status = &bay.status;
@@ -121,8 +143,17 @@ async fn look(look: Look<'_>) -> Seen {
         return seen;
     }
     let rows = sources.informer.machines(&bay.spec.app);
-    seen.machine = machine_sight(look, &rows).await;
     seen.volume = volume_sight(sources, bay, memo.doubted).await;
+    let volume_gone = match &seen.volume {
+        Sight::Absent => status.volume.is_some(),
+        Sight::Present(volume) => volume.going,
+        Sight::Unasked | Sight::Unclear(_) => false,
+    };
+    seen.machine = machine_sight(look, &rows, volume_gone).await;
+    if volume_gone {
+        seen.moved_volume = moved_volume(sources, bay, &seen.machine).await;
+    }
+    seen.other_volumes = other_volumes(sources, bay).await;
     let own = match &seen.machine {
         Sight::Present(machine) => Some(machine.id.clone()),
         Sight::Absent | Sight::Unasked | Sight::Unclear(_) => None,
@@ -156,7 +187,91 @@ pub(crate) async fn app_sight(fly: &dyn Machines, app: &str) -> Sight<SeenApp> {
     }
 }
 
-async fn machine_sight(look: Look<'_>, rows: &BTreeMap<String, MachineRow>) -> Sight<SeenMachine> {
+/// An app that may not be read: another organisation's, unless ours lists it.
+async fn foreign_sight(sources: Sources<'_>, app: &str) -> Sight<SeenApp> {
+    match sources.fly.list_apps(sources.informer.org()).await {
+        Ok(apps) if apps.iter().any(|it| it.name == app) => {
+            Sight::Unclear("the app is the organisation's, and reading it is refused".to_owned())
+        }
+        Ok(_) => Sight::Present(SeenApp { network: None, ours: false }),
+        Err(error) => Sight::Unclear(retry::chain(&error)),
+    }
+}
+
+/// The volume that the machine mounts, where the recorded one is gone.
+async fn moved_volume(
+    sources: Sources<'_>,
+    bay: &Bay,
+    machine: &Sight<SeenMachine>,
+) -> Option<SeenVolume> {
+    let Sight::Present(machine) = machine else { return None };
+    let (mounted, _) = machine.config.as_ref()?.volume.as_ref()?;
+    if bay.status.volume.as_ref().is_none_or(|it| it.id == *mounted) {
+        return None;
+    }
+    match read_volume(sources.fly, sources.informer, &bay.spec.app, mounted).await {
+        Sight::Present(volume) => Some(volume),
+        Sight::Absent | Sight::Unasked | Sight::Unclear(_) => None,
+    }
+}
+
+/// Volumes that a create may have made whose answer was lost, when the bay has another one by now. One that is about to be
+/// deleted is read by itself.
+async fn other_volumes(sources: Sources<'_>, bay: &Bay) -> Vec<SeenVolume> {
+    let status = &bay.status;
+    let Some(own) = status.volume.as_ref().filter(|_| !status.volume_doubts.is_empty()) else {
+        return Vec::new();
+    };
+    let name = volume_name(bay);
+    let mut found = Vec::new();
+    for (id, row) in sources.informer.volumes(&bay.spec.app) {
+        if id == own.id || row.name != name || row.going {
+            continue;
+        }
+        let listed = row.seen(&id);
+        if status.stray.as_ref().is_none_or(|it| it.id != id) {
+            found.push(listed);
+            continue;
+        }
+        match read_volume(sources.fly, sources.informer, &bay.spec.app, &id).await {
+            Sight::Present(volume) => found.push(volume),
+            // It is there no longer, or it cannot be told: then it is not touched.
+            Sight::Absent | Sight::Unasked | Sight::Unclear(_) => {}
+        }
+    }
+    found
+}
+
+/// When the machine was last read by itself, after this look.
+fn read_at(
+    sources: Sources<'_>,
+    bay: &Bay,
+    seen: &Seen,
+    before: Option<(Timestamp, Option<Timestamp>)>,
+    now: Timestamp,
+) -> Option<(Timestamp, Option<Timestamp>)> {
+    let Sight::Present(machine) = &seen.machine else { return None };
+    let rows = sources.informer.machines(&bay.spec.app);
+    let updated_at = rows.get(&machine.id).and_then(|row| row.updated_at);
+    match before.filter(|_| machine.config.is_none()) {
+        // A change that was ordered, or a request's: nothing need be read for it.
+        Some((read_at, _)) if slept(bay.status.machine.as_ref()) => Some((read_at, updated_at)),
+        Some(before) => Some(before),
+        // After a restart what the list says is taken for known: it served when it was last looked at.
+        None => Some((now, updated_at)),
+    }
+}
+
+fn slept(record: Option<&MachineStatus>) -> bool {
+    let order = record.and_then(|it| it.order.as_ref());
+    order.is_some_and(|it| it.kind == OrderKind::Sleep)
+}
+
+async fn machine_sight(
+    look: Look<'_>,
+    rows: &BTreeMap<String, MachineRow>,
+    volume_gone: bool,
+) -> Sight<SeenMachine> {
     let Look { sources, objects, bay, memo, now } = look;
     let Some(record) = &bay.status.machine else {
         return if is_behind(sources, bay) {
@@ -182,12 +297,32 @@ async fn machine_sight(look: Look<'_>, rows: &BTreeMap<String, MachineRow>) -> S
         let there = row.state != "destroyed" && bay.status.missing.is_none();
         // Nor has it the events, which tell why a launch failed.
         let failed = row.state == "failed";
-        listed_since && known && checked && there && !failed && !memo.doubted
+        let asked = memo.doubted || volume_gone || changed_by_itself(look, record, row);
+        listed_since && known && checked && there && !failed && !asked
     });
     if let Some(row) = settled {
         return Sight::Present(translate::seen_row(id, row));
     }
     read_machine(sources.fly, sources.informer, &bay.spec.app, id).await
+}
+
+/// Whether the list tells of a change that hangar did not order, or has not told for long, of a machine that Fly checks: its
+/// program may have ended, or hang, and the list has no checks.
+fn changed_by_itself(look: Look<'_>, record: &MachineStatus, row: &MachineRow) -> bool {
+    let Look { objects, memo, now, .. } = look;
+    let readiness = objects.template.as_ref().and_then(|it| it.spec.readiness.as_ref());
+    let is_checked = readiness.is_some_and(|it| it.http.is_some() || it.tcp.is_some());
+    let served = record.ready.as_ref().is_some_and(|it| it.version == row.version);
+    if record.unhealthy_since.is_some() || record.unreachable_since.is_some() {
+        return true;
+    }
+    if !is_checked || !served || !matches!(row.state.as_str(), "started" | "stopped") {
+        return false;
+    }
+    let Some((read_at, updated_at)) = memo.read else { return false };
+    let started = row.state == "started";
+    (!slept(Some(record)) && row.updated_at != updated_at)
+        || (started && now >= read_at + HEALTH_LOOK)
 }
 
 /// A machine, read by itself.
@@ -225,10 +360,26 @@ async fn find_machine(sources: Sources<'_>, bay: &Bay, name: Option<&str>) -> Si
     let epoch = |it: &SeenMachine| it.mark.as_ref().map(|mark| mark.epoch);
     let found = machines.iter().filter(|it| it.state != "destroyed").map(translate::seen);
     let found = match name {
-        Some(name) => found.into_iter().find(|it| it.name == name),
+        Some(name) => match found.into_iter().find(|it| it.name == name) {
+            Some(found) => Some(found),
+            // An app's list has been empty by mistake; what the organisation's list has is read by its id.
+            None => return listed_machine(sources, bay, name).await,
+        },
         None => found.filter(|it| epoch(it) >= Some(bay.status.epoch)).max_by_key(epoch),
     };
     found.map_or(Sight::Absent, Sight::Present)
+}
+
+async fn listed_machine(sources: Sources<'_>, bay: &Bay, name: &str) -> Sight<SeenMachine> {
+    let (app, uid) = (bay.spec.app.as_str(), &bay.metadata.uid);
+    let marked =
+        |row: &MachineRow| row.metadata.as_ref().and_then(|it| it.get(machine::BAY)) == Some(uid);
+    let rows = sources.informer.machines(app);
+    let its = |row: &MachineRow| row.name == name && row.state != "destroyed" && marked(row);
+    match rows.iter().find(|(_, row)| its(row)) {
+        Some((id, _)) => read_machine(sources.fly, sources.informer, app, id).await,
+        None => Sight::Absent,
+    }
 }
 
 async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<SeenVolume> {
@@ -242,17 +393,12 @@ async fn volume_sight(sources: Sources<'_>, bay: &Bay, doubted: bool) -> Sight<S
             Sight::Unasked
         };
     };
-    match sources.informer.volume(&record.id) {
-        Ok(row) if !row.going && !doubted => {
-            return Sight::Present(SeenVolume {
-                id: record.id.clone(),
-                region: row.region,
-                name: row.name,
-                attached_to: row.attached_to,
-                // The list may be older than an extension.
-                size_gib: row.size_gib.max(record.size_gib),
-                going: false,
-            });
+    match sources.informer.volume(&bay.spec.app, &record.id) {
+        Ok(row) if !row.going && !doubted && record.discarded_at.is_none() => {
+            let seen = row.seen(&record.id);
+            // The list may be older than an extension.
+            let size_gib = seen.size_gib.max(record.size_gib);
+            return Sight::Present(SeenVolume { size_gib, ..seen });
         }
         // No complete list since the start: nothing is concluded.
         Err(false) => return Sight::Unasked,
@@ -282,10 +428,19 @@ pub(crate) async fn read_volume(
 async fn find_volume(sources: Sources<'_>, bay: &Bay) -> Sight<SeenVolume> {
     let name = volume_name(bay);
     match sources.fly.list_volumes(&bay.spec.app).await {
-        Ok(volumes) => volumes
-            .iter()
-            .find(|it| it.name == name && !it.is_going())
-            .map_or(Sight::Absent, |it| Sight::Present(translate::seen_volume(it))),
+        Ok(volumes) => match volumes.iter().find(|it| it.name == name && !it.is_going()) {
+            Some(volume) => Sight::Present(translate::seen_volume(volume)),
+            None => listed_volume(sources, bay, &name).await,
+        },
         Err(error) => Sight::Unclear(retry::chain(&error)),
+    }
+}
+
+/// An app's list has been empty by mistake; what the organisation's list has is read by its id.
+async fn listed_volume(sources: Sources<'_>, bay: &Bay, name: &str) -> Sight<SeenVolume> {
+    let rows = sources.informer.volumes(&bay.spec.app);
+    match rows.iter().find(|(_, row)| row.name == name && !row.going) {
+        Some((id, _)) => read_volume(sources.fly, sources.informer, &bay.spec.app, id).await,
+        None => Sight::Absent,
     }
 }

@@ -10,16 +10,17 @@ use jiff::SignedDuration;
 use tracing::Instrument as _;
 
 use crate::api::{
+    bay::FullRegion,
     environment::{Phase, Reason},
     meta::Resource as _,
 };
 use crate::chance::Chance;
 use crate::clock::{Clock, Timestamp};
-use crate::fly::Machines;
+use crate::fly::{self, Machines};
 use crate::plan::{
     self, Level, Note, Plan,
     action::{self, Action, Outcome, RefusalKind},
-    bay,
+    bay, machine,
     world::{Settings, World},
 };
 use crate::reconcile::{
@@ -31,6 +32,7 @@ use crate::reconcile::{
     informer::{Informer, VolumeRow},
     objects::{EnvKey, Objects},
     observe::{Memo, Sources, observe},
+    regions::Regions,
     translate,
 };
 use crate::retry::{self, Retry};
@@ -54,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) index: Arc<RwLock<Index>>,
     pub(crate) breaker: Mutex<Breaker<EnvKey>>,
+    pub(crate) regions: Mutex<Regions<EnvKey>>,
 }
 
 /// When to look again.
@@ -84,7 +87,15 @@ struct Pass<'a> {
     remembered: Remembered,
 }
 
+/// A refusal that says something of the region, and not only of a host or a volume.
+const REGION_FULL: fly::Reason = fly::Reason::Capacity { scope: fly::Scope::Region };
+
 impl Shared {
+    /// Regions without room. Never held across an await.
+    pub(crate) fn regions(&self) -> MutexGuard<'_, Regions<EnvKey>> {
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The mass-change breaker. Never held across an await.
     pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker<EnvKey>> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,7 +133,9 @@ impl Pass<'_> {
         let memo = &mut self.remembered.memo;
         let mut world = observe(sources, &objects, memo, fresh_name(&*shared.chance), now).await;
         memo.doubted = false;
+        world.full_regions = self.full_regions(&objects, now);
         let mut plan = plan::plan(&world, now);
+        self.asks_region(&plan, now);
         if let Some(why) = self.held(&objects, &plan, now).await? {
             world.no_destroying = Some(why.clone());
             world.no_replacing = Some(why.clone());
@@ -146,6 +159,37 @@ impl Pass<'_> {
                 let until = plan.wake_at.map(|at| in_time(at, now));
                 Ok(until.filter(|_| !settled).map_or(Next::Settled(until), Next::In))
             }
+        }
+    }
+
+    /// Regions that had no room for others, where this one has yet to be placed.
+    fn full_regions(&self, objects: &Objects, now: Timestamp) -> Vec<FullRegion> {
+        let placed = objects.bay.as_ref().and_then(|it| it.value.status.machine.as_ref());
+        if placed.is_some_and(|it| it.id.is_some()) {
+            return Vec::new();
+        }
+        let Some(template) = &objects.template else { return Vec::new() };
+        let size = machine::size(template);
+        self.shared.regions().full(self.of, &size, now)
+    }
+
+    /// Others wait for what a creation says of its region, if that had no room.
+    fn asks_region(&self, plan: &Plan, now: Timestamp) {
+        if let Some((region, size)) = plan.action.as_ref().and_then(placed_in) {
+            self.shared.regions().asks(self.of, region, &size, now);
+        }
+    }
+
+    /// What a creation says of its region, for all environments of its size.
+    fn learn_region(&self, action: &Action, result: &Result<Outcome, fly::Error>, now: Timestamp) {
+        let Some((region, size)) = placed_in(action) else { return };
+        let mut regions = self.shared.regions();
+        match result {
+            Ok(_) => regions.made(region, &size),
+            Err(error) if error.reason == REGION_FULL => {
+                regions.refused(region, &size, now + action::FULL_FOR);
+            }
+            Err(_) => {}
         }
     }
 
@@ -219,6 +263,7 @@ impl Pass<'_> {
         let result = execute(&*shared.fly, &shared.org, action, secrets).await;
         let took = shared.clock.monotonic().saturating_sub(began);
         let now = shared.clock.now();
+        self.learn_region(action, &result, now);
         let memo = &mut self.remembered.memo;
         if action.mutates() {
             memo.acted_at = Some(now);
@@ -236,6 +281,9 @@ impl Pass<'_> {
         if let (Action::DestroyMachine { app, id }, Outcome::Done) = (action, &outcome) {
             // The list tells of it a while later; until then it would be destroyed again and again.
             shared.informer.learn(app, id, None);
+        }
+        if let (Action::DeleteVolume { app, id }, Outcome::Done) = (action, &outcome) {
+            shared.informer.forget_volume(app, id);
         }
         if let (Action::CreateVolume { app, name, .. }, Outcome::Volume { id, region, size_gib }) =
             (action, &outcome)
@@ -317,6 +365,16 @@ impl Pass<'_> {
 
     fn log(&self, action: &str, outcome: journal::Outcome, message: &str) {
         self.shared.journal.record(self.line(action, outcome, message.to_owned()));
+    }
+}
+
+/// Where a creation needs room, and for which size.
+fn placed_in(action: &Action) -> Option<(&str, String)> {
+    match action {
+        Action::CreateVolume { region, spec, .. } | Action::CreateMachine { region, spec, .. } => {
+            Some((region, spec.size()))
+        }
+        _ => None,
     }
 }
 

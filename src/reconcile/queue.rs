@@ -15,6 +15,8 @@ pub(crate) enum Urgency {
     Begun,
     /// Nothing was done about it yet. Thousands of these may wait for one rate limit.
     Fresh,
+    /// Its passes are slow and come to nothing.
+    Ailing,
 }
 
 /// The queue. Times are monotonic.
@@ -25,6 +27,7 @@ pub(crate) struct Queue<K> {
     /// Candidates, some of them outdated; an entry's `due` says which one counts.
     begun: BinaryHeap<Reverse<(Duration, u64, K)>>,
     fresh: BinaryHeap<Reverse<(Duration, u64, K)>>,
+    ailing: BinaryHeap<Reverse<(Duration, u64, K)>>,
     order: u64,
 }
 
@@ -37,8 +40,8 @@ struct Entry {
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     pub(crate) fn new() -> Self {
-        let (begun, fresh) = (BinaryHeap::new(), BinaryHeap::new());
-        Self { entries: HashMap::new(), begun, fresh, order: 0 }
+        let (begun, fresh, ailing) = (BinaryHeap::new(), BinaryHeap::new(), BinaryHeap::new());
+        Self { entries: HashMap::new(), begun, fresh, ailing, order: 0 }
     }
 
     /// Asks for a look at the key at this time; an earlier one that was asked for stays.
@@ -61,6 +64,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         let heap = match urgency {
             Urgency::Begun => &mut self.begun,
             Urgency::Fresh => &mut self.fresh,
+            Urgency::Ailing => &mut self.ailing,
         };
         while let Some(Reverse((due, _, key))) = heap.peek() {
             if *due > now {
@@ -98,12 +102,17 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
-    /// When the next key of at least this urgency is due.
-    pub(crate) fn next_due(&mut self, least: Urgency) -> Option<Duration> {
+    /// When the next key of one of these urgencies is due.
+    pub(crate) fn next_due(&mut self, of: &[Urgency]) -> Option<Duration> {
         let entries = &self.entries;
-        [(&mut self.begun, Urgency::Begun), (&mut self.fresh, Urgency::Fresh)]
+        let heaps = [
+            (&mut self.begun, Urgency::Begun),
+            (&mut self.fresh, Urgency::Fresh),
+            (&mut self.ailing, Urgency::Ailing),
+        ];
+        heaps
             .into_iter()
-            .filter(|(_, urgency)| *urgency <= least)
+            .filter(|(_, urgency)| of.contains(urgency))
             .filter_map(|(heap, urgency)| {
                 while let Some(Reverse((due, _, key))) = heap.peek() {
                     let counts =
@@ -130,6 +139,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         match entry.urgency {
             Urgency::Begun => self.begun.push(candidate),
             Urgency::Fresh => self.fresh.push(candidate),
+            Urgency::Ailing => self.ailing.push(candidate),
         }
     }
 }
@@ -149,7 +159,7 @@ mod tests {
         queue.add("a", at(5), Urgency::Begun);
         queue.add("a", at(20), Urgency::Begun);
         assert_eq!(queue.take(at(4), Urgency::Begun), None);
-        assert_eq!(queue.next_due(Urgency::Fresh), Some(at(5)));
+        assert_eq!(queue.next_due(&[Urgency::Begun, Urgency::Fresh]), Some(at(5)));
         assert_eq!(queue.take(at(5), Urgency::Begun), Some("a"));
         queue.done(&"a", None, Urgency::Begun);
         assert_eq!((queue.take(at(99), Urgency::Begun), queue.len()), (None, 0));
@@ -164,7 +174,7 @@ mod tests {
             queue.add("a", at(0), Urgency::Begun);
         }
         assert_eq!(
-            (queue.take(at(9), Urgency::Begun), queue.next_due(Urgency::Fresh)),
+            (queue.take(at(9), Urgency::Begun), queue.next_due(&[Urgency::Begun, Urgency::Fresh])),
             (None, None)
         );
         queue.done(&"a", Some(at(30)), Urgency::Begun);
@@ -190,6 +200,19 @@ mod tests {
     }
 
     #[test]
+    fn what_ails_does_not_keep_others_waiting_and_is_not_forgotten() {
+        let mut queue = Queue::new();
+        queue.add("ails", at(1), Urgency::Ailing);
+        queue.add("begun", at(2), Urgency::Begun);
+        assert_eq!(queue.take(at(9), Urgency::Begun), Some("begun"));
+        assert_eq!(queue.take(at(9), Urgency::Fresh), None);
+        assert_eq!(queue.next_due(&[Urgency::Ailing]), Some(at(1)));
+        assert_eq!(queue.take(at(9), Urgency::Ailing), Some("ails"));
+        queue.done(&"ails", Some(at(20)), Urgency::Begun);
+        assert_eq!(queue.take(at(20), Urgency::Begun), Some("ails"), "it recovered");
+    }
+
+    #[test]
     fn what_was_begun_does_not_wait_behind_what_was_not() {
         let mut queue = Queue::new();
         queue.add("fresh", at(1), Urgency::Fresh);
@@ -199,7 +222,7 @@ mod tests {
         assert_eq!(queue.take(at(9), Urgency::Begun), Some("begun"));
         assert_eq!(queue.take(at(9), Urgency::Begun), Some("both"));
         assert_eq!(queue.take(at(9), Urgency::Begun), None);
-        assert_eq!(queue.next_due(Urgency::Fresh), Some(at(1)));
+        assert_eq!(queue.next_due(&[Urgency::Begun, Urgency::Fresh]), Some(at(1)));
         assert_eq!(queue.take(at(9), Urgency::Fresh), Some("fresh"));
         queue.done(&"fresh", Some(at(5)), Urgency::Begun);
         assert_eq!(queue.take(at(9), Urgency::Begun), Some("fresh"));

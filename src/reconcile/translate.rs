@@ -227,6 +227,7 @@ pub(crate) fn seen_volume(volume: &wire::Volume) -> SeenVolume {
         size_gib: volume.size_gb,
         attached_to: volume.attached_machine_id.clone(),
         going: volume.is_going(),
+        created_at: volume.created_at.parse().ok(),
     }
 }
 

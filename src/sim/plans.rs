@@ -152,9 +152,8 @@ pub fn crash_everywhere(course: Course, seed: u64) -> Result<Plans, Wrong> {
 
 /// The kinds of faults that are one wrong answer to one call, after which all is well again.
 pub fn wrong_answers() -> impl Iterator<Item = Kind> {
-    // What these say lasts, or moves things elsewhere: another has the app's name or the machine's, there is no room.
-    let lasting =
-        [Kind::AppNameTaken, Kind::MachineNameSquatted, Kind::HostFull, Kind::VolumeHostFull];
+    // What these say lasts, or moves things elsewhere: a stranger has the machine's name, there is no room.
+    let lasting = [Kind::MachineNameSquatted, Kind::HostFull, Kind::VolumeHostFull];
     let one = |it: &Kind| crate::fly::call::ALL.iter().any(|call| it.befalls(call.name));
     Kind::ALL.iter().copied().filter(move |it| one(it) && !lasting.contains(it))
 }

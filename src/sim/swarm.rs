@@ -48,8 +48,8 @@ struct Scope {
     day_after: bool,
 }
 
-/// What lasts beyond its rule: a name that another has stays taken, and data that Fly moved is another volume.
-const LASTING: [Kind; 3] = [Kind::AppNameTaken, Kind::MachineNameSquatted, Kind::Migration];
+/// What lasts beyond its rule: a machine's name that a stranger has stays taken, and data that Fly moved is another volume.
+const LASTING: [Kind; 2] = [Kind::MachineNameSquatted, Kind::Migration];
 
 /// A fault that any seed may draw: limited in time, and often in number.
 fn fault(draw: &impl Fn(u64) -> u64) -> Option<Rule> {

@@ -53,3 +53,25 @@ async fn a_machine_that_is_never_ready_degrades_its_environment_only() {
     fails_and_heals("hangar.test/never-ready", &["ReadinessTimeout"], "has not passed within 3 s")
         .await;
 }
+
+#[tokio::test]
+async fn a_program_that_crash_loops_after_its_first_day_is_not_ready_any_more() {
+    let hangar = Hangar::empty().await;
+    let broken = hangar.home.path().join("broken");
+    let program = env!("CARGO_BIN_EXE_hangar");
+    let line = format!("test -e {} && exit 1; exec {program} sample-app", broken.display());
+    let template = manifest::template("day", "hangar.dev/host:1", "")
+        .replace("    guest:", &format!("    command: [/bin/sh, -c, '{line}']\n    guest:"));
+    hangar.apply(&(template + &manifest::environment("alice", "day", ""))).await.good();
+    hangar.phase("alice", "Ready").await;
+    assert_eq!(hangar.page("alice").await["environment"], "alice");
+    std::fs::write(&broken, "").unwrap();
+    hangar.kill_programs("sample-app");
+    hangar.phase("alice", "Degraded").await;
+    let alice = hangar.object("environment/alice").await;
+    let conditions = alice["status"]["conditions"].as_array().unwrap().clone();
+    let ready = conditions.iter().find(|it| it["type"] == "Ready").unwrap();
+    assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"MachineFailed".into()));
+    std::fs::remove_file(&broken).unwrap();
+    hangar.phase("alice", "Ready").await;
+}

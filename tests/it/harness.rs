@@ -202,6 +202,20 @@ impl Hangar {
         processes(self.home.path())
     }
 
+    /// `kill -9` of machines' programs that have this word in their command line.
+    pub(crate) fn kill_programs(&self, word: &str) {
+        let has = |pid: &i32, word: &str| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(word)
+        };
+        for pid in self.processes() {
+            if has(&pid, word) && !has(&pid, "machine-shim") && !has(&pid, "--data-dir") {
+                // It may have ended by itself.
+                let _gone = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+            }
+        }
+    }
+
     /// Starts the command line against it.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> tokio::process::Child {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"));

@@ -45,6 +45,10 @@ pub(crate) struct Fly {
     pub(crate) connections: u32,
     /// Whether apps are deleted as soon as it is ordered.
     pub(crate) deletes: bool,
+    /// Volumes that some machine had.
+    pub(crate) used: Vec<String>,
+    /// Ids that no read shows yet, and until when.
+    hidden: Vec<(String, Timestamp)>,
     made: u32,
 }
 
@@ -61,6 +65,8 @@ impl Fly {
             sticks: false,
             connections: 0,
             deletes: true,
+            used: Vec::new(),
+            hidden: Vec::new(),
             made: 0,
         }
     }
@@ -72,6 +78,22 @@ impl Fly {
 
     pub(crate) fn machine(&self, id: &str) -> Option<&Machine> {
         self.machines.iter().find(|it| it.id == id)
+    }
+
+    /// How many things were made.
+    pub(crate) fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// What was made last is not shown before this time.
+    pub(crate) fn hide_last(&mut self, until: Timestamp) {
+        let number = self.made;
+        self.hidden.push((format!("m{number}"), until));
+        self.hidden.push((format!("vol_{number}"), until));
+    }
+
+    pub(crate) fn shows(&self, id: &str, now: Timestamp) -> bool {
+        !self.hidden.iter().any(|(hidden, until)| hidden == id && now < *until)
     }
 
     /// How the volume is seen.
@@ -140,12 +162,12 @@ impl Fly {
             }
             Action::CreateVolume { .. }
             | Action::ExtendVolume { .. }
-            | Action::DeleteVolume { .. } => self.on_volume(action),
+            | Action::DeleteVolume { .. } => self.on_volume(action, now),
             _ => self.on_machine(action, now),
         }
     }
 
-    fn on_volume(&mut self, action: &Action) -> Outcome {
+    fn on_volume(&mut self, action: &Action, now: Timestamp) -> Outcome {
         let seen = match action {
             Action::CreateVolume { name, region, size_gib, .. } => {
                 if self.full.contains(region) {
@@ -154,8 +176,15 @@ impl Fly {
                 let id = format!("vol_{}", self.number());
                 let (region, size_gib) = (region.clone(), *size_gib);
                 let name = name.clone();
-                let seen =
-                    SeenVolume { id, region, name, size_gib, attached_to: None, going: false };
+                let seen = SeenVolume {
+                    id,
+                    region,
+                    name,
+                    size_gib,
+                    attached_to: None,
+                    going: false,
+                    created_at: Some(now),
+                };
                 self.volumes.push(seen.clone());
                 seen
             }
@@ -196,7 +225,13 @@ impl Fly {
         {
             return refused(RefusalKind::Gone, "volume not found");
         }
+        if let Some((id, _)) = &spec.volume
+            && self.machines.iter().any(|it| mounts(it, id))
+        {
+            return refused(RefusalKind::Other, "volume already claimed by a machine");
+        }
         let number = self.number();
+        self.used.extend(spec.volume.as_ref().map(|(id, _)| id.clone()));
         self.machines.push(Machine {
             id: format!("m{number}"),
             name: name.clone(),
@@ -229,6 +264,7 @@ impl Fly {
             | Action::StartMachine { id, .. }
             | Action::SleepMachine { id, .. }
             | Action::DestroyMachine { id, .. }
+            | Action::WriteMetadata { id, .. }
             | Action::Probe { id, .. }
             | Action::CountConnections { id, .. } => id.clone(),
             _ => return self.create(action, now),
@@ -277,6 +313,12 @@ impl Fly {
             }
             Action::DestroyMachine { .. } => {
                 self.go(&id, MachineState::Destroying, MachineState::Destroyed, now);
+                Outcome::Done
+            }
+            Action::WriteMetadata { key, value, .. } => {
+                if let Some(machine) = self.machine_mut(&id) {
+                    machine.config.metadata.insert(key.clone(), value.clone());
+                }
                 Outcome::Done
             }
             Action::Probe { .. } if started => Outcome::Exit(i32::from(!self.serves)),

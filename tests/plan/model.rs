@@ -4,17 +4,23 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use hangar::api::{
-    Timestamp, bay::Bay, environment::Environment, meta::Resource as _, template::Template,
+    Timestamp,
+    bay::{Bay, FullRegion},
+    environment::Environment,
+    meta::Resource as _,
+    template::Template,
 };
 use hangar::plan::{
     self, Plan,
     action::{self, Action, Outcome, RefusalKind},
     bay::{made, volume_name},
-    world::{SecretFact, Seen, Settings, Sight, World},
+    environment::HEALTH_LOOK,
+    machine::BAY,
+    world::{SecretFact, Seen, SeenVolume, Settings, Sight, World},
 };
 use jiff::SignedDuration;
 
-use crate::fly::{Fly, refused, seen};
+use crate::fly::{Fly, Machine, refused, seen};
 
 const TEMPLATE: &str = "
 apiVersion: hangar.dev/v1alpha1
@@ -42,6 +48,8 @@ pub(crate) enum Fault {
     Not,
     /// It has its effect, and its answer is this.
     After(RefusalKind),
+    /// The same, and no read shows the effect for so long.
+    Late(RefusalKind, SignedDuration),
     /// It has none, and its answer is this.
     Instead(RefusalKind),
     /// The controller ends before the call.
@@ -76,6 +84,11 @@ pub(crate) struct Model {
     pub(crate) last_request_at: Option<Timestamp>,
     pub(crate) connections: Option<(Timestamp, u32)>,
     pub(crate) no_destroying: Option<String>,
+    pub(crate) unheard_since: Option<Timestamp>,
+    /// Regions that had no room for others.
+    pub(crate) full_regions: Vec<FullRegion>,
+    /// When the machine was last read by itself.
+    read_at: Option<Timestamp>,
     /// Why everything is held back, and whether that goes for what is new too.
     pub(crate) hold: Option<String>,
     pub(crate) hold_creates: bool,
@@ -104,6 +117,9 @@ impl Model {
             last_request_at: None,
             connections: None,
             no_destroying: None,
+            unheard_since: None,
+            full_regions: Vec::new(),
+            read_at: None,
             hold: None,
             hold_creates: false,
             complete_at: None,
@@ -118,6 +134,10 @@ impl Model {
 
     pub(crate) fn world(&mut self) -> World {
         self.fly.settle(self.now);
+        let seen = self.seen();
+        if matches!(&seen.machine, Sight::Present(it) if it.config.is_some()) {
+            self.read_at = Some(self.now);
+        }
         World {
             settings: Settings {
                 instance: "i1".to_owned(),
@@ -131,11 +151,13 @@ impl Model {
             secrets: self.secrets.clone(),
             bay: self.bay.clone(),
             orphan: self.orphan.clone(),
-            seen: self.seen(),
+            seen,
             last_request_at: self.last_request_at,
             connections: self.connections,
             fresh_name: format!("fresh{}", self.bays + 1),
             no_destroying: self.no_destroying.clone().or_else(|| self.hold.clone()),
+            full_regions: self.full_regions.clone(),
+            unheard_since: self.unheard_since,
             no_replacing: self.hold.clone(),
             no_creating: self.hold.clone().filter(|_| self.hold_creates),
         }
@@ -174,6 +196,10 @@ impl Model {
         let app = || self.look("app", self.fly.app.clone());
         if self.environment.is_deleting() {
             seen.app = app();
+            if seen.app == Sight::Absent {
+                seen.others = self.machines().map(|it| self::seen(it, true)).collect();
+                seen.other_volumes = self.volumes().collect();
+            }
             return seen;
         }
         if status.app_contested || (!status.app_created && status.failure.is_some()) {
@@ -185,16 +211,19 @@ impl Model {
         seen.machine = self.machine_sight(bay);
         let asked = status.volume.is_some() || status.volume_intended_at.is_some();
         if bay.spec.volume && (asked || self.is_behind(bay)) {
-            let found = self.fly.volumes.iter().find(|it| match &status.volume {
+            let found = self.volumes().find(|it| match &status.volume {
                 Some(volume) => it.id == volume.id,
                 None => it.name == volume_name(bay),
             });
-            seen.volume = self.look("volume", found.map(|it| self.fly.volume(it)));
+            seen.volume = self.look("volume", found);
         }
+        if let Some(volume) = &status.volume {
+            let own = |it: &SeenVolume| it.name == volume_name(bay) && it.id != volume.id;
+            seen.other_volumes = self.volumes().filter(own).collect();
+        }
+        seen.moved_volume = self.moved(bay);
         seen.others = self
-            .fly
-            .machines
-            .iter()
+            .machines()
             .filter(|it| !matches!(&seen.machine, Sight::Present(own) if own.id == it.id))
             .map(|it| self::seen(it, true))
             .collect();
@@ -205,12 +234,33 @@ impl Model {
         seen
     }
 
+    /// The volume that the machine mounts, where the recorded one is gone.
+    fn moved(&self, bay: &Bay) -> Option<SeenVolume> {
+        let record = bay.status.volume.as_ref()?;
+        let id = bay.status.machine.as_ref()?.id.as_ref()?;
+        let machine = self.machines().find(|it| it.id == *id)?;
+        let (mounted, _) = machine.config.volume.as_ref()?;
+        let gone = !self.volumes().any(|it| it.id == record.id && !it.going);
+        self.volumes().find(|it| gone && it.id == *mounted && *mounted != record.id)
+    }
+
+    /// Machines that reads show.
+    fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.fly.machines.iter().filter(|it| self.fly.shows(&it.id, self.now))
+    }
+
+    /// Volumes that reads show.
+    fn volumes(&self) -> impl Iterator<Item = SeenVolume> {
+        let shown = self.fly.volumes.iter().filter(|it| self.fly.shows(&it.id, self.now));
+        shown.map(|it| self.fly.volume(it))
+    }
+
     fn machine_sight(&self, bay: &Bay) -> Sight<hangar::plan::world::SeenMachine> {
         let Some(record) = &bay.status.machine else {
             if !self.is_behind(bay) {
                 return Sight::Unasked;
             }
-            let found = self.fly.machines.iter().map(|it| seen(it, false));
+            let found = self.machines().map(|it| seen(it, false));
             let epoch = |it: &hangar::plan::world::SeenMachine| it.mark.as_ref().map(|it| it.epoch);
             let found = found.filter(|it| epoch(it) >= Some(bay.status.epoch)).max_by_key(epoch);
             return self.look("machine", found);
@@ -219,13 +269,19 @@ impl Model {
             if record.intended_at.is_none() {
                 return Sight::Unasked;
             }
-            let found = self.fly.machines.iter().find(|it| it.name == record.name);
+            let marked = |it: &Machine| it.config.metadata.get(BAY) == Some(&bay.metadata.uid);
+            let found = self.machines().find(|it| it.name == record.name && marked(it));
             return self.look("machine", found.map(|it| seen(it, false)));
         };
-        let found = self.fly.machine(id);
+        let found = self.machines().find(|it| it.id == *id);
+        let known = record.unhealthy_since.is_none()
+            && record.unreachable_since.is_none()
+            && self.read_at.is_some_and(|at| self.now < at + HEALTH_LOOK)
+            && self.moved(bay).is_none();
         let settled = found.is_some_and(|machine| {
             let ready = record.ready.as_ref().is_some_and(|it| it.version == machine.version);
             record.version.as_ref() == Some(&machine.version)
+                && (known || machine.state.word() != "started")
                 && machine.host_answers
                 && (machine.state.word() != "started" || ready)
         });
@@ -246,6 +302,10 @@ impl Model {
         self.environment.status = plan.status;
         if plan.bind {
             self.bays += 1;
+            if self.bay.is_some() {
+                // Nobody has the next name.
+                self.fly.app = None;
+            }
             let mut bay = made(&passed.world);
             bay.metadata.uid = format!("b{}", self.bays);
             self.bay = Some(bay);
@@ -277,6 +337,14 @@ impl Model {
             None | Some(Fault::Not) => self.fly.apply(action, self.now),
             Some(Fault::After(kind)) => {
                 let _ = self.fly.apply(action, self.now);
+                refused(kind, "injected")
+            }
+            Some(Fault::Late(kind, span)) => {
+                let made = self.fly.made();
+                let _ = self.fly.apply(action, self.now);
+                if self.fly.made() > made {
+                    self.fly.hide_last(self.now + span);
+                }
                 refused(kind, "injected")
             }
             Some(Fault::Instead(kind)) => refused(kind, "injected"),

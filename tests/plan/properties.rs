@@ -53,6 +53,11 @@ const EVENTS: &[&str] = &[
     "machine unreachable",
     "machine reachable",
     "machine older",
+    "machine copy",
+    "machine back",
+    "migrate",
+    "unheard",
+    "unheard -",
     "machine stranger",
     "machines stick",
     "programs hang",
@@ -79,6 +84,8 @@ const LOSSES: &[&str] =
 const FAULTS: &[&str] = &[
     "ambiguous",
     "ambiguous after-effect",
+    "ambiguous late 5s",
+    "ambiguous late 20s",
     "crash before",
     "crash after",
     "nothing",
@@ -92,6 +99,7 @@ const HEALED: &str = "clear
 list complete
 no-destroying -
 hold -
+unheard -
 programs serve
 full
 connections 0
@@ -114,37 +122,49 @@ fn check(model: &Model, passed: &Passed) {
         assert!(ready.is_some() && ready == machine.version.as_ref(), "Ready was seen");
     }
     if let Some(action) = &planned.action {
-        check_action(action, world);
+        check_action(action, world, model);
     }
     let held = match planned.impact {
         Impact::None => &None,
         Impact::Creates => &world.no_creating,
         Impact::Replaces => &world.no_replacing,
-        Impact::Destroys => &world.no_destroying,
+        Impact::Discards | Impact::Destroys => &world.no_destroying,
     };
     assert!(held.is_none(), "{:?} although {held:?}", planned.action);
     let identity = |it: &hangar::api::bay::BayStatus| it.volume.as_ref().map(|it| it.id.clone());
+    let moved = || world.seen.moved_volume.as_ref().map(|it| it.id.clone());
     assert!(
-        identity(&before).is_none() || identity(&before) == identity(&after),
+        before.volume.as_ref().is_none_or(discarded)
+            || identity(&before) == identity(&after)
+            || moved().is_some_and(|it| Some(it) == identity(&after)),
         "a recorded volume is never forgotten"
     );
 }
 
-fn check_action(action: &Action, world: &World) {
+/// Whether a volume that no machine ever had was deleted, to be made elsewhere.
+fn discarded(volume: &hangar::api::bay::VolumeStatus) -> bool {
+    volume.discarded_at.is_some() && volume.mounts == Some(0)
+}
+
+fn check_action(action: &Action, world: &World, model: &Model) {
     let bay = world.bay.as_ref().unwrap();
     let record = bay.status.machine.as_ref();
     let known = record.and_then(|it| it.id.as_ref());
     let believed_gone = |what| bay.status.missing.as_ref().is_some_and(|it| it.what == what);
     match action {
         Action::CreateVolume { .. } => {
-            assert!(bay.status.volume.is_none(), "a volume is recorded already");
+            let discarded = bay.status.volume.as_ref().is_none_or(discarded);
+            assert!(discarded, "a volume is recorded already");
             assert!(
                 bay.status.volume_intended_at.is_none() || world.seen.volume == Sight::Absent,
                 "a volume may be there"
             );
         }
         Action::CreateMachine { .. } => {
-            let gone = believed_gone(MissingWhat::Machine) && world.seen.complete_list_at.is_some();
+            let given_up = matches!(&world.seen.machine, Sight::Present(it)
+                if it.state.word() == "destroying" || !it.host_answers);
+            let gone = believed_gone(MissingWhat::Machine) && world.seen.complete_list_at.is_some()
+                || given_up && !bay.spec.volume;
             assert!(known.is_none() || gone, "a machine is recorded already");
             let intended = record.is_some_and(|it| it.id.is_some() || it.intended_at.is_some());
             let absent = match &world.seen.machine {
@@ -152,17 +172,24 @@ fn check_action(action: &Action, world: &World) {
                 Sight::Present(it) => it.state.word() == "destroyed",
                 Sight::Unasked | Sight::Unclear(_) => false,
             };
-            assert!(!intended || absent, "a machine may be there");
+            let given_up = given_up && !bay.spec.volume;
+            assert!(!intended || absent || given_up, "a machine may be there");
         }
         Action::DestroyMachine { id, .. } => {
             let older = world.seen.others.iter().any(|it| {
                 it.id == *id
                     && it.mark.as_ref().is_some_and(|mark| {
-                        mark.bay == bay.metadata.uid && mark.epoch < bay.status.epoch
+                        mark.bay == bay.metadata.uid && mark.epoch <= bay.status.epoch
                     })
             });
             assert!(known == Some(id) || older, "not ours to destroy");
             assert!(world.no_destroying.is_none(), "nothing may be destroyed");
+        }
+        Action::DeleteVolume { id, .. } => {
+            let own = bay.status.volume.as_ref().filter(|it| it.id == *id);
+            let stray = bay.status.stray.as_ref().is_some_and(|it| it.id == *id);
+            assert!(stray || own.is_some_and(|it| it.mounts == Some(0)), "not ours to delete");
+            assert!(!model.fly.used.contains(id), "it was in use");
         }
         Action::DeleteApp { .. } => {
             assert!(world.no_destroying.is_none(), "nothing may be destroyed");

@@ -3,15 +3,16 @@
 
 use std::fmt::Write as _;
 
-use hangar::api::{Timestamp, condition::Truth, meta::Resource as _};
+use hangar::api::{Timestamp, bay::FullRegion, condition::Truth, meta::Resource as _};
 use hangar::plan::{
     Level,
     action::{Outcome, RefusalKind},
     machine::EPOCH,
-    world::{CheckState, MachineState, SecretFact, SeenApp},
+    world::{CheckState, MachineState, SecretFact, SeenApp, SeenVolume},
 };
 use jiff::SignedDuration;
 
+use crate::fly::Machine;
 use crate::model::{Fault, Model, Passed};
 
 /// More passes without time going by than any plan needs.
@@ -30,6 +31,8 @@ pub(crate) struct Script {
     /// What was last said, so that it is said once.
     said: String,
     began: Timestamp,
+    /// The machine that was destroyed last, which may come back.
+    gone: Option<Machine>,
 }
 
 /// Runs a script; its transcript.
@@ -44,7 +47,7 @@ impl Script {
         let model = Model::new();
         let began = model.now;
         let (out, said, next) = (String::new(), String::new(), Some(began));
-        Self { model, out, check, calls: 0, export_after: None, next, said, began }
+        Self { model, out, check, calls: 0, export_after: None, next, said, began, gone: None }
     }
 
     pub(crate) fn run(&mut self, text: &str) {
@@ -110,11 +113,19 @@ impl Script {
             ["orphan", name] => model.orphan = Some((*name).to_owned()),
             ["request"] => model.last_request_at = Some(now),
             ["connections", count] => model.fly.connections = count.parse().unwrap(),
-            ["no-destroying" | "hold" | "list" | "unclear" | "clear", ..] => self.view(words, rest),
+            ["no-destroying" | "hold" | "list" | "unclear" | "clear" | "unheard", ..] => {
+                self.view(words, rest);
+            }
             ["export"] => model.export(),
             ["restore"] => model.restore(),
             ["fail", action, fault @ ..] => {
                 model.faults.push_back(((*action).to_owned(), self::fault(fault)));
+            }
+            ["others", "full", region, span] => {
+                let span = humantime::parse_duration(span).unwrap();
+                let retry_at = now + SignedDuration::try_from(span).unwrap();
+                let region = (*region).to_owned();
+                model.full_regions = vec![FullRegion { region, retry_at, size: None }];
             }
             ["full", regions @ ..] => {
                 model.fly.full = regions.iter().map(|it| (*it).to_owned()).collect();
@@ -125,6 +136,19 @@ impl Script {
             ["machines", "stick"] => model.fly.sticks = true,
             ["deletions", "stick"] => model.fly.deletes = false,
             ["deletions", "go"] => model.fly.deletes = true,
+            ["app" | "volume" | "migrate", ..] => self.app(words),
+            ["machine", ..] => self.machine(&words[1..]),
+            _ => panic!("not a step: {line}"),
+        }
+    }
+
+    /// Something changes about the app or its volumes.
+    fn app(&mut self, words: &[&str]) {
+        let model = &mut self.model;
+        let now = model.now;
+        match words {
+            // On a host that does not answer, what was in the app stays.
+            ["app", "forget"] => model.fly.app = None,
             ["app", "delete"] => {
                 model.fly.app = None;
                 model.fly.machines.clear();
@@ -139,11 +163,35 @@ impl Script {
                 model.fly.app = Some(SeenApp { network: Some((*name).to_owned()), ours: true });
             }
             ["volume", "destroy"] => model.fly.volumes.clear(),
+            ["migrate"] => self.migrate(),
+            ["volume", "named", name] => model.fly.volumes.push(SeenVolume {
+                id: "vol_other".to_owned(),
+                region: "ams".to_owned(),
+                name: (*name).to_owned(),
+                size_gib: 1,
+                attached_to: None,
+                going: false,
+                created_at: Some(now),
+            }),
             ["volume", "going"] => {
                 model.fly.volumes.iter_mut().for_each(|it| it.going = true);
             }
-            ["machine", ..] => self.machine(&words[1..]),
-            _ => panic!("not a step: {line}"),
+            _ => panic!("not a step: {words:?}"),
+        }
+    }
+
+    /// Fly moves the machine to another host: it keeps its id, and its volume does not.
+    fn migrate(&mut self) {
+        let fly = &mut self.model.fly;
+        for volume in &mut fly.volumes {
+            let new = format!("{}-moved", volume.id);
+            let old = std::mem::replace(&mut volume.id, new);
+            for machine in &mut fly.machines {
+                if let Some((id, _)) = machine.config.volume.as_mut().filter(|it| it.0 == old) {
+                    id.clone_from(&volume.id);
+                    machine.version.push('m');
+                }
+            }
         }
     }
 
@@ -154,6 +202,8 @@ impl Script {
         match words {
             ["no-destroying", "-"] => model.no_destroying = None,
             ["no-destroying", ..] => model.no_destroying = Some(rest(1)),
+            ["unheard", "-"] => model.unheard_since = None,
+            ["unheard"] => model.unheard_since = Some(now),
             ["hold", "-"] => model.hold = None,
             ["hold", what, ..] => {
                 (model.hold, model.hold_creates) = (Some(rest(2)), *what == "all");
@@ -169,15 +219,40 @@ impl Script {
     /// Something changes about the first machine.
     fn machine(&mut self, words: &[&str]) {
         let fly = &mut self.model.fly;
+        if words == ["back"] {
+            if let Some(mut machine) = self.gone.take() {
+                let taken = fly.machines.iter().any(|it| it.config.volume.is_some());
+                machine.config.volume = machine.config.volume.filter(|_| !taken);
+                fly.machines.push(machine);
+            }
+            return;
+        }
         if fly.machines.is_empty() {
             return;
         }
         if words == ["destroy"] {
-            fly.machines.remove(0);
+            self.gone = Some(fly.machines.remove(0));
             return;
         }
-        let machine = fly.machines[0].clone();
+        let mut machine = fly.machines[0].clone();
+        if !matches!(words, ["image" | "touched" | "unreachable" | "reachable", ..]) {
+            // No two machines have one volume.
+            machine.config.volume = None;
+        }
         match words {
+            ["later"] => {
+                let mut late = machine;
+                late.id = format!("{}-late", late.id);
+                late.config.metadata.insert(EPOCH.to_owned(), "99".to_owned());
+                fly.machines.retain(|it| it.id != late.id);
+                fly.machines.push(late);
+            }
+            ["copy"] => {
+                let mut copy = machine;
+                (copy.id, copy.name) = (format!("{}-copy", copy.id), "wild-sun-1".to_owned());
+                fly.machines.retain(|it| it.id != copy.id);
+                fly.machines.push(copy);
+            }
             ["older"] => {
                 let mut old = machine;
                 old.id = format!("{}-old", old.id);
@@ -185,9 +260,10 @@ impl Script {
                 fly.machines.retain(|it| it.id != old.id);
                 fly.machines.push(old);
             }
-            ["stranger"] => {
+            ["stranger", name @ ..] => {
                 let mut other = machine;
                 other.id = format!("{}-strange", other.id);
+                other.name = name.first().map_or(other.name, |it| (*it).to_owned());
                 other.config.metadata.clear();
                 fly.machines.retain(|it| it.id != other.id);
                 fly.machines.push(other);
@@ -392,6 +468,10 @@ fn fault(words: &[&str]) -> Fault {
         ["crash", "after"] => Fault::CrashAfter,
         ["not"] => Fault::Not,
         ["nothing"] => Fault::Nothing,
+        [word, "late", span] => {
+            let span = humantime::parse_duration(span).unwrap();
+            Fault::Late(kind(word), SignedDuration::try_from(span).unwrap())
+        }
         [word, "after-effect"] => Fault::After(kind(word)),
         [word] => Fault::Instead(kind(word)),
         _ => panic!("not a fault: {words:?}"),

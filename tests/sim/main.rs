@@ -128,3 +128,12 @@ fn drawn_courses_come_right_when_all_faults_end() {
     let wrongs = wrongs.into_inner().unwrap();
     assert!(wrongs.is_empty(), "{} of {SEEDS} are wrong\n{}", wrongs.len(), wrongs.join("\n"));
 }
+
+/// A volume's host has no room for its machine: the volume, which no machine had, is made in the next region. That was taken for lost
+/// data.
+#[test]
+fn what_no_machine_ever_had_may_go() {
+    let outcome = swarm::walk(594);
+    assert_eq!(outcome.wrong, Vec::<String>::new(), "hangar sim --seeds 594");
+    assert!(outcome.fired.contains_key("volume_host_full"), "the fault of this seed did not fire");
+}

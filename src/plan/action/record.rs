@@ -12,17 +12,29 @@ use crate::api::{
 };
 use crate::plan::action::{Action, Outcome, Refusal, RefusalKind};
 
+/// Full regions empty again within minutes to hours; asking sooner only costs calls.
+pub const FULL_FOR: SignedDuration = SignedDuration::from_mins(10);
+/// How long after it was ordered a create that was not answered may show.
+pub(crate) const DOUBT_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
 /// What is recorded before the call, so that a crash after it is understood.
 pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Timestamp) {
     let order = |kind, signal| Some(Order { kind, signal, at: now });
     match action {
         Action::CreateVolume { region, .. } => {
+            // An order that was never answered, by Fly or by a process that lived to hear it.
+            status.volume_doubts.retain(|at| now < *at + DOUBT_KEPT);
+            status.volume_doubts.extend(status.volume_intended_at);
             status.volume_intended_at = Some(now);
+            status.volume_absent_since = None;
             status.region = Some(region.clone());
         }
         Action::CreateMachine { name, region, epoch, spec, .. } => {
             status.region = Some(region.clone());
             status.epoch = *epoch;
+            if let Some(mounts) = status.volume.as_mut().and_then(|it| it.mounts.as_mut()) {
+                *mounts = mounts.saturating_add(1);
+            }
             status.machine = Some(MachineStatus {
                 name: name.clone(),
                 config: Some(spec.digest()),
@@ -66,7 +78,7 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
         }
         Action::DeleteVolume { id, .. } => {
             if let Some(volume) = status.volume.as_mut().filter(|it| it.id == *id) {
-                volume.destroying = true;
+                volume.discarded_at = Some(now);
             }
         }
         Action::CreateApp { .. }
@@ -113,12 +125,13 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
             };
             status.region = Some(region.clone());
             status.volume_intended_at = None;
-            status.volume = Some(VolumeStatus {
-                id: id.clone(),
-                region,
-                size_gib: *size_gib,
-                destroying: false,
-            });
+            status.volume_absent_since = None;
+            let mounts = match &status.volume {
+                Some(known) => known.mounts,
+                None => Some(0),
+            };
+            let (id, size_gib) = (id.clone(), *size_gib);
+            status.volume = Some(VolumeStatus { id, region, size_gib, discarded_at: None, mounts });
         }
         (
             Action::CreateMachine { .. } | Action::UpdateMachine { .. },
@@ -174,13 +187,12 @@ fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, no
     match (action, &refusal.kind) {
         (Action::CreateApp { .. }, RefusalKind::NameTaken) => status.app_contested = true,
         (
-            Action::CreateVolume { region, .. } | Action::CreateMachine { region, .. },
+            Action::CreateVolume { region, spec, .. } | Action::CreateMachine { region, spec, .. },
             RefusalKind::NoCapacity,
         ) => {
-            // Full regions empty again within minutes to hours; asking sooner only costs calls.
-            let retry_at = now + SignedDuration::from_mins(10);
+            let (retry_at, size) = (now + FULL_FOR, Some(spec.size()));
             status.full_regions.retain(|it| it.region != *region && it.retry_at > now);
-            status.full_regions.push(FullRegion { region: region.clone(), retry_at });
+            status.full_regions.push(FullRegion { region: region.clone(), retry_at, size });
         }
         (_, _) => {}
     }
@@ -189,15 +201,26 @@ fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, no
         (Action::CreateVolume { .. }, kind) if *kind != RefusalKind::Ambiguous => {
             status.volume_intended_at = None;
         }
-        (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(Some(id))) => {
+        // There is one of that name: it is looked for by its marks, and is ours if it has them.
+        (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(_)) => {
             if let Some(machine) = &mut status.machine {
-                machine.id = Some(id.clone());
+                machine.absent_since = None;
             }
         }
-        (Action::CreateMachine { .. }, RefusalKind::MachineNameTaken(None)) => {}
         (Action::CreateMachine { .. }, kind) if *kind != RefusalKind::Ambiguous => {
             if let Some(machine) = &mut status.machine {
                 machine.intended_at = None;
+            }
+            if let Some(mounts) = status.volume.as_mut().and_then(|it| it.mounts.as_mut()) {
+                *mounts = mounts.saturating_sub(1);
+            }
+        }
+        // One that is gone was deleted by an order whose answer was lost.
+        (Action::DeleteVolume { id, .. }, kind)
+            if !matches!(kind, RefusalKind::Ambiguous | RefusalKind::Gone) =>
+        {
+            if let Some(volume) = status.volume.as_mut().filter(|it| it.id == *id) {
+                volume.discarded_at = None;
             }
         }
         (Action::DestroyMachine { id, .. }, kind) if *kind != RefusalKind::Ambiguous => {

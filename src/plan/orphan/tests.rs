@@ -35,6 +35,7 @@ fn volume(attached_to: Option<&str>) -> SeenVolume {
         size_gib: 10,
         attached_to: attached_to.map(str::to_owned),
         going: false,
+        created_at: None,
     }
 }
 

@@ -146,9 +146,10 @@ impl Facts {
     }
 
     fn destroys_volume(&mut self, app: &str, id: &str) {
-        let recorded = self
-            .bay_of(app)
-            .is_some_and(|bay| bay.status.volume.as_ref().is_some_and(|it| it.id == id));
+        let recorded = self.bay_of(app).is_some_and(|bay| {
+            let own = bay.status.volume.as_ref().is_some_and(|it| it.id == id);
+            own || bay.status.stray.as_ref().is_some_and(|it| it.id == id)
+        });
         if !recorded {
             self.violation(format!("4: volume {id} is destroyed in {app} and not recorded there"));
         }

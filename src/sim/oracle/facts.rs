@@ -27,6 +27,8 @@ pub(crate) struct Facts {
     pub(super) machines: BTreeMap<String, (String, u64)>,
     /// Machine and version that were seen serving.
     pub(super) served: BTreeSet<(String, String)>,
+    /// Volumes that a machine ever had: there may be data on them.
+    pub(super) used: BTreeSet<String>,
     /// Calls under way that make something: app and path.
     pub(super) creating: BTreeMap<String, u64>,
     /// When a complete list of machines was last answered.
@@ -100,6 +102,7 @@ impl Facts {
         for (id, machine) in &census.machines {
             self.machine(id, before.machines.get(id), machine);
         }
+        self.used.extend(census.machines.values().filter_map(|it| it.volume.clone()));
         for (id, machine) in &before.machines {
             if !census.machines.contains_key(id) {
                 self.count(&machine.app, "machine gone");
@@ -142,7 +145,7 @@ impl Facts {
     fn lost_volume(&mut self, id: &str, app: &str) {
         self.count(app, "volume gone");
         let deleted = self.apps.get(app).is_some_and(|(uid, _)| self.deleted_at.contains_key(uid));
-        if !deleted && !self.excused.contains(app) {
+        if self.used.contains(id) && !deleted && !self.excused.contains(app) {
             let owner = self.owner(app);
             self.violation(format!("3: volume {id} of {owner} was destroyed"));
         }

@@ -1,11 +1,12 @@
 //! Rules that are broken are told: a rule that cannot fail says nothing.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 
 use crate::api::{bay::Bay, hostname::Hostname};
 use crate::clock::Timestamp;
+use crate::local::census;
 use crate::router::{
     packed::{App, Label},
     table::{Flag, Machine, Route, Table},
@@ -69,4 +70,51 @@ fn a_route_to_a_superseded_machine_is_told_once_the_router_could_know() {
 fn a_route_to_a_deleted_environment_is_told_once_the_router_could_know() {
     assert_eq!(violations("e", 1, true, 1), Vec::<String>::new());
     assert!(violations("e", 1, true, 3)[0].starts_with("18:"));
+}
+
+/// A volume goes that a machine had, or none ever did, while its environment stays.
+fn loses_a_volume(used: bool) -> Vec<String> {
+    let volume = census::Volume {
+        id: "vol_1".to_owned(),
+        app: "hgr-a".to_owned(),
+        name: "bay_a".to_owned(),
+        region: "ams".to_owned(),
+        host: "h1".to_owned(),
+        state: "created",
+        size_gib: 1,
+        attached: None,
+        destroy_at: None,
+    };
+    let machine = census::Machine {
+        id: MACHINE.to_owned(),
+        app: "hgr-a".to_owned(),
+        name: "bay-a-1".to_owned(),
+        region: "ams".to_owned(),
+        host: "h1".to_owned(),
+        state: "stopped",
+        version: "v1".to_owned(),
+        image: String::new(),
+        env: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        volume: Some("vol_1".to_owned()),
+        checks_pass: None,
+        promised: false,
+        created_at: at(0),
+        destroyed_at: None,
+    };
+    let census = census::Census {
+        volumes: BTreeMap::from([(volume.id.clone(), volume)]),
+        machines: used.then(|| (machine.id.clone(), machine)).into_iter().collect(),
+        ..census::Census::default()
+    };
+    let mut facts = Facts::default();
+    facts.see(census, at(0));
+    facts.see(census::Census::default(), at(1));
+    facts.violations
+}
+
+#[test]
+fn data_that_goes_without_its_environment_is_told() {
+    assert!(loses_a_volume(true)[0].starts_with("3:"));
+    assert_eq!(loses_a_volume(false), Vec::<String>::new());
 }

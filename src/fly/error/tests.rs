@@ -300,6 +300,44 @@ fn a_text_is_one_short_line_without_secrets() {
 }
 
 #[test]
+fn a_secret_is_hidden_in_whatever_form_it_is_repeated() {
+    let secret = "a \"long/secret\" = Zq7XwK2mVt9R\nline+2";
+    let json = |it: &str| serde_json::to_string(it).unwrap();
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
+    let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let url = form.replace('+', "%20");
+    for repeated in [secret.to_owned(), json(secret), json(&json(secret)), base64, form, url] {
+        let refusal = Refusal {
+            status: StatusCode::CONFLICT,
+            request_id: None,
+            after: None,
+            body: repeated.as_bytes(),
+            hide: &[],
+        };
+        let error = Error::refused(call(&call::CREATE_MACHINE), refusal);
+        for error in [
+            Error::refused(call(&call::CREATE_MACHINE), Refusal { hide: &[secret], ..refusal }),
+            error.hiding([secret, "409"]),
+        ] {
+            let told = error.to_string();
+            assert!(told.contains("[hidden]") && !told.contains("Zq7XwK2mVt9R"), "{told}");
+            assert!(!told.contains("U2VjcmV0") && !told.contains("WnE3WHdL"), "{told}");
+            assert!(told.contains("answered 409"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_hidden_before_a_text_is_cut() {
+    let secret = "s3cret".repeat(3_000);
+    let error = refuse(&call::CREATE_MACHINE, 400, &format!("{}{secret}", "x".repeat(490)));
+    let told = error.hiding([secret.as_str()]).to_string();
+    assert!(told.contains("xx[hidden]") && !told.contains("s3c"), "{told}");
+    let too_long = refuse(&call::CREATE_MACHINE, 400, &secret.repeat(4));
+    assert_eq!(too_long.text(), "72000 bytes, too many to be read");
+}
+
+#[test]
 fn a_rate_limit_says_when_to_come_back() {
     let limited = |after| Reason::RateLimited { after };
     assert_eq!(limited(None).retry(), Retry::After(Duration::from_secs(1)));

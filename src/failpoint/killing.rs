@@ -2,8 +2,8 @@
 //! anything on the way.
 //!
 //! `HANGAR_BOUNDARIES` is a file that gets a line for each boundary crossed. `HANGAR_DIE_AT` is the one at which to die, such as
-//! `CallUnsent:POST:3` or `CommitUnsynced:bays:0`: counted from 0 among those of its kind and method, or first key's kind, since
-//! what several tasks do comes in an order that changes.
+//! `CallUnsent:POST:3` or `CommitUnsynced:environments+bays:0`: counted from 0 among those of the same method, or the same kinds of
+//! keys, since what several tasks do comes in an order that changes.
 
 use std::{
     collections::BTreeMap,
@@ -52,8 +52,7 @@ impl Points {
     fn cross(&self, boundary: Boundary, what: &str) {
         // Held while it dies, so that nobody crosses anything after the last line.
         let mut crossed = self.crossed.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = what.split(['/', ' ']).next().unwrap_or_default();
-        let kind = format!("{boundary:?}:{first}");
+        let kind = format!("{boundary:?}:{}", sort(what));
         let count = crossed.counts.entry(kind.clone()).or_default();
         let here = format!("{kind}:{count}");
         *count += 1;
@@ -66,6 +65,12 @@ impl Points {
             std::process::abort();
         }
     }
+}
+
+/// The method of a call; the kinds of keys of a commit.
+fn sort(what: &str) -> String {
+    let words = what.split(' ').filter_map(|it| it.split('/').next()).filter(|it| !it.is_empty());
+    words.collect::<Vec<_>>().join("+")
 }
 
 /// A store that may be the end of its process.

@@ -188,6 +188,9 @@ impl World {
                 let config = &machine["config"];
                 running.push(json!([machine["state"], config["image"], config["env"]["GREETING"]]));
             }
+            let secrets = self.fly(&format!("/v1/apps/{app}/secrets")).await;
+            let secrets = secrets["secrets"].as_array().into_iter().flatten();
+            let given = secrets.filter(|it| it["name"] == "KEY").map(|it| &it["digest"]);
             let volumes = volumes.iter().filter(of_app);
             let volumes = volumes.map(|it| if ids_are_new { &Value::Null } else { &it["id"] });
             let declared = json!({
@@ -198,6 +201,7 @@ impl World {
                 "machines": running,
                 "machines ever": ever.len(),
                 "volumes": volumes.collect::<Vec<_>>(),
+                "secret": given.collect::<Vec<_>>(),
             });
             ending.insert(it["metadata"]["name"].as_str().unwrap().to_owned(), declared);
         }

@@ -66,7 +66,8 @@ async fn killed_everywhere(course: Course) {
     assert_each_was_struck(course, &crossed, &died);
 }
 
-/// A walk goes past as many calls as another, each was struck; commits vary in number, each sort of them was struck.
+/// A walk goes past as many calls as another, and each was struck. Commits vary in number, and each sort of them was struck, but
+/// for those that only tell of a state: a walk may not come past it.
 fn assert_each_was_struck(course: Course, crossed: &[Crossed], died: &[(String, Option<Crossed>)]) {
     let struck: BTreeMap<_, _> =
         died.iter().filter_map(|(_, it)| it.as_ref()).map(|it| (&it.boundary, it)).collect();
@@ -77,7 +78,10 @@ fn assert_each_was_struck(course: Course, crossed: &[Crossed], died: &[(String, 
     let sort = |it: &Crossed| format!("{} {}", it.boundary.split(':').next().unwrap(), it.what);
     let sorts: BTreeSet<_> = struck.values().map(|it| sort(it)).collect();
     let missed: Vec<_> = crossed.iter().map(sort).filter(|it| !sorts.contains(it)).collect();
-    assert!(missed.is_empty(), "{}: nobody died at {missed:?}", course.name());
+    let tells = |it: &String| {
+        it.split(' ').skip(1).all(|it| it.starts_with("environments/") || it.starts_with("events/"))
+    };
+    assert!(missed.iter().all(tells), "{}: nobody died at {missed:?}", course.name());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

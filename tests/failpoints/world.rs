@@ -49,14 +49,17 @@ impl World {
         let mut command = command(home.path(), "local");
         command.args(["--no-run", "--front-upstream", "127.0.0.1:1"]);
         command.args(["--fly-listen", "127.0.0.1:0", "--front-listen", "127.0.0.1:0"]);
-        let mut local = command.spawn().unwrap();
+        let local = command.spawn().unwrap();
+        // From here on dropping it ends what was started.
+        let mut world =
+            Self { home, fly: String::new(), local, server: None, die_at, died_at: None };
         let addresses = until("the stand-in for Fly", async || {
-            assert!(local.try_wait().unwrap().is_none(), "hangar local ended");
-            ready(home.path(), "local")
+            assert!(world.local.try_wait().unwrap().is_none(), "hangar local ended");
+            ready(world.home.path(), "local")
         })
         .await;
-        let fly = addresses["fly"].as_str().unwrap().to_owned();
-        Self { home, fly, local, server: None, die_at, died_at: None }
+        addresses["fly"].as_str().unwrap().clone_into(&mut world.fly);
+        world
     }
 
     /// A client of a controller that runs.

@@ -213,10 +213,10 @@ impl Text<'_> {
     }
 }
 
-/// Words of Fly's that came in no answer to a call, such as a machine's event, as one line that is fit for a log.
+/// Words of Fly's that are no refusal of a call, such as a machine's event, as one short line that is fit for a log.
 #[must_use]
-pub fn printable(text: &str) -> String {
-    cut(&clean(text.to_owned(), &[])).into_owned()
+pub fn printable(text: &str, hide: &[&str]) -> String {
+    cut(&without_words(clean(text.to_owned(), hide), hide)).into_owned()
 }
 
 /// One line that is fit for a log, however long: secrets and control characters removed.

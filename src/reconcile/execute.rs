@@ -29,6 +29,11 @@ impl SecretValues {
         Self(values)
     }
 
+    /// Fly's words without them, as one short line.
+    pub(crate) fn hidden_in(&self, said: &str) -> String {
+        fly::printable(said, &self.0.values().map(String::as_str).collect::<Vec<_>>())
+    }
+
     /// With those that are no longer given unset.
     fn update(&self, unset: &[String]) -> wire::SecretsUpdate {
         let unset = unset.iter().map(|it| (it.clone(), None));

@@ -15,7 +15,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header::CONTENT_LENGTH};
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -106,7 +106,7 @@ impl Loud {
         let home = tempfile::tempdir().unwrap();
         let [api, fly, front, router] = [free().await, free().await, free().await, free().await];
         let repeats = repeating(fly.clone()).await;
-        let loud = ("HANGAR_LOG", "trace");
+        let loud_log = ("HANGAR_LOG", "trace");
         let local = ["--fly-listen", &fly, "--front-listen", &front, "--front-upstream", &router];
         let url = format!("http://dev.localhost:{}", front.rsplit_once(':').unwrap().1);
         let serve = [
@@ -124,18 +124,29 @@ impl Loud {
         let token = format!("fm2_{FLY_TOKEN}");
         let passphrase = format!("a passphrase that is long enough, {PASSPHRASE}");
         let variables = [
-            loud,
+            loud_log,
             ("FLY_API_TOKEN", token.as_str()),
             ("FLY_FLAPS_BASE_URL", repeats.as_str()),
             ("HANGAR_TOKEN", TOKEN),
             ("HANGAR_SECRET_KEY", passphrase.as_str()),
         ];
-        let parts = vec![
-            start(home.path(), "local", &local, &[loud]).await,
-            start(home.path(), "serve", &serve, &variables).await,
-            start(home.path(), "router", &routing, &[loud, ("HANGAR_TOKEN", TOKEN)]).await,
-        ];
-        Self { home, api, fly, front, parts, said: Vec::new() }
+        let mut loud = Self {
+            home,
+            api: api.clone(),
+            fly: fly.clone(),
+            front: front.clone(),
+            parts: Vec::new(),
+            said: Vec::new(),
+        };
+        loud.start("local", &local, &[loud_log]).await;
+        loud.start("serve", &serve, &variables).await;
+        loud.start("router", &routing, &[loud_log, ("HANGAR_TOKEN", TOKEN)]).await;
+        loud
+    }
+
+    async fn start(&mut self, part: &str, arguments: &[&str], variables: &[(&str, &str)]) {
+        let part = start(self.home.path(), part, arguments, variables).await;
+        self.parts.push(part);
     }
 
     /// A command line that succeeds.
@@ -153,7 +164,7 @@ impl Loud {
     /// A command line, with what it is given on standard input; all that it says is kept.
     async fn cli(&mut self, line: &str, input: &str) -> (Vec<u8>, Option<i32>) {
         fs::write(self.home.path().join("input"), input).unwrap();
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"))
+        let running = tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"))
             .args(line.split(' '))
             .env_clear()
             .env("HANGAR_SERVER", format!("http://{}", self.api))
@@ -161,9 +172,9 @@ impl Loud {
             .env("HANGAR_LOG", "trace")
             .stdin(fs::File::open(self.home.path().join("input")).unwrap())
             .current_dir(self.home.path())
-            .output()
-            .await
-            .unwrap();
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
         self.said.push((format!("hangar {line}, standard error"), output.stderr));
         self.said.push((format!("hangar {line}"), output.stdout.clone()));
         (output.stdout, output.status.code())
@@ -190,6 +201,20 @@ impl Loud {
             if seen { Ok(()) } else { Err(status.to_string()) }
         })
         .await;
+    }
+
+    /// Stops the machine behind hangar's back, and waits until Fly's words on why it does not start were taken.
+    async fn fail_to_start(&mut self) {
+        let fly = Fly { address: self.fly.clone() };
+        let machine = fly.machines().await.remove(0);
+        let [app, id] = ["app_name", "id"].map(|it| machine[it].as_str().unwrap());
+        fly.post(&format!("/v1/apps/{app}/machines/{id}/stop"), &json!({})).await;
+        until("to be told why it does not start", PATIENCE, async || {
+            let status = self.status().await.to_string();
+            if status.contains("no program for API_KEY=[hidden]") { Ok(()) } else { Err(status) }
+        })
+        .await;
+        self.run("describe environment/alice").await;
     }
 
     /// A page through front, router and machine.
@@ -266,7 +291,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 async fn repeating(fly: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let refused = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let refused = Arc::new([const { AtomicUsize::new(0) }; 3]);
     hangar::tasks::detached(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
@@ -285,7 +310,14 @@ async fn repeating(fly: String) -> String {
                             return Ok(refusal);
                         }
                     }
-                    Ok::<_, hyper::Error>(forward(&fly, Request::from_parts(parts, body)).await)
+                    let machine = parts.method == Method::GET && path.contains("/machines/");
+                    let (mut head, body) =
+                        forward(&fly, Request::from_parts(parts, body)).await.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let failed = machine.then(|| failed(&body, &refused[2])).flatten();
+                    head.headers.remove(CONTENT_LENGTH);
+                    let body = Full::from(failed.unwrap_or(body));
+                    Ok::<_, hyper::Error>(Response::from_parts(head, body))
                 }
             });
             hangar::tasks::detached(async move {
@@ -295,6 +327,16 @@ async fn repeating(fly: String) -> String {
         }
     });
     address
+}
+
+/// A machine whose last start failed, for the first few looks, in words that repeat what the program would be given.
+fn failed(machine: &[u8], looks: &AtomicUsize) -> Option<Bytes> {
+    let mut machine: Value = serde_json::from_slice(machine).ok()?;
+    let stopped = machine["state"] == "stopped" && looks.fetch_add(1, Ordering::SeqCst) < 2;
+    let error = format!("no program for API_KEY=/\"+ü& {CHANGED} \\?=% PEM={MANY_LINES}");
+    machine["state"] = json!("failed");
+    machine["events"] = json!([{"type": "start", "request": {"error": error}}]);
+    stopped.then(|| machine.to_string().into())
 }
 
 fn refusal(number: usize, body: &[u8]) -> Option<Response<Full<Bytes>>> {
@@ -358,7 +400,7 @@ async fn no_value_is_in_anything_that_is_said_or_kept() {
             .windows(CHANGED.len())
             .any(|it| it == CHANGED.as_bytes())
     );
-    loud.run("describe environment/alice").await;
+    loud.fail_to_start().await;
     let everything = loud.everything().await;
     // Fly's words were taken: they are there but for the values.
     let log =

@@ -333,6 +333,12 @@ fn a_secret_is_hidden_before_a_text_is_cut() {
     let error = refuse(&call::CREATE_MACHINE, 400, &format!("{}{secret}", "x".repeat(490)));
     let told = error.hiding([secret.as_str()]).to_string();
     assert!(told.contains("xx[hidden]") && !told.contains("s3c"), "{told}");
+    let event = crate::fly::printable(
+        &format!("no\u{1b}such\nimage {}{secret}", "é".repeat(470)),
+        &[&secret],
+    );
+    assert!(event.starts_with("nosuch image é") && event.ends_with("é[hidden]"), "{event}");
+    assert_eq!(crate::fly::printable(&"é".repeat(5_000), &[]).chars().count(), 501);
     let too_long = refuse(&call::CREATE_MACHINE, 400, &secret.repeat(4));
     assert_eq!(too_long.text(), "72000 bytes, too many to be read");
 }

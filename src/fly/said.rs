@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::fly::{
     call::Route,
@@ -36,9 +37,13 @@ impl Said {
                 let code = Some(said.status).filter(|it| !it.is_empty() && it != "error");
                 (text, code)
             }
-            Err(_) => (String::from_utf8_lossy(body).into_owned(), None),
+            // JSON of another shape in our own spelling: Go writes `&` as `\u0026`, and a secret may have one.
+            Err(_) => match serde_json::from_slice::<Value>(body) {
+                Ok(odd) => (odd.to_string(), None),
+                Err(_) => (String::from_utf8_lossy(body).into_owned(), None),
+            },
         };
-        Self { text: clean(text, hide), code }
+        Self { text: clean(&text, hide), code }
     }
 
     /// The reason: by code, then by text, and by number only where the number has one meaning.
@@ -208,23 +213,35 @@ impl Text<'_> {
 /// Words of Fly's that came in no answer to a call, such as a machine's event, as one line that is fit for a log.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    clean(text.to_owned(), &[])
+    clean(text, &[])
 }
 
 /// One line that is fit for a log: secrets and control characters removed, cut at a limit.
-fn clean(mut text: String, hide: &[&str]) -> String {
-    for secret in hide.iter().filter(|it| !it.is_empty()) {
-        text = text.replace(secret, "[hidden]");
-        // A body that is not as expected is kept as it came, with its escapes.
-        if let Ok(escaped) = serde_json::to_string(secret) {
-            text = text.replace(escaped.trim_matches('"'), "[hidden]");
-        }
-    }
-    let space = |c: char| if c.is_whitespace() { ' ' } else { c };
-    let text: String = text.chars().map(space).filter(|c| !c.is_control()).collect();
+fn clean(text: &str, hide: &[&str]) -> String {
+    let text = plain(&hidden(text, hide.iter().copied()));
+    // What is left out of a line may have stood inside a secret, in the text or in the secret itself.
+    let hide: Vec<_> = hide.iter().map(|it| plain(it)).collect();
+    let text = hidden(&text, hide.iter().map(String::as_str));
     let text = text.trim();
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
+}
+
+fn hidden<'a>(text: &str, hide: impl Iterator<Item = &'a str>) -> String {
+    let mut text = text.to_owned();
+    for secret in hide.filter(|it| !it.is_empty()) {
+        text = text.replace(secret, "[hidden]");
+        // JSON that is not as expected is kept with its escapes.
+        if let Ok(escaped) = serde_json::to_string(secret) {
+            text = text.replace(escaped.trim_matches('"'), "[hidden]");
+        }
+    }
+    text
+}
+
+fn plain(text: &str) -> String {
+    let space = |c: char| if c.is_whitespace() { ' ' } else { c };
+    text.chars().map(space).filter(|c| !c.is_control()).collect()
 }

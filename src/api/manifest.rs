@@ -212,8 +212,10 @@ fn text_of(bytes: &[u8]) -> Result<&str, Error> {
 }
 
 fn refuse_controls(text: &str, outline: &Outline<'_>) -> Result<(), Error> {
-    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    let control = |c: char| c.is_control() && c != '\t';
     for (line, text) in (1..).zip(text.split('\n')) {
+        // Alone it would be a line's end to YAML and to nobody else.
+        let text = text.strip_suffix('\r').unwrap_or(text);
         if let Some(found) = text.chars().find(|it| control(*it)) {
             let document = outline.document_at(line);
             return Err(Error { document, line, problem: Problem::Control(found) });

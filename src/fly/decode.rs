@@ -10,8 +10,11 @@ use crate::fly::wire::{
 };
 
 /// The body of a successful answer.
-pub(crate) trait Answer: Sized {
-    /// Reads it, or says at which place it cannot.
+pub trait Answer: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The place at which it cannot be read.
     fn read(body: &[u8]) -> Result<Self, String>;
 }
 

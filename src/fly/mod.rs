@@ -1,7 +1,7 @@
 //! The Machines API: wire types, errors, limits, and the calls that hangar makes. It must never know `api` or `plan`.
 
 pub mod call;
-mod decode;
+pub mod decode;
 mod error;
 pub mod http;
 pub mod limit;

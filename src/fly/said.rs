@@ -5,6 +5,7 @@ use std::{borrow::Cow, cmp::Reverse, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::fly::{
     call::Route,
@@ -44,9 +45,13 @@ impl Said {
                 let code = Some(said.status).filter(|it| !it.is_empty() && it != "error");
                 (text, code)
             }
-            Err(_) => (String::from_utf8_lossy(body).into_owned(), None),
+            // JSON of another shape in our own spelling: Go writes `&` as `\u0026`, and a secret may have one.
+            Err(_) => match serde_json::from_slice::<Value>(body) {
+                Ok(odd) => (odd.to_string(), None),
+                Err(_) => (String::from_utf8_lossy(body).into_owned(), None),
+            },
         };
-        Self { text: clean(text, hide), code }
+        Self { text: clean(&text, hide), code }
     }
 
     /// The reason: by code, then by text, and by number only where the number has one meaning.
@@ -216,17 +221,18 @@ impl Text<'_> {
 /// Words of Fly's that are no refusal of a call, such as a machine's event, as one short line that is fit for a log.
 #[must_use]
 pub fn printable(text: &str, hide: &[&str]) -> String {
-    cut(&without_words(clean(text.to_owned(), hide), hide)).into_owned()
+    cut(&without_words(clean(text, hide), hide)).into_owned()
 }
 
 /// One line that is fit for a log, however long: secrets and control characters removed.
-pub(crate) fn clean(mut text: String, hide: &[&str]) -> String {
-    for secret in hide.iter().filter(|it| !it.is_empty()) {
-        for form in forms(secret) {
-            text = text.replace(&form, HIDDEN);
-        }
-    }
-    one_line(&text)
+pub(crate) fn clean(text: &str, hide: &[&str]) -> String {
+    // What a line has not may have stood inside a secret.
+    without_forms(&one_line(&without_forms(text, hide)), hide)
+}
+
+fn without_forms(text: &str, hide: &[&str]) -> String {
+    let forms = hide.iter().flat_map(|it| forms(it));
+    forms.fold(text.to_owned(), |text, form| text.replace(&form, HIDDEN))
 }
 
 /// The text without longer words of secrets: whoever quotes a quotation escapes what was escaped, and no list of forms ends. It

@@ -142,6 +142,13 @@ impl Observer for Records {
     }
 }
 
+#[test]
+fn durations_that_add_up_to_more_than_there_is_are_none() {
+    let most = "10000000000000000000s";
+    assert!(wire::GoDuration::parse(most).is_some());
+    assert_eq!(wire::GoDuration::parse(&most.repeat(2)), None);
+}
+
 #[tokio::test]
 async fn a_machine_is_read_in_every_form_that_fly_gives_it() {
     let body = json!({

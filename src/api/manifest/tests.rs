@@ -137,6 +137,9 @@ fn aliases_work_and_are_bounded() {
     let value = &parse(text).unwrap()[0].value;
     assert_eq!(value["use"], serde_json::json!({"y": 3, "x": 1}));
     assert_eq!(value["same"], value["base"]);
+    let text = "é: &u 1\r\n\r\nß: [*u, &a-1 !!str 2, !!map &o {}, *a-1]\r\n";
+    let value = &parse(text).unwrap()[0].value;
+    assert_eq!(value["ß"], serde_json::json!([1, "2", {}, "2"]));
 
     let mut bomb = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x]".to_owned()];
     for level in 1..12 {

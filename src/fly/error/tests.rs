@@ -344,6 +344,30 @@ fn a_secret_is_hidden_before_a_text_is_cut() {
 }
 
 #[test]
+fn a_secret_is_hidden_however_the_body_spells_it() {
+    let refused = |body: &str, secret: &str| {
+        let call = Call { route: &call::SET_SECRETS, app: None, object: None };
+        let refusal = Refusal {
+            status: StatusCode::BAD_REQUEST,
+            request_id: None,
+            after: None,
+            body: body.as_bytes(),
+            hide: &[secret],
+        };
+        Error::refused(call, refusal).text().into_owned()
+    };
+    // As Go writes JSON, in a body of another shape than Fly's.
+    let go = r#"{"error":{"why":"a\u0026b\u003cc is bad"}}"#;
+    assert_eq!(refused(go, "a&b<c"), r#"{"error":{"why":"[hidden] is bad"}}"#);
+    // Broken by characters that the line loses.
+    assert_eq!(refused("hun\0ter2 is bad", "hunter2"), "[hidden] is bad");
+    assert_eq!(refused(r#"{"error":"hun\u0007ter2 is bad"}"#, "hunter2"), "[hidden] is bad");
+    // With a line break, which the line has as a space.
+    assert_eq!(refused("two\r\nlines is bad", "two\r\nlines"), "[hidden] is bad");
+    assert_eq!(refused("two  lines is bad", "two\r\nlines"), "[hidden] is bad");
+}
+
+#[test]
 fn a_rate_limit_says_when_to_come_back() {
     let limited = |after| Reason::RateLimited { after };
     assert_eq!(limited(None).retry(), Retry::After(Duration::from_secs(1)));

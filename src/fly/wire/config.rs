@@ -292,7 +292,7 @@ impl GoDuration {
                 "h" => 3600.0,
                 _ => return None,
             };
-            sum += Duration::try_from_secs_f64(number * unit).ok()?;
+            sum = sum.checked_add(Duration::try_from_secs_f64(number * unit).ok()?)?;
             rest = tail.get(unit_end..)?;
         }
         (!text.trim().is_empty()).then_some(Self(sum))

@@ -170,6 +170,7 @@ const BAD: &[(&str, &str, &str)] = &[
         "2: kind: `Pod [2J` is not a kind that can be applied: those are Namespace, Secret, Template, Environment, Event",
     ),
     (ENV, "  owner: a\x07b\n", "6: the control character U+0007 is in it"),
+    (ENV, "  owner: a\r  region: fra\r\n", "6: the control character U+000D is in it"),
     // What two readers understand in two ways.
     (
         ENV,

@@ -22,7 +22,7 @@ use crate::{
         course::Course,
         mistakes::Mistake,
         plans::{self, Mishap, Walk},
-        swarm,
+        sequence, swarm,
     },
 };
 
@@ -44,6 +44,9 @@ pub struct Args {
     /// Let Fly do this during the fixed course; without it and --crash-at, all of them at all calls
     #[arg(long, requires = "course", conflicts_with = "crash_at", value_name = "JSON", value_parser = fault)]
     pub fault: Option<Box<Rule>>,
+    /// Sequences of specifications instead of drawn courses
+    #[arg(long, conflicts_with = "course")]
+    pub sequences: bool,
     /// Plant a mistake in the controller, by name; one that is none lists them
     #[arg(long, value_name = "NAME", value_parser = mistake)]
     pub plant: Option<Mistake>,
@@ -157,7 +160,11 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
             if seed >= args.seeds.end || limit.is_some_and(|it| clock.monotonic() >= it) {
                 return;
             }
-            let outcome = swarm::walk_with(seed, args.plant);
+            let outcome = if args.sequences {
+                sequence::walk_with(seed, args.plant)
+            } else {
+                swarm::walk_with(seed, args.plant)
+            };
             walked.fetch_add(1, Ordering::Relaxed);
             let mut all = fired.lock().unwrap_or_else(PoisonError::into_inner);
             for (kind, times) in &outcome.fired {
@@ -191,8 +198,9 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
 
 /// What walks a seed again.
 fn command(seed: u64, args: &Args) -> String {
+    let sequences = if args.sequences { " --sequences" } else { "" };
     let plant = args.plant.map(|it| format!(" --plant {}", it.name())).unwrap_or_default();
-    format!("hangar sim --seeds {seed}{plant}")
+    format!("hangar sim --seeds {seed}{sequences}{plant}")
 }
 
 /// Says each, and writes what happened beside it.

@@ -12,6 +12,7 @@ mod life;
 pub mod mistakes;
 mod oracle;
 pub mod plans;
+pub mod sequence;
 pub mod swarm;
 mod universe;
 mod wire;

@@ -505,7 +505,8 @@ impl Universe {
     }
 }
 
-const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+/// Where environments are.
+pub(crate) const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
 
 /// An answer without what only its owner may read.
 fn public(path: &str, body: &Value) -> String {

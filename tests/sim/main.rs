@@ -8,6 +8,7 @@
 )]
 
 mod planted;
+mod sequence;
 mod trouble;
 
 use std::{

@@ -9,6 +9,7 @@ pub mod chance;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod failpoint;
 pub mod fly;
 pub mod local;
 pub mod net;

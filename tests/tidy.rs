@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("net", &["tasks"]),
     ("plan", &["api", "retry"]),
     ("store", &["api", "clock", "retry", "tasks", "telemetry"]),
+    ("failpoint", &["fly", "store"]),
     ("fly", &["clock", "retry", "telemetry"]),
     ("local", &["chance", "clock", "fly", "net", "retry", "tasks"]),
     (

@@ -26,6 +26,7 @@ use crate::{
         printer::Printer,
     },
     clock::{self, Clock},
+    failpoint,
     fly::{
         http::{Config as FlyConfig, Http},
         token::Token,
@@ -163,8 +164,8 @@ impl Core {
         };
         let metrics = self.metrics.clone();
         let observer = Arc::new(move |took| metrics.store_commit(took));
-        let store =
-            Store::new(Arc::new(sled), cipher, SEALED).observed(Arc::clone(&self.clock), observer);
+        let sled = failpoint::around_commits(Arc::new(sled));
+        let store = Store::new(sled, cipher, SEALED).observed(Arc::clone(&self.clock), observer);
         store.verify().await.map_err(|error| wrong_key(&error, data_dir))?;
         if let Some(why) = lost.filter(|_| is_new) {
             // The first commit of all: after any other the store would not be new.
@@ -229,7 +230,8 @@ impl Core {
     ) -> anyhow::Result<()> {
         let calls = Calls::new(Arc::clone(&self.clock), self.journal.clone(), self.metrics.clone());
         let config = FlyConfig::new(&fly.base_url, fly.token);
-        let http = Http::new(config, Arc::clone(&self.clock), Arc::new(calls.clone()))?;
+        let http = Http::new(config, Arc::clone(&self.clock), Arc::new(calls.clone()))?
+            .carried(failpoint::around_calls);
         let parts = reconcile::Parts {
             store: store.clone(),
             fly: Arc::new(http),

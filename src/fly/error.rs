@@ -1,12 +1,15 @@
 //! What went wrong in a call to Fly, as one closed list of reasons. It must never carry a secret, and never be built from a
 //! status number alone where Fly gives one number several meanings.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use http::StatusCode;
 
 use crate::clock::Timestamp;
-use crate::fly::{call::Call, said::Said};
+use crate::fly::{
+    call::Call,
+    said::{self, HIDE_CHARS_MIN, Said},
+};
 use crate::retry::Retry;
 
 /// A call that failed: which one, on what, why, and what Fly said.
@@ -183,7 +186,7 @@ impl Error {
         let mut error = Self::new(call, reason);
         error.details.status = Some(refusal.status);
         error.details.request_id = refusal.request_id.map(str::to_owned);
-        error.details.text = said.text;
+        error.details.text = said::without_words(said.text, refusal.hide);
         error
     }
 
@@ -232,8 +235,19 @@ impl Error {
 
     /// What Fly said, cleaned and cut.
     #[must_use]
-    pub fn text(&self) -> &str {
-        &self.details.text
+    pub fn text(&self) -> Cow<'_, str> {
+        said::cut(&self.details.text)
+    }
+
+    /// The same without these texts, which Fly may know although the call did not send them. The shortest stay: they are too
+    /// common in any text.
+    #[must_use]
+    pub fn hiding<'a>(mut self, secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let secrets = secrets.into_iter().filter(|it| it.len() >= HIDE_CHARS_MIN);
+        let secrets: Vec<_> = secrets.collect();
+        let text = said::clean(std::mem::take(&mut self.details.text), &secrets);
+        self.details.text = said::without_words(text, &secrets);
+        self
     }
 
     /// Whether the same call may succeed later, unchanged.
@@ -360,7 +374,8 @@ impl Reason {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Details { call, status, request_id, text, source: _ } = &*self.details;
+        let Details { call, status, request_id, text: _, source: _ } = &*self.details;
+        let text = self.text();
         write!(f, "cannot {call}: ")?;
         match (&self.reason, status) {
             (Reason::Transport { ambiguous: true }, _) => {
@@ -371,7 +386,7 @@ impl fmt::Display for Error {
             (_, Some(status)) if text.is_empty() => write!(f, "Fly answered {status}")?,
             (_, Some(status)) => write!(f, "Fly answered {}: {text}", status.as_u16())?,
             (reason, None) if text.is_empty() => f.write_str(reason.kind())?,
-            (_, None) => f.write_str(text)?,
+            (_, None) => f.write_str(&text)?,
         }
         match request_id {
             Some(id) => write!(f, " (request {id})"),

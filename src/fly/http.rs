@@ -114,6 +114,13 @@ impl Http {
         Ok(Self { transport, base, token: config.token, clock, limiter, observer })
     }
 
+    /// The same client with something around its transport.
+    #[must_use]
+    pub fn carried(mut self, by: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>) -> Self {
+        self.transport = by(self.transport);
+        self
+    }
+
     /// Makes a call: takes a token, sends the request, reads the answer, tells the observer.
     async fn send<T: Answer>(&self, mut ask: Ask<'_>) -> Result<T, Error> {
         let call = ask.call();

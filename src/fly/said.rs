@@ -1,8 +1,9 @@
 //! Reads what Fly says when it refuses: the body in all of its forms, and the reason behind the words. The list of texts is
 //! kept here and nowhere else. It must never decide what to do about a reason.
 
-use std::time::Duration;
+use std::{borrow::Cow, cmp::Reverse, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -12,15 +13,20 @@ use crate::fly::{
     wire::ErrorBody,
 };
 
-/// Characters of a text that are kept.
+/// Characters of a text that are shown.
 const TEXT_CHARS_MAX: usize = 500;
-/// Bytes of a body that are looked at.
+/// Bytes of a body that is read; of a longer one a secret could be cut in two and not be found.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Shorter secrets are too common in any text to be taken out of one that need not hold them.
+pub(crate) const HIDE_CHARS_MIN: usize = 8;
+/// What stands for a secret.
+const HIDDEN: &str = "[hidden]";
 
 /// What an error's body says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Said {
-    /// For people: without control characters and secrets, and cut.
+    /// For people: without control characters and secrets.
     pub(crate) text: String,
     /// Fly's own code, which outranks the text.
     code: Option<String>,
@@ -29,7 +35,9 @@ pub(crate) struct Said {
 impl Said {
     /// Reads JSON, lease-style JSON, plain text or nothing.
     pub(crate) fn read(body: &[u8], hide: &[&str]) -> Self {
-        let body = body.get(..BODY_BYTES_MAX).unwrap_or(body);
+        if body.len() > BODY_BYTES_MAX {
+            return Self { text: format!("{} bytes, too many to be read", body.len()), code: None };
+        }
         let (text, code) = match serde_json::from_slice::<ErrorBody>(body) {
             Ok(said) => {
                 let text = if said.message.is_empty() { said.error } else { said.message };
@@ -43,7 +51,7 @@ impl Said {
                 Err(_) => (String::from_utf8_lossy(body).into_owned(), None),
             },
         };
-        Self { text: clean(&text, hide), code }
+        Self { text: clean(text, hide), code }
     }
 
     /// The reason: by code, then by text, and by number only where the number has one meaning.
@@ -210,38 +218,64 @@ impl Text<'_> {
     }
 }
 
-/// Words of Fly's that came in no answer to a call, such as a machine's event, as one line that is fit for a log.
+/// Words of Fly's that are no refusal of a call, such as a machine's event, as one short line that is fit for a log.
 #[must_use]
-pub fn printable(text: &str) -> String {
-    clean(text, &[])
+pub fn printable(text: &str, hide: &[&str]) -> String {
+    cut(&without_words(clean(text.to_owned(), hide), hide)).into_owned()
 }
 
-/// One line that is fit for a log: secrets and control characters removed, cut at a limit.
-fn clean(text: &str, hide: &[&str]) -> String {
-    let text = plain(&hidden(text, hide.iter().copied()));
-    // What is left out of a line may have stood inside a secret, in the text or in the secret itself.
-    let hide: Vec<_> = hide.iter().map(|it| plain(it)).collect();
-    let text = hidden(&text, hide.iter().map(String::as_str));
-    let text = text.trim();
-    match text.char_indices().nth(TEXT_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
+/// One line that is fit for a log, however long: secrets and control characters removed.
+pub(crate) fn clean(text: String, hide: &[&str]) -> String {
+    // What a line leaves out may have stood inside a secret, so it is looked for again.
+    hidden(one_line(&hidden(text, hide)), hide)
 }
 
-fn hidden<'a>(text: &str, hide: impl Iterator<Item = &'a str>) -> String {
-    let mut text = text.to_owned();
-    for secret in hide.filter(|it| !it.is_empty()) {
-        text = text.replace(secret, "[hidden]");
-        // JSON that is not as expected is kept with its escapes.
-        if let Ok(escaped) = serde_json::to_string(secret) {
-            text = text.replace(escaped.trim_matches('"'), "[hidden]");
+fn hidden(mut text: String, hide: &[&str]) -> String {
+    for secret in hide.iter().filter(|it| !it.is_empty()) {
+        for form in forms(secret) {
+            text = text.replace(&form, HIDDEN);
         }
     }
     text
 }
 
-fn plain(text: &str) -> String {
+/// The text without longer words of secrets: whoever quotes a quotation escapes what was escaped, and no list of forms ends. It
+/// may take a word of Fly's along, so the reason is read before.
+pub(crate) fn without_words(mut text: String, hide: &[&str]) -> String {
+    let words = hide.iter().flat_map(|it| it.split(|it: char| !it.is_ascii_alphanumeric()));
+    for word in words.filter(|it| it.len() >= HIDE_CHARS_MIN) {
+        text = text.replace(word, HIDDEN);
+    }
+    text
+}
+
+/// A text as it is shown.
+pub(crate) fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
+    }
+}
+
+fn one_line(text: &str) -> String {
     let space = |c: char| if c.is_whitespace() { ' ' } else { c };
-    text.chars().map(space).filter(|c| !c.is_control()).collect()
+    let text: String = text.chars().map(space).filter(|c| !c.is_control()).collect();
+    text.trim().to_owned()
+}
+
+/// As what a secret may be repeated: as it is, on one line, as JSON has it, in base64, in a form or a URL.
+fn forms(secret: &str) -> Vec<String> {
+    let json = serde_json::to_string(secret).unwrap_or_default();
+    // Without the quotes, of which a secret may have its own.
+    let json = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
+    let mut forms = vec![secret.to_owned(), one_line(secret), json.to_owned()];
+    if secret.len() >= HIDE_CHARS_MIN {
+        let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let base64 = STANDARD.encode(secret);
+        forms.extend([form.replace('+', "%20"), form, base64.trim_end_matches('=').to_owned()]);
+    }
+    forms.retain(|it| !it.is_empty());
+    // The longest first: it may hold a shorter one.
+    forms.sort_by_key(|it| Reverse(it.len()));
+    forms
 }

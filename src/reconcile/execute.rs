@@ -11,25 +11,39 @@ use crate::plan::{
 use crate::reconcile::{objects::Objects, translate};
 
 /// Values of app secrets; never printed.
-pub(crate) struct SecretValues(BTreeMap<String, Option<String>>);
+#[derive(Default)]
+pub(crate) struct SecretValues(BTreeMap<String, String>);
 
 impl SecretValues {
-    /// The bay's key and the values of the environment's secrets, with those that are no longer given unset.
-    pub(crate) fn gather(objects: &Objects, bay_key: &[u8], unset: &[String]) -> Self {
-        let mut values: BTreeMap<_, _> = unset.iter().map(|it| (it.clone(), None)).collect();
+    /// The bay's key, if it has one, and the values of the environment's secrets.
+    pub(crate) fn gather(objects: &Objects, bay_key: Option<&[u8]>) -> Self {
+        let mut values = BTreeMap::new();
         for secret in objects.secrets.values().flatten() {
             for key in secret.data.keys() {
                 let value = secret.value(key).and_then(|it| String::from_utf8(it).ok());
-                values.insert(key.clone(), value);
+                values.extend(value.map(|it| (key.clone(), it)));
             }
         }
-        let hex: String = bay_key.iter().map(|byte| format!("{byte:02x}")).collect();
-        values.insert(BAY_KEY.to_owned(), Some(hex));
+        let hex = |key: &[u8]| key.iter().map(|byte| format!("{byte:02x}")).collect();
+        values.extend(bay_key.map(|it| (BAY_KEY.to_owned(), hex(it))));
         Self(values)
+    }
+
+    /// Fly's words without them, as one short line.
+    pub(crate) fn hidden_in(&self, said: &str) -> String {
+        fly::printable(said, &self.0.values().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// With those that are no longer given unset.
+    fn update(&self, unset: &[String]) -> wire::SecretsUpdate {
+        let unset = unset.iter().map(|it| (it.clone(), None));
+        let set = self.0.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+        wire::SecretsUpdate { values: unset.chain(set).collect() }
     }
 }
 
-/// Makes the call. The values are needed for `WriteSecrets` only.
+/// Makes the call. The values are written by `WriteSecrets`, and are in no error of any call: a machine has them, so that
+/// whatever is said of it may repeat them.
 ///
 /// # Errors
 /// Fly's.
@@ -37,7 +51,17 @@ pub(crate) async fn execute(
     fly: &dyn Machines,
     org: &str,
     action: &Action,
-    secrets: Option<SecretValues>,
+    secrets: &SecretValues,
+) -> Result<Outcome, fly::Error> {
+    let result = make(fly, org, action, secrets).await;
+    result.map_err(|error| error.hiding(secrets.0.values().map(String::as_str)))
+}
+
+async fn make(
+    fly: &dyn Machines,
+    org: &str,
+    action: &Action,
+    secrets: &SecretValues,
 ) -> Result<Outcome, fly::Error> {
     match action {
         Action::CreateApp { .. } | Action::DeleteApp { .. } | Action::WriteSecrets { .. } => {
@@ -103,7 +127,7 @@ async fn on_app(
     fly: &dyn Machines,
     org: &str,
     action: &Action,
-    secrets: Option<SecretValues>,
+    secrets: &SecretValues,
 ) -> Result<Outcome, fly::Error> {
     match action {
         Action::CreateApp { app, network } => {
@@ -114,9 +138,8 @@ async fn on_app(
             };
             fly.create_app(&input).await.map(|()| Outcome::Done)
         }
-        Action::WriteSecrets { app, .. } => {
-            let values = secrets.map(|it| it.0).unwrap_or_default();
-            let written = fly.set_secrets(app, &wire::SecretsUpdate { values }).await?;
+        Action::WriteSecrets { app, unset, .. } => {
+            let written = fly.set_secrets(app, &secrets.update(unset)).await?;
             Ok(Outcome::SecretsWritten { version: written.version })
         }
         Action::DeleteApp { app } => fly.delete_app(app).await.map(|()| Outcome::Done),

@@ -18,6 +18,7 @@ use crate::plan::{
     },
 };
 use crate::reconcile::{
+    execute::SecretValues,
     informer::{Informer, MachineRow, VolumeRow},
     objects::Objects,
     translate,
@@ -78,6 +79,10 @@ pub(crate) async fn observe(
         None => Seen::default(),
     };
     seen.complete_list_at = sources.informer.complete_at();
+    if let Sight::Present(SeenMachine { launch_error: Some(error), .. }) = &mut seen.machine {
+        // It may repeat what the program was to be given.
+        *error = SecretValues::gather(objects, None).hidden_in(error);
+    }
     let no_destroying =
         objects.held.destroying.clone().or_else(|| no_destroying(sources.informer, now));
     World {

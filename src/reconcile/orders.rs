@@ -14,7 +14,7 @@ use crate::plan::{
     world::Sight,
 };
 use crate::reconcile::{
-    execute::execute,
+    execute::{SecretValues, execute},
     feed::News,
     holds,
     ledger::Ledger,
@@ -105,7 +105,7 @@ impl Ledger {
 
     async fn act(&self, name: &str, action: &Action) -> bool {
         let shared = &self.shared;
-        let result = execute(&*shared.fly, &shared.org, action, None).await;
+        let result = execute(&*shared.fly, &shared.org, action, &SecretValues::default()).await;
         shared.metrics.action(action.name(), result.as_ref().map_or_else(|it| it.kind(), |_| "ok"));
         if let (Ok(_), Action::DestroyMachine { app, id }) = (&result, action) {
             shared.informer.learn(app, id, None);

@@ -248,19 +248,15 @@ impl Pass<'_> {
         note: &Note,
     ) -> Result<Next, store::Error> {
         let shared = self.shared;
-        let secrets = match action {
-            Action::WriteSecrets { unset, .. } => {
-                let Some(key) = objects.bay_key(&shared.store).await? else {
-                    let message = "the bay's key is missing from the store";
-                    self.log(action.name(), journal::Outcome::Refused, message);
-                    return Ok(Next::Failed(Retry::Never));
-                };
-                Some(SecretValues::gather(objects, &key, unset))
-            }
-            _ => None,
-        };
+        let bay_key = objects.bay_key(&shared.store).await?;
+        if bay_key.is_none() && matches!(action, Action::WriteSecrets { .. }) {
+            let message = "the bay's key is missing from the store";
+            self.log(action.name(), journal::Outcome::Refused, message);
+            return Ok(Next::Failed(Retry::Never));
+        }
+        let secrets = SecretValues::gather(objects, bay_key.as_deref());
         let began = shared.clock.monotonic();
-        let result = execute(&*shared.fly, &shared.org, action, secrets).await;
+        let result = execute(&*shared.fly, &shared.org, action, &secrets).await;
         let took = shared.clock.monotonic().saturating_sub(began);
         let now = shared.clock.now();
         self.learn_region(action, &result, now);

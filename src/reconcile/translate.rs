@@ -211,11 +211,11 @@ pub(crate) fn seen_row(id: &str, row: &MachineRow) -> SeenMachine {
     }
 }
 
-/// Why the last launch or start failed, unless one was begun since; the newest events come first.
+/// Why the last launch or start failed, in Fly's own words, unless one was begun since; the newest events come first.
 fn launch_error(events: &[wire::MachineEvent]) -> Option<String> {
     let is_launch = |it: &&wire::MachineEvent| matches!(it.kind.as_str(), "launch" | "start");
     let error = events.iter().find(is_launch)?.request.as_ref()?.get("error")?.as_str()?;
-    Some(fly::printable(error)).filter(|it| !it.is_empty())
+    Some(error.to_owned()).filter(|it| !it.is_empty())
 }
 
 /// A volume that was read by itself.
@@ -316,13 +316,11 @@ mod tests {
             request: error.map(|it| json!({"error": it})),
             ..wire::MachineEvent::default()
         };
-        let failed = event("launch", Some("MANIFEST_UNKNOWN:\n  no\u{1b}such image"));
-        let told = Some("MANIFEST_UNKNOWN:   nosuch image".to_owned());
+        let failed = event("launch", Some("MANIFEST_UNKNOWN: no such image"));
+        let told = Some("MANIFEST_UNKNOWN: no such image".to_owned());
         assert_eq!(launch_error(&[failed.clone(), event("launch", None)]), told);
         assert_eq!(launch_error(&[event("update", None), failed.clone()]), told);
         assert_eq!(launch_error(&[event("start", None), failed]), None);
-        let long = launch_error(&[event("launch", Some(&"x".repeat(5_000)))]).unwrap();
-        assert!(long.chars().count() < 1_000, "{}", long.len());
     }
 
     #[test]

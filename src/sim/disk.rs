@@ -12,10 +12,9 @@ use futures::future::BoxFuture;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::chance::{self, Chance};
+use crate::failpoint;
 use crate::sim::gate::{Boundary, Gate};
-use crate::store::{
-    Backend, Entry, Error, Events, Key, Op, Revision, Txn, WatchError, memory::Memory,
-};
+use crate::store::{Backend, Entry, Error, Events, Key, Revision, Txn, WatchError, memory::Memory};
 
 /// How long a sync takes.
 const SYNC: Duration = Duration::from_millis(2);
@@ -138,7 +137,7 @@ impl Mounted {
     }
 
     async fn commit_here(&self, txn: Txn) -> Result<Revision, Error> {
-        let what = named(&txn);
+        let what = failpoint::commit(&txn);
         self.gate.cross(Boundary::CommitUnsynced, &what).await;
         let (answer, answered) = oneshot::channel();
         self.disk.volatile().push_back(Unsynced { txn, answer });
@@ -149,13 +148,6 @@ impl Mounted {
         self.gate.cross(Boundary::CommitUnanswered, &what).await;
         result
     }
-}
-
-/// What a transaction writes, for people.
-fn named(txn: &Txn) -> String {
-    let written = txn.steps.iter().filter(|(_, _, op)| *op != Op::Check);
-    let keys: Vec<_> = written.map(|(key, _, _)| key.as_str()).collect();
-    keys.join(" ")
 }
 
 impl Backend for Mounted {

@@ -13,18 +13,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// A place at which a crash makes a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Boundary {
-    /// A commit was asked for and is not durable.
-    CommitUnsynced,
-    /// A commit is durable, and nobody knows yet.
-    CommitUnanswered,
-    /// A call's intent is durable, and the request was not sent.
-    CallUnsent,
-    /// A call had its effect, and its answer was not read.
-    CallUnanswered,
-}
+pub use crate::failpoint::Boundary;
 
 /// The count of boundaries over all lives of a controller, and which of them are struck.
 #[derive(Debug, Default)]

@@ -5,8 +5,9 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use http::{Method, Request, Response};
+use http::{Request, Response};
 
+use crate::failpoint;
 use crate::fly::transport::Failed;
 use crate::local::Hooks;
 use crate::sim::gate::{Boundary, Gate};
@@ -34,16 +35,12 @@ pub(crate) struct Wire {
     pub(crate) listener: Arc<dyn Listener>,
 }
 
-fn named(request: &Request<Bytes>) -> String {
-    format!("{} {}", request.method(), request.uri().path())
-}
-
 impl Wire {
     async fn cross(&self, boundary: Boundary, request: &Request<Bytes>) {
-        if request.method() == Method::GET {
-            self.gate.live().await;
+        if failpoint::changes(request) {
+            self.gate.cross(boundary, &failpoint::call(request)).await;
         } else {
-            self.gate.cross(boundary, &named(request)).await;
+            self.gate.live().await;
         }
     }
 }
@@ -52,7 +49,7 @@ impl Hooks for Wire {
     fn before<'a>(&'a self, request: &'a Request<Bytes>) -> BoxFuture<'a, ()> {
         async move {
             self.cross(Boundary::CallUnsent, request).await;
-            self.listener.before(&named(request), request);
+            self.listener.before(&failpoint::call(request), request);
         }
         .boxed()
     }
@@ -64,7 +61,7 @@ impl Hooks for Wire {
     ) -> BoxFuture<'a, ()> {
         async move {
             let status = result.as_ref().ok().map(|it| it.status().as_u16());
-            self.listener.after(&Exchange { what: &named(request), request, status });
+            self.listener.after(&Exchange { what: &failpoint::call(request), request, status });
             self.cross(Boundary::CallUnanswered, request).await;
         }
         .boxed()

@@ -251,7 +251,7 @@ pub(crate) async fn start(
         .env_clear()
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(said.as_ref().unwrap().try_clone().unwrap())
         .stderr(said.unwrap())
         .spawn()
         .unwrap();
@@ -399,16 +399,22 @@ async fn answer(
     }
     let (parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
+    Ok(forward(&fly, Request::from_parts(parts, body)).await)
+}
+
+/// Fly's own answer.
+pub(crate) async fn forward(fly: &str, request: Request<Bytes>) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
     let target = parts.uri.path_and_query().map_or("/", |it| it.as_str());
     let mut forwarded = Request::builder().method(parts.method).uri(target);
     for (name, value) in &parts.headers {
         forwarded = forwarded.header(name, value);
     }
-    let Answer { status, headers, body } = call(&fly, forwarded, body.to_vec()).await;
+    let Answer { status, headers, body } = call(fly, forwarded, body.to_vec()).await;
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok(response)
+    response
 }
 
 #[tokio::test]

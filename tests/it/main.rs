@@ -17,5 +17,6 @@ mod recovery;
 mod refused;
 mod removal;
 mod restart;
+mod secret;
 mod sleep;
 mod view;

@@ -1,5 +1,5 @@
 //! `kill -9` at moments that a seed chooses, and the same command again: what was declared is what there is, once each, and
-//! nothing on a volume is lost.
+//! nothing on a volume is lost. `HANGAR_KILLS=200` makes it longer, `HANGAR_TEST_SEED` makes a run again.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -55,13 +55,19 @@ impl Wanted {
     }
 }
 
-/// Makes one change: a creation, an update, a sleep or wake, or a deletion.
-async fn change(
+/// How often hangar is killed.
+fn kills() -> u64 {
+    std::env::var("HANGAR_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
+/// Draws one change, a creation, an update, a sleep or wake, or a deletion, and returns the command line that asks for it.
+fn change(
     hangar: &Hangar,
     wanted: &mut BTreeMap<String, Wanted>,
     chance: &mut Chance,
     round: u64,
-) {
+) -> Vec<String> {
+    let line = |text: &str| text.split(' ').map(str::to_owned).collect();
     let names: Vec<_> = wanted.keys().cloned().collect();
     let choice = chance.below(4);
     if names.len() < 2 || (choice == 0 && names.len() < 4) {
@@ -74,13 +80,57 @@ async fn change(
             2 => environment.asleep = !environment.asleep,
             _ => {
                 wanted.remove(name);
-                hangar.run(&format!("delete environment {name} --wait=false")).await;
-                return;
+                let name = format!("environment {name}");
+                return line(&format!("delete {name} --wait=false --ignore-not-found"));
             }
         }
     }
     let manifests = wanted.iter().map(|(name, it)| it.manifest(name)).collect::<String>();
-    hangar.apply(&format!("{TEMPLATE}{manifests}")).await.good();
+    std::fs::write(hangar.home.path().join("changed.yaml"), format!("{TEMPLATE}{manifests}"))
+        .unwrap();
+    line("apply -f changed.yaml")
+}
+
+/// Asks for a change, kills hangar at some moment after that, and starts it again. What was acknowledged is there then; what
+/// was not is asked for once more.
+async fn change_and_kill(
+    mut hangar: Hangar,
+    wanted: &mut BTreeMap<String, Wanted>,
+    chance: &mut Chance,
+    round: u64,
+) -> Hangar {
+    let line = change(&hangar, wanted, chance, round);
+    let line: Vec<_> = line.iter().map(String::as_str).collect();
+    let asking = hangar.spawn(&line);
+    // Before it arrives, between the acknowledged change and its end, or just after that.
+    tokio::time::sleep(Duration::from_millis(chance.below(900))).await;
+    hangar.kill9();
+    let acknowledged = asking.wait_with_output().await.unwrap().status.success();
+    let hangar = hangar.again().await;
+    if !acknowledged {
+        hangar.cli(&line).await.good();
+    }
+    kept(&hangar, wanted).await;
+    hangar
+}
+
+/// Asserts that all that is declared is what the store has.
+async fn kept(hangar: &Hangar, wanted: &BTreeMap<String, Wanted>) {
+    let list = hangar.object("environments").await;
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    // A deletion takes its time.
+    let there: BTreeMap<_, _> = items
+        .iter()
+        .filter(|it| it["metadata"]["deletionTimestamp"].is_null())
+        .map(|it| (it["metadata"]["name"].as_str().unwrap(), &it["spec"]))
+        .collect();
+    assert!(there.keys().eq(wanted.keys()), "{:?} instead of {:?}", there.keys(), wanted.keys());
+    for (name, wanted) in wanted {
+        let mode = if wanted.asleep { "Asleep" } else { "Auto" };
+        let spec = there[name.as_str()];
+        assert_eq!(spec["env"]["GREETING"], format!("g{}", wanted.greeting), "{name}");
+        assert_eq!(spec["operatingMode"], mode, "{name}");
+    }
 }
 
 /// Visits what is awake and in order; its counter must go on where it was.
@@ -167,12 +217,8 @@ async fn killed_at_any_moment_it_goes_on_where_it_was() {
     let mut chance = Chance::new();
     let mut wanted = BTreeMap::new();
     let mut hangar = Hangar::empty().await;
-    for round in 0..12 {
-        change(&hangar, &mut wanted, &mut chance, round).await;
-        // Between the acknowledged change and its end, or just after it.
-        tokio::time::sleep(Duration::from_millis(chance.below(900))).await;
-        hangar.kill9();
-        hangar = hangar.again().await;
+    for round in 0..kills() {
+        hangar = change_and_kill(hangar, &mut wanted, &mut chance, round).await;
         visit(&hangar, &mut wanted).await;
     }
     let environments = converged(&hangar, &wanted).await;

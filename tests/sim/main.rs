@@ -12,15 +12,16 @@ mod sequence;
 mod trouble;
 
 use std::{
+    io::{self, Write},
     ops::RangeInclusive,
     sync::{
-        Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use hangar::{
-    local::faults::Kind,
+    local::faults::{Kind, Rule},
     sim::{
         course::Course,
         plans::{self, Mishap, Plans, Walk, Wrong},
@@ -110,6 +111,43 @@ fn a_wrong_answer_anywhere_in_a_creation_changes_nothing() {
 #[test]
 fn a_wrong_answer_anywhere_in_a_deletion_changes_nothing() {
     wrong_answers_everywhere(Course::Delete);
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whatever_is_answered_when_secrets_are_written_no_level_of_the_log_tells_them() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    let subscriber = subscriber.with_ansi(false).with_writer(move || writer.clone()).finish();
+    let faults = plans::wrong_answers().filter(|it| it.befalls("set_secrets"));
+    let faults = faults.map(|it| Mishap::Fault(Box::new(Rule::new(it).on("set_secrets").times(1))));
+    tracing::subscriber::with_default(subscriber, || {
+        for mishap in faults.chain([Mishap::Nothing]) {
+            let walked = plans::walk(&Walk { course: Course::Update, seed: 1, mishap });
+            assert!(walked.is_ok_and(|it| it.report.violations.is_empty()));
+        }
+    });
+    let log = String::from_utf8(std::mem::take(&mut log.0.lock().unwrap())).unwrap();
+    assert!(log.contains("cannot set the secrets"), "{log}");
+    for canary in plans::CANARIES {
+        // Neither it nor its base64, as the store and the API have it.
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, canary);
+        assert!(!log.contains(canary) && !log.contains(encoded.trim_end_matches('=')));
+    }
 }
 
 #[test]

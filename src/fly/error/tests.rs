@@ -310,7 +310,7 @@ fn a_secret_is_hidden_however_the_body_spells_it() {
             body: body.as_bytes(),
             hide: &[secret],
         };
-        Error::refused(call, refusal).text().to_owned()
+        Error::refused(call, refusal).text().into_owned()
     };
     // As Go writes JSON, in a body of another shape than Fly's.
     let go = r#"{"error":{"why":"a\u0026b\u003cc is bad"}}"#;
@@ -321,6 +321,50 @@ fn a_secret_is_hidden_however_the_body_spells_it() {
     // With a line break, which the line has as a space.
     assert_eq!(refused("two\r\nlines is bad", "two\r\nlines"), "[hidden] is bad");
     assert_eq!(refused("two  lines is bad", "two\r\nlines"), "[hidden] is bad");
+}
+
+#[test]
+fn a_secret_is_hidden_in_whatever_form_it_is_repeated() {
+    let secret = "a \"long/secret\" = Zq7XwK2mVt9R\nline+2";
+    let json = |it: &str| serde_json::to_string(it).unwrap();
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
+    let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let url = form.replace('+', "%20");
+    for repeated in [secret.to_owned(), json(secret), json(&json(secret)), base64, form, url] {
+        let refusal = Refusal {
+            status: StatusCode::CONFLICT,
+            request_id: None,
+            after: None,
+            body: repeated.as_bytes(),
+            hide: &[],
+        };
+        let error = Error::refused(call(&call::CREATE_MACHINE), refusal);
+        for error in [
+            Error::refused(call(&call::CREATE_MACHINE), Refusal { hide: &[secret], ..refusal }),
+            error.hiding([secret, "409"]),
+        ] {
+            let told = error.to_string();
+            assert!(told.contains("[hidden]") && !told.contains("Zq7XwK2mVt9R"), "{told}");
+            assert!(!told.contains("U2VjcmV0") && !told.contains("WnE3WHdL"), "{told}");
+            assert!(told.contains("answered 409"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_hidden_before_a_text_is_cut() {
+    let secret = "s3cret".repeat(3_000);
+    let error = refuse(&call::CREATE_MACHINE, 400, &format!("{}{secret}", "x".repeat(490)));
+    let told = error.hiding([secret.as_str()]).to_string();
+    assert!(told.contains("xx[hidden]") && !told.contains("s3c"), "{told}");
+    let event = crate::fly::printable(
+        &format!("no\u{1b}such\nimage {}{secret}", "é".repeat(470)),
+        &[&secret],
+    );
+    assert!(event.starts_with("nosuch image é") && event.ends_with("é[hidden]"), "{event}");
+    assert_eq!(crate::fly::printable(&"é".repeat(5_000), &[]).chars().count(), 501);
+    let too_long = refuse(&call::CREATE_MACHINE, 400, &secret.repeat(4));
+    assert_eq!(too_long.text(), "72000 bytes, too many to be read");
 }
 
 #[test]

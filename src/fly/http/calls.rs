@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Ask, Http};
 use crate::fly::{
     Answer, Machines, OrgQuery, WaitFor, call,
+    said::HIDE_CHARS_MIN,
     wire::{
         App, Apps, CreateApp, CreateVolume, Exec, Executed, ExtendVolume, ExtendedVolume, Machine,
         MachineInput, OrgMachines, OrgVolumes, Region, Regions, SecretsUpdate, SecretsUpdated,
@@ -14,8 +15,6 @@ use crate::fly::{
     },
 };
 
-/// Shorter arguments are too common in any text to be taken out of it.
-const HIDE_CHARS_MIN: usize = 8;
 /// What Fly gives a command that does not say.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 

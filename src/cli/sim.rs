@@ -20,8 +20,9 @@ use crate::{
     local::faults::Rule,
     sim::{
         course::Course,
+        mistakes::Mistake,
         plans::{self, Mishap, Walk},
-        swarm,
+        sequence, swarm,
     },
 };
 
@@ -34,7 +35,7 @@ pub struct Args {
     /// End after so many minutes, whatever is left
     #[arg(long, value_name = "N")]
     pub minutes: Option<u64>,
-    /// A fixed course instead of drawn ones: create, pair, update, sleep, drift, delete, hurry
+    /// A fixed course instead of drawn ones: create, pair, update, sleep, drift, delete, hurry and more
     #[arg(long, value_name = "NAME", value_parser = course)]
     pub course: Option<Course>,
     /// Kill the controller at this boundary of the fixed course; without it, at each of them
@@ -43,6 +44,12 @@ pub struct Args {
     /// Let Fly do this during the fixed course; without it and --crash-at, all of them at all calls
     #[arg(long, requires = "course", conflicts_with = "crash_at", value_name = "JSON", value_parser = fault)]
     pub fault: Option<Box<Rule>>,
+    /// Sequences of specifications instead of drawn courses
+    #[arg(long, conflicts_with = "course")]
+    pub sequences: bool,
+    /// Plant a mistake in the controller, by name; one that is none lists them
+    #[arg(long, value_name = "NAME", value_parser = mistake)]
+    pub plant: Option<Mistake>,
     /// Print what happened, also when all is well
     #[arg(long)]
     pub trace: bool,
@@ -64,6 +71,15 @@ fn course(text: &str) -> Result<Course, String> {
     found.ok_or_else(|| {
         let names: Vec<_> = Course::ALL.iter().map(|it| it.name()).collect();
         format!("`{text}` is not one of {}", names.join(", "))
+    })
+}
+
+fn mistake(text: &str) -> Result<Mistake, String> {
+    let found = Mistake::ALL.iter().copied().find(|it| it.name() == text);
+    found.ok_or_else(|| {
+        let told: Vec<_> =
+            Mistake::ALL.iter().map(|it| format!("\n  {}: {}", it.name(), it.does())).collect();
+        format!("`{text}` is not one of{}", told.concat())
     })
 }
 
@@ -101,6 +117,7 @@ fn fixed(course: Course, args: &Args, printer: &mut Printer) -> anyhow::Result<E
         let mishap = match (args.crash_at, &args.fault) {
             (Some(at), _) => Mishap::Crash(at),
             (None, Some(rule)) => Mishap::Fault(rule.clone()),
+            (None, None) if args.plant.is_some() => Mishap::Nothing,
             (None, None) => {
                 for plans in [plans::crash_everywhere, plans::wrong_answers_everywhere] {
                     match plans(course, seed) {
@@ -115,7 +132,7 @@ fn fixed(course: Course, args: &Args, printer: &mut Printer) -> anyhow::Result<E
             }
         };
         walks += 1;
-        match plans::walk(&Walk { course, seed, mishap }) {
+        match plans::walk_with(&Walk { course, seed, mishap }, args.plant) {
             Ok(walked) => {
                 let report = walked.report;
                 if args.trace {
@@ -143,7 +160,11 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
             if seed >= args.seeds.end || limit.is_some_and(|it| clock.monotonic() >= it) {
                 return;
             }
-            let outcome = swarm::walk(seed);
+            let outcome = if args.sequences {
+                sequence::walk_with(seed, args.plant)
+            } else {
+                swarm::walk_with(seed, args.plant)
+            };
             walked.fetch_add(1, Ordering::Relaxed);
             let mut all = fired.lock().unwrap_or_else(PoisonError::into_inner);
             for (kind, times) in &outcome.fired {
@@ -152,7 +173,7 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
             drop(all);
             if args.trace || !outcome.wrong.is_empty() {
                 found.lock().unwrap_or_else(PoisonError::into_inner).push(Found {
-                    command: format!("hangar sim --seeds {seed}"),
+                    command: command(seed, args),
                     what: outcome.wrong,
                     lines: outcome.report.lines,
                 });
@@ -173,6 +194,13 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     printer.text(&format!("faults that fired: {}\n", fired.join(", ")))?;
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     tell(&found, printer)
+}
+
+/// What walks a seed again.
+fn command(seed: u64, args: &Args) -> String {
+    let sequences = if args.sequences { " --sequences" } else { "" };
+    let plant = args.plant.map(|it| format!(" --plant {}", it.name())).unwrap_or_default();
+    format!("hangar sim --seeds {seed}{sequences}{plant}")
 }
 
 /// Says each, and writes what happened beside it.

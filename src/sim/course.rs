@@ -1,6 +1,8 @@
 //! Courses that are walked again and again with something going wrong at each of their steps. A course says what a user
 //! does and when; it must never look at what hangar does beyond waiting for it to rest.
 
+mod trouble;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,11 +32,27 @@ pub enum Course {
     Delete,
     /// Deletes one that was only just declared.
     Hurry,
+    /// Deletes one, and declares it again under the same name.
+    Again,
+    /// Hosts do not answer for longer than is waited for, and are back.
+    Outage,
+    /// Creations are not answered, and show late.
+    Late,
+    /// Somebody's machine has the name that hangar wants to give.
+    Stranger,
+    /// A machine never gets further than being made.
+    Stuck,
+    /// A machine is destroyed, and there is no room for another one for a while.
+    Crowded,
+    /// Deletes everything at once.
+    Exodus,
+    /// Lists show nothing for a while, and then only some regions.
+    Blind,
 }
 
 impl Course {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 15] = [
         Self::Create,
         Self::Pair,
         Self::Update,
@@ -42,6 +60,14 @@ impl Course {
         Self::Drift,
         Self::Delete,
         Self::Hurry,
+        Self::Again,
+        Self::Outage,
+        Self::Late,
+        Self::Stranger,
+        Self::Stuck,
+        Self::Crowded,
+        Self::Exodus,
+        Self::Blind,
     ];
 
     /// Its name on command lines.
@@ -55,6 +81,14 @@ impl Course {
             Self::Drift => "drift",
             Self::Delete => "delete",
             Self::Hurry => "hurry",
+            Self::Again => "again",
+            Self::Outage => "outage",
+            Self::Late => "late",
+            Self::Stranger => "stranger",
+            Self::Stuck => "stuck",
+            Self::Crowded => "crowded",
+            Self::Exodus => "exodus",
+            Self::Blind => "blind",
         }
     }
 
@@ -95,6 +129,14 @@ impl Course {
                 universe.pass(Duration::from_millis(20)).await?;
                 universe.delete("alice").await?;
             }
+            Self::Again => trouble::again(universe).await?,
+            Self::Outage => trouble::outage(universe).await?,
+            Self::Late => trouble::late(universe).await?,
+            Self::Stranger => trouble::stranger(universe).await?,
+            Self::Stuck => trouble::stuck(universe).await?,
+            Self::Crowded => trouble::crowded(universe).await?,
+            Self::Exodus => trouble::exodus(universe).await?,
+            Self::Blind => trouble::blind(universe).await?,
         }
         rest(universe).await
     }

@@ -1,5 +1,5 @@
 //! The store's twin with a disk that forgets: what was synced, and what is only on its way there. It must never show or
-//! acknowledge what is not synced.
+//! acknowledge what is not synced, unless that mistake is planted.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::chance::{self, Chance};
 use crate::failpoint;
@@ -25,11 +25,15 @@ pub(crate) type Watcher = Arc<dyn Fn(&Txn) + Send + Sync>;
 /// A disk. It outlives the controllers that mount it.
 pub(crate) struct Disk {
     /// What a power cut leaves.
-    durable: Memory,
+    durable: Mutex<Arc<Memory>>,
     /// What it takes, oldest first.
     volatile: Mutex<VecDeque<Unsynced>>,
     chance: Arc<dyn Chance>,
     watcher: Watcher,
+    /// How much of what was acknowledged last a power cut takes all the same; a planted mistake.
+    unsynced: Option<Duration>,
+    /// With that, all that was written, and when.
+    written: Mutex<Vec<(Instant, Txn)>>,
 }
 
 struct Unsynced {
@@ -44,8 +48,13 @@ impl fmt::Debug for Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(chance: Arc<dyn Chance>, watcher: Watcher) -> Arc<Self> {
-        Arc::new(Self { durable: Memory::new(), volatile: Mutex::default(), chance, watcher })
+    pub(crate) fn new(
+        chance: Arc<dyn Chance>,
+        watcher: Watcher,
+        unsynced: Option<Duration>,
+    ) -> Arc<Self> {
+        let (durable, volatile) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { durable, volatile, chance, watcher, unsynced, written: Mutex::default() })
     }
 
     /// Cuts the power: of what was on its way some first part arrived, and nobody was told.
@@ -57,6 +66,35 @@ impl Disk {
             // One that conflicts would have been refused; either way nobody is left to be told.
             let _untold = self.write(txn).await;
         }
+        if let Some(unsynced) = self.unsynced {
+            self.forget(unsynced).await;
+        }
+    }
+
+    /// All that it holds.
+    pub(crate) async fn all(&self) -> Vec<Entry> {
+        // It fails only when it was closed.
+        self.durable().list("").await.map(|(entries, _)| entries).unwrap_or_default()
+    }
+
+    /// Goes back to what was written before the last while.
+    async fn forget(&self, unsynced: Duration) {
+        let now = Instant::now();
+        let left = {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.retain(|(at, _)| now >= *at + unsynced);
+            written.clone()
+        };
+        let durable = Arc::new(Memory::new());
+        for (_, txn) in left {
+            // Written again in the same order, each meets what it met before.
+            let _revision = durable.commit(txn).await;
+        }
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = durable;
+    }
+
+    fn durable(&self) -> Arc<Memory> {
+        Arc::clone(&self.durable.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn volatile(&self) -> MutexGuard<'_, VecDeque<Unsynced>> {
@@ -65,7 +103,11 @@ impl Disk {
 
     async fn write(&self, txn: Txn) -> Result<Revision, Error> {
         let told = txn.clone();
-        let revision = self.durable.commit(txn).await?;
+        let revision = self.durable().commit(txn).await?;
+        if self.unsynced.is_some() {
+            let written = (Instant::now(), told.clone());
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).push(written);
+        }
         (self.watcher)(&told);
         Ok(revision)
     }
@@ -110,11 +152,13 @@ impl Mounted {
 
 impl Backend for Mounted {
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Entry>, Error>> {
-        self.disk.durable.get(key)
+        let durable = self.disk.durable();
+        Box::pin(async move { durable.get(key).await })
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<(Vec<Entry>, Revision), Error>> {
-        self.disk.durable.list(prefix)
+        let durable = self.disk.durable();
+        Box::pin(async move { durable.list(prefix).await })
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>> {
@@ -122,6 +166,6 @@ impl Backend for Mounted {
     }
 
     fn watch(&self, prefix: &str, after: Revision) -> Result<Events, WatchError> {
-        self.disk.durable.watch(prefix, after)
+        self.disk.durable().watch(prefix, after)
     }
 }

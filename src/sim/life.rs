@@ -23,8 +23,10 @@ use crate::{
     },
     server::{self, Api, Readiness},
     sim::{
+        careless,
         disk::{Disk, Mounted},
         gate::Gate,
+        mistakes::Mistake,
         wire::Wire,
     },
     store::{backup::Backups, crypt::Cipher, handle::Store},
@@ -59,6 +61,7 @@ pub(crate) struct Birth {
     pub(crate) wire: Arc<Wire>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) plant: Option<Mistake>,
 }
 
 impl fmt::Debug for Life {
@@ -73,10 +76,11 @@ impl Life {
     /// # Errors
     /// What keeps the real process from starting.
     pub(crate) async fn begin(birth: Birth) -> anyhow::Result<Self> {
-        let Birth { disk, gate, fly, wire, clock, chance } = birth;
+        let Birth { disk, gate, fly, wire, clock, chance, plant } = birth;
         let (trigger, shutdown) = tasks::shutdown();
         let (journal, metrics) = (Journal::in_memory(), Metrics::new());
         let mounted = Arc::new(Mounted::new(disk, Arc::clone(&gate)));
+        let mounted = careless::store(plant, mounted, Arc::clone(&clock));
         let store = Store::new(mounted, Cipher::from_text(SECRET_KEY)?, SEALED);
         server::bootstrap(&store, &*clock, &*chance).await?;
         let parts = server::Parts {
@@ -96,11 +100,13 @@ impl Life {
         let feed = Feed::new(Arc::clone(&seen));
         let (table, index) = (feed.table(), feed.index());
         let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&clock) });
-        tasks.spawn(feed.run(Box::new(Local::new(store.clone())), None, shutdown.clone()));
+        let source = careless::source(plant, Box::new(Local::new(store.clone())));
+        tasks.spawn(feed.run(source, None, shutdown.clone()));
         tasks.spawn(Flusher::new(Arc::clone(&seen), index, sink).run(shutdown.clone()));
         let calls = Calls::new(Arc::clone(&clock), journal.clone(), metrics.clone());
         let config = Config::new("http://fly.invalid", Token::new(TOKEN));
         let carrier = Arc::new(InProcess::new(fly, &config.token, wire)?);
+        let carrier = careless::transport(plant, carrier, Arc::clone(&clock), journal.clone());
         let fly = Http::over(carrier, config, Arc::clone(&clock), Arc::new(calls.clone()))?;
         let parts = reconcile::Parts {
             store,

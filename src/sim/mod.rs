@@ -2,13 +2,17 @@
 //! time and one thread, against the local backend and a store whose disk forgets. One seed is one course. It must never be
 //! part of a process that serves anybody.
 
+mod careless;
 mod chronicle;
 pub mod course;
 mod disk;
 pub mod gate;
+pub mod hunt;
 mod life;
+pub mod mistakes;
 mod oracle;
 pub mod plans;
+pub mod sequence;
 pub mod swarm;
 mod universe;
 mod wire;

@@ -26,7 +26,7 @@ use crate::{
         oracle::facts::Facts,
         wire::{Exchange, Listener},
     },
-    store::Txn,
+    store::{Entry, Txn},
 };
 
 pub(crate) use facts::Count;
@@ -62,6 +62,8 @@ impl Oracle {
         facts.table = table;
         facts.under_way = 0;
         facts.creating.clear();
+        // What it counted is forgotten with it.
+        facts.lost.clear();
     }
 
     /// Whether no environment is on its way somewhere.
@@ -95,9 +97,21 @@ impl Oracle {
         let (bays, others): (Vec<_>, Vec<_>) =
             txn.steps.iter().partition(|(key, _, _)| key.as_str().starts_with("bays/"));
         for (key, _, op) in bays.into_iter().chain(others) {
+            facts.store(key.as_str(), op);
             facts.object(key.as_str(), op);
         }
         facts.check_routes(now);
+        self.speak(&mut facts);
+    }
+
+    /// 15: what was acknowledged is there after a crash, and nothing else.
+    pub(crate) fn kept(&self, all: &[Entry]) {
+        let mut facts = self.facts();
+        let there: BTreeMap<_, _> =
+            all.iter().map(|it| (it.key.as_str().to_owned(), it.value.clone())).collect();
+        if let Some(key) = difference(&facts.stored, &there) {
+            facts.violation(format!("15: after a crash {key} is not as it was acknowledged"));
+        }
         self.speak(&mut facts);
     }
 
@@ -115,6 +129,7 @@ impl Oracle {
         let (census, now) = (self.fly.census(), self.clock.now());
         let mut facts = self.facts();
         facts.see(census, now);
+        facts.check_routes(now);
         facts.check_rest();
         self.speak(&mut facts);
     }
@@ -163,6 +178,12 @@ impl Oracle {
         }
         facts.told = facts.violations.len();
     }
+}
+
+/// A key under which two stores do not hold the same.
+fn difference(one: &BTreeMap<String, Bytes>, other: &BTreeMap<String, Bytes>) -> Option<String> {
+    let mut keys = one.keys().chain(other.keys());
+    keys.find(|it| one.get(*it) != other.get(*it)).cloned()
 }
 
 impl Listener for Oracle {

@@ -16,6 +16,7 @@ use crate::local::faults::{Kind, Rule};
 use crate::sim::{
     course::Course,
     gate::{Boundary, Strikes},
+    mistakes::Mistake,
     universe::{Report, Setup, Universe},
 };
 
@@ -93,6 +94,14 @@ impl fmt::Display for Wrong {
 /// # Errors
 /// When the course could not be walked to its end.
 pub fn walk(walk: &Walk) -> Result<Walked, Wrong> {
+    walk_with(walk, None)
+}
+
+/// Walks a course with a mistake in the controller.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_with(walk: &Walk, plant: Option<Mistake>) -> Result<Walked, Wrong> {
     let crash_at = match walk.mishap {
         Mishap::Crash(at) => Some(at),
         Mishap::Nothing | Mishap::Fault(_) => None,
@@ -107,7 +116,7 @@ pub fn walk(walk: &Walk) -> Result<Walked, Wrong> {
         .map_err(|error| wrong(format!("no runtime: {error}"), Vec::new()))?;
     let (report, fired) = runtime.block_on(async {
         let canaries = CANARIES.map(str::to_owned).to_vec();
-        let setup = Setup { seed: walk.seed, strikes, canaries };
+        let setup = Setup { seed: walk.seed, strikes, canaries, plant };
         let mut universe = Universe::begin(setup)
             .await
             .map_err(|error| wrong(format!("it does not start: {error:#}"), Vec::new()))?;
@@ -121,7 +130,10 @@ pub fn walk(walk: &Walk) -> Result<Walked, Wrong> {
         let report = universe.report();
         match walked {
             Ok(()) => Ok((report, fired)),
-            Err(error) => Err(wrong(format!("{error:#}"), report.lines)),
+            Err(error) => {
+                let what = report.violations.into_iter().chain([format!("{error:#}")]).collect();
+                Err(Wrong { walk: walk.clone(), what, lines: report.lines })
+            }
         }
     })?;
     Ok(Walked { report, crossed: crossed.log(), fired })
@@ -164,6 +176,12 @@ pub fn wrong_answers() -> impl Iterator<Item = Kind> {
 /// When the undisturbed walk itself is wrong.
 pub fn wrong_answers_everywhere(course: Course, seed: u64) -> Result<Plans, Wrong> {
     let reference = undisturbed(course, seed)?;
+    let mishaps = wrong_answers_to(&reference);
+    Ok(walk_all(&reference.report, course, seed, mishaps))
+}
+
+/// Each call of a walk is answered in each way in which its answer can be wrong.
+pub(crate) fn wrong_answers_to(reference: &Walked) -> Vec<Mishap> {
     let mut mishaps = Vec::new();
     for (route, count) in &reference.report.calls {
         // Of reads there are hundreds, all alike: the first few, and one in the middle.
@@ -185,7 +203,7 @@ pub fn wrong_answers_everywhere(course: Course, seed: u64) -> Result<Plans, Wron
             }
         }
     }
-    Ok(walk_all(&reference.report, course, seed, mishaps))
+    mishaps
 }
 
 fn undisturbed(course: Course, seed: u64) -> Result<Walked, Wrong> {
@@ -235,7 +253,11 @@ fn walk_all(reference: &Report, course: Course, seed: u64, mishaps: Vec<Mishap>)
 }
 
 /// What is not as without the disturbance.
-fn differences(course: Course, reference: &Report, report: &Report) -> Option<Vec<String>> {
+pub(crate) fn differences(
+    course: Course,
+    reference: &Report,
+    report: &Report,
+) -> Option<Vec<String>> {
     let mut wrong = report.violations.clone();
     compare("ends as", &reference.summary, &report.summary, &mut wrong);
     if course.races() {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::local::faults::{Kind, Rule};
 use crate::sim::{
     gate::Strikes,
+    mistakes::Mistake,
     plans::CANARIES,
     universe::{Report, Setup, Universe, environment, template},
 };
@@ -103,6 +104,12 @@ struct Swarm {
 /// Walks a seed's course on a runtime of its own.
 #[must_use]
 pub fn walk(seed: u64) -> Outcome {
+    walk_with(seed, None)
+}
+
+/// Walks a seed's course with a mistake in the controller.
+#[must_use]
+pub fn walk_with(seed: u64, plant: Option<Mistake>) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let failed = |error: anyhow::Error, report| Outcome {
@@ -121,6 +128,7 @@ pub fn walk(seed: u64) -> Outcome {
             seed,
             strikes: Strikes::at(scope.strikes.iter().copied()),
             canaries: CANARIES.map(str::to_owned).to_vec(),
+            plant,
         };
         let universe = match Universe::begin(setup).await {
             Ok(universe) => universe,

@@ -20,13 +20,16 @@ use crate::{
         packed::Label,
     },
     sim::{
+        careless,
         chronicle::Chronicle,
         disk::Disk,
         gate::{Gate, Strikes},
         life::{Birth, Life, ORG},
+        mistakes::Mistake,
         oracle::Oracle,
         wire::Wire,
     },
+    store::Txn,
     tasks::{self, Trigger},
     telemetry::journal::Filter,
 };
@@ -47,6 +50,8 @@ pub struct Setup {
     pub strikes: Arc<Strikes>,
     /// Texts that nobody but their object may hold.
     pub canaries: Vec<String>,
+    /// What the controller does wrong.
+    pub plant: Option<Mistake>,
 }
 
 /// What came of a course.
@@ -118,7 +123,9 @@ impl Universe {
             setup.canaries.clone(),
         );
         let watcher = Arc::clone(&oracle);
-        let disk = Disk::new(chance("disk"), Arc::new(move |txn| watcher.committed(txn)));
+        let unsynced = careless::unsynced(setup.plant);
+        let watcher = Arc::new(move |txn: &Txn| watcher.committed(txn));
+        let disk = Disk::new(chance("disk"), watcher, unsynced);
         let mut universe = Self {
             clock,
             chance: chance("user"),
@@ -198,6 +205,7 @@ impl Universe {
                 gate: Arc::clone(&gate),
                 clock: Arc::clone(&self.clock),
                 chance: Arc::new(Seeded::new(self.setup.seed, &name)),
+                plant: self.setup.plant,
             };
             tokio::select! {
                 biased;
@@ -210,9 +218,14 @@ impl Universe {
                     return Ok(());
                 }
             }
-            self.disk.cut().await;
+            self.cut().await;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    async fn cut(&self) {
+        self.disk.cut().await;
+        self.oracle.kept(&self.disk.all().await);
     }
 
     /// Ends the controller as a power cut does.
@@ -222,7 +235,7 @@ impl Universe {
         self.oracle.routes(None);
         self.read_logs(&life);
         life.kill().await;
-        self.disk.cut().await;
+        self.cut().await;
     }
 
     /// Ends the controller as a signal does, and starts it again.
@@ -235,7 +248,7 @@ impl Universe {
         self.read_logs(&life);
         tokio::select! {
             biased;
-            () = gate.struck() => self.disk.cut().await,
+            () = gate.struck() => self.cut().await,
             stopped = life.stop() => stopped?,
         }
         self.oracle.routes(None);
@@ -492,7 +505,8 @@ impl Universe {
     }
 }
 
-const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+/// Where environments are.
+pub(crate) const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
 
 /// An answer without what only its owner may read.
 fn public(path: &str, body: &Value) -> String {

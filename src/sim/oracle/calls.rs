@@ -8,28 +8,26 @@ use serde_json::Value;
 use crate::{
     api::{bay::Bay, meta::Resource as _},
     clock::Timestamp,
-    fly::call::ALL,
-    sim::{oracle::facts::Facts, wire::Exchange},
+    local::census::Machine,
+    sim::{careless, oracle::facts::Facts, wire::Exchange},
 };
 
 /// 8: how old the last complete list may be when something is destroyed.
 const LIST_AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+/// 6: how long after one was made, whose answer may have been lost, no other is made.
+const LATE: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+/// 7: how many may lose something within how long, and what share of all where that is more.
+const LOST_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
+const LOST_MAX: usize = 5;
+const LOST_SHARE: usize = 5;
+/// 11: how often the same call may be refused within how long.
+const REFUSED_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+const REFUSED_MAX: usize = 20;
 
 impl Facts {
     /// Counts a call by its name.
     pub(super) fn number(&mut self, request: &Request<Bytes>) {
-        let path = request.uri().path();
-        let matches = |template: &str| {
-            let (mut is, mut should) = (path.split('/'), template.split('/'));
-            loop {
-                match (is.next(), should.next()) {
-                    (None, None) => return true,
-                    (Some(is), Some(should)) if is == should || should.starts_with('{') => {}
-                    (_, _) => return false,
-                }
-            }
-        };
-        let route = ALL.iter().find(|it| it.method == *request.method() && matches(it.template));
+        let route = careless::route(request.method(), request.uri().path());
         if let Some(route) = route {
             *self.calls.entry(route.name).or_default() += 1;
         }
@@ -41,20 +39,30 @@ impl Facts {
         if request.method() == Method::DELETE {
             self.old_view(what, now);
         }
+        if !request.uri().path().ends_with("/secrets") {
+            self.check_text(what, &String::from_utf8_lossy(request.body()));
+        }
         let path = request.uri().path().trim_matches('/').to_owned();
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         match (request.method().as_str(), parts.as_slice()) {
             ("POST", ["apps"]) => self.creates_app(request.body()),
-            ("DELETE", ["apps", app]) => self.deletes_app(app),
+            ("DELETE", ["apps", app]) => {
+                self.deletes_app(app);
+                self.loses(app, now);
+            }
             ("POST", ["apps", app, "machines"]) => {
-                self.creates(app, "machine", |it| {
+                self.creates(app, "machine", now, |it| {
                     it.status.machine.as_ref().is_some_and(|it| it.intended_at.is_some())
                 });
             }
             ("POST", ["apps", app, "volumes"]) => {
-                self.creates(app, "volume", |it| it.status.volume_intended_at.is_some());
+                self.creates(app, "volume", now, |it| it.status.volume_intended_at.is_some());
             }
-            ("DELETE", ["apps", app, "machines", id]) => self.destroys_machine(app, id),
+            ("POST", ["apps", app, "machines", id, ..]) => self.changes_machine(app, id),
+            ("DELETE", ["apps", app, "machines", id]) => {
+                self.destroys_machine(app, id);
+                self.loses(app, now);
+            }
             ("DELETE", ["apps", app, "volumes", id]) => self.destroys_volume(app, id),
             (_, _) => {}
         }
@@ -74,6 +82,9 @@ impl Facts {
                 self.listed_at = Some(now);
             }
             return;
+        }
+        if exchange.status.is_some_and(|it| (400..500).contains(&it)) {
+            self.refuses(exchange.what, now);
         }
         if let Some(under_way) = self.creating.get_mut(path) {
             *under_way = under_way.saturating_sub(1);
@@ -107,7 +118,24 @@ impl Facts {
         }
     }
 
-    fn creates(&mut self, app: &str, thing: &str, intended: impl Fn(&Bay) -> bool) {
+    fn creates(
+        &mut self,
+        app: &str,
+        thing: &'static str,
+        now: Timestamp,
+        intended: impl Fn(&Bay) -> bool,
+    ) {
+        if thing == "machine" {
+            self.beside_another(app);
+        }
+        let is_there = match thing {
+            "machine" => self.census.machines.values().any(|it| it.app == app),
+            _ => self.census.volumes.values().any(|it| it.app == app && it.destroy_at.is_none()),
+        };
+        let made_at = self.made.get(&(app.to_owned(), thing)).copied();
+        if is_there && made_at.is_some_and(|at| now < at + LATE) {
+            self.violation(format!("6: a {thing} is made in {app} just after another one"));
+        }
         let path = format!("/v1/apps/{app}/{thing}s");
         let under_way = self.creating.entry(path).or_default();
         *under_way += 1;
@@ -130,28 +158,77 @@ impl Facts {
         }
     }
 
+    /// 7: what a list lacks is not made again while it is there.
+    fn beside_another(&mut self, app: &str) {
+        let rests = |it: &&Machine| {
+            it.app == app
+                && matches!(it.state, "started" | "stopped" | "suspended")
+                && !it.promised
+                && self.had.contains(&it.id)
+                && !self.given_up.contains(&it.id)
+        };
+        if let Some(machine) = self.census.machines.values().find(rests) {
+            let what = format!("7: a machine is made in {app}, and {} is there", machine.id);
+            self.violation(what);
+        }
+    }
+
+    /// 4: what is not hangar's is not changed either.
+    fn changes_machine(&mut self, app: &str, id: &str) {
+        let Some((uid, _)) = self.machines.get(id) else { return };
+        if self.bay_of(app).is_some_and(|it| it.metadata.uid != *uid) {
+            self.violation(format!("4: machine {id} in {app} is changed and is nobody's we know"));
+        }
+    }
+
+    /// 7: not many lose something at once, unless a person says so.
+    fn loses(&mut self, app: &str, now: Timestamp) {
+        self.lost.retain(|_, at| now < *at + LOST_WITHIN);
+        self.lost.insert(app.to_owned(), now);
+        let count = self.lost.len();
+        if !self.lifted && count > LOST_MAX.max(self.environments.len() / LOST_SHARE) {
+            self.violation("7: more lose something within a minute than may".to_owned());
+        }
+    }
+
+    /// 11: what is refused is not asked for again and again.
+    fn refuses(&mut self, what: &str, now: Timestamp) {
+        let times = self.refused.entry(what.to_owned()).or_default();
+        times.retain(|at| now < *at + REFUSED_WITHIN);
+        times.push(now);
+        if times.len() > REFUSED_MAX {
+            self.violation(format!("11: {what} is asked for again and again"));
+        }
+    }
+
     fn destroys_machine(&mut self, app: &str, id: &str) {
         let Some(bay) = self.bay_of(app) else {
             return self
                 .violation(format!("4: machine {id} is destroyed in {app}, which is no bay's"));
         };
-        let recorded = bay.status.machine.as_ref().and_then(|it| it.id.as_deref()) == Some(id);
+        let machine = bay.status.machine.as_ref();
+        let recorded = machine.is_some_and(|it| it.id.as_deref() == Some(id) && it.destroying);
         let superseded = self
             .machines
             .get(id)
             .is_some_and(|(uid, epoch)| *uid == bay.metadata.uid && *epoch < bay.status.epoch);
         if !recorded && !superseded {
-            self.violation(format!("4: machine {id} is destroyed in {app} and not recorded there"));
+            self.violation(format!(
+                "4: machine {id} is destroyed in {app} and that is not recorded there"
+            ));
         }
     }
 
     fn destroys_volume(&mut self, app: &str, id: &str) {
         let recorded = self.bay_of(app).is_some_and(|bay| {
-            let own = bay.status.volume.as_ref().is_some_and(|it| it.id == id);
+            let volume = bay.status.volume.as_ref();
+            let own = volume.is_some_and(|it| it.id == id && it.discarded_at.is_some());
             own || bay.status.stray.as_ref().is_some_and(|it| it.id == id)
         });
         if !recorded {
-            self.violation(format!("4: volume {id} is destroyed in {app} and not recorded there"));
+            self.violation(format!(
+                "4: volume {id} is destroyed in {app} and that is not recorded there"
+            ));
         }
     }
 }

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+
 use crate::api::{bay::Bay, environment::Environment, hostname::Hostname};
 use crate::clock::Timestamp;
 use crate::local::census::{Census, Machine};
@@ -29,6 +31,20 @@ pub(crate) struct Facts {
     pub(super) served: BTreeSet<(String, String)>,
     /// Volumes that a machine ever had: there may be data on them.
     pub(super) used: BTreeSet<String>,
+    /// Machines that a bay had, and those of them that it said were out of reach or to go.
+    pub(super) had: BTreeSet<String>,
+    pub(super) given_up: BTreeSet<String>,
+    /// What is durable, by key.
+    pub(super) stored: BTreeMap<String, Bytes>,
+    /// When something was last made in an app: app and what.
+    pub(super) made: BTreeMap<Count, Timestamp>,
+    /// Apps that lost something within the last minute of this life, and when.
+    pub(super) lost: BTreeMap<String, Timestamp>,
+    /// Holds there are, and whether a person lifted one.
+    pub(super) holds: BTreeSet<String>,
+    pub(super) lifted: bool,
+    /// When each call was refused.
+    pub(super) refused: BTreeMap<String, Vec<Timestamp>>,
     /// Calls under way that make something: app and path.
     pub(super) creating: BTreeMap<String, u64>,
     /// When a complete list of machines was last answered.
@@ -112,6 +128,7 @@ impl Facts {
             let old = before.volumes.get(id);
             if old.is_none() {
                 self.count(&volume.app, "volume made");
+                self.made.insert((volume.app.clone(), "volume"), now);
             }
             let going = volume.destroy_at.is_some();
             if going && old.is_none_or(|it| it.destroy_at.is_none()) {
@@ -127,7 +144,10 @@ impl Facts {
 
     fn machine(&mut self, id: &str, old: Option<&Machine>, machine: &Machine) {
         match old {
-            None => self.count(&machine.app, "machine made"),
+            None => {
+                self.count(&machine.app, "machine made");
+                self.made.insert((machine.app.clone(), "machine"), self.now);
+            }
             Some(old) if old.version != machine.version => {
                 self.count(&machine.app, "machine updated");
             }

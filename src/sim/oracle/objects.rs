@@ -16,6 +16,15 @@ use crate::{
 };
 
 impl Facts {
+    /// What a store holds after a step.
+    pub(super) fn store(&mut self, key: &str, op: &Op) {
+        match op {
+            Op::Put(value) => drop(self.stored.insert(key.to_owned(), value.clone())),
+            Op::Delete => drop(self.stored.remove(key)),
+            Op::Check => {}
+        }
+    }
+
     /// One step of a commit.
     pub(super) fn object(&mut self, key: &str, op: &Op) {
         let value = match op {
@@ -42,6 +51,8 @@ impl Facts {
                 }
             }
             ("bays", None) => self.bay_gone(key),
+            ("holds", Some(_)) => drop(self.holds.insert(key.to_owned())),
+            ("holds", None) => self.lifted |= self.holds.remove(key),
             ("hostnames", Some(value)) => {
                 if let Some(hostname) = self.read::<Hostname>(key, value) {
                     self.hostname(hostname);
@@ -160,6 +171,14 @@ impl Facts {
                     volume(&new)
                 );
                 self.violation(what);
+            }
+        }
+        if let Some(machine) = &new.status.machine
+            && let Some(id) = &machine.id
+        {
+            self.had.insert(id.clone());
+            if machine.destroying || machine.unreachable_since.is_some() {
+                self.given_up.insert(id.clone());
             }
         }
         if self.bays.get(&name).is_none_or(|old| old.status.epoch != new.status.epoch) {

@@ -4,10 +4,13 @@
 
 mod chronicle;
 pub mod course;
+pub mod coverage;
 mod disk;
 pub mod gate;
+pub mod lasting;
 mod life;
 mod oracle;
+pub mod places;
 pub mod plans;
 pub mod swarm;
 mod universe;

@@ -14,6 +14,9 @@ use crate::router::table::Table;
 /// A thing that was made, changed or destroyed: the environment's name, and what.
 pub(crate) type Count = (String, &'static str);
 
+/// What is deleted by order is kept for a day; Fly keeps longer what it left behind itself.
+const KEPT_BY_ORDER_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(48);
+
 /// Everything seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
@@ -29,6 +32,8 @@ pub(crate) struct Facts {
     pub(super) served: BTreeSet<(String, String)>,
     /// Volumes that a machine ever had: there may be data on them.
     pub(super) used: BTreeSet<String>,
+    /// Volumes that Fly left behind when it moved a machine to another host.
+    pub(super) moved: BTreeSet<String>,
     /// Calls under way that make something: app and path.
     pub(super) creating: BTreeMap<String, u64>,
     /// When a complete list of machines was last answered.
@@ -46,6 +51,8 @@ pub(crate) struct Facts {
     /// Calls that were sent and did not come back.
     pub(super) under_way: u64,
     pub(super) writes: u64,
+    /// Of these, how many were about which environment.
+    pub(super) writes_by: BTreeMap<String, u64>,
     pub(super) commits: u64,
     pub(super) rate_limited: u64,
     pub(super) now: Timestamp,
@@ -113,8 +120,13 @@ impl Facts {
             if old.is_none() {
                 self.count(&volume.app, "volume made");
             }
-            let going = volume.destroy_at.is_some();
-            if going && old.is_none_or(|it| it.destroy_at.is_none()) {
+            let Some(at) = volume.destroy_at else { continue };
+            if old.is_some_and(|it| it.destroy_at.is_some()) {
+                continue;
+            }
+            if at > now + KEPT_BY_ORDER_MAX {
+                self.moved.insert(id.clone());
+            } else {
                 self.lost_volume(id, &volume.app);
             }
         }

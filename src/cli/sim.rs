@@ -20,8 +20,10 @@ use crate::{
     local::faults::Rule,
     sim::{
         course::Course,
+        coverage,
+        lasting::{self, TROUBLES, Trouble},
         mistakes::Mistake,
-        plans::{self, Mishap, Walk},
+        plans::{self, Mishap, Suite},
         sequence, swarm,
     },
 };
@@ -35,21 +37,28 @@ pub struct Args {
     /// End after so many minutes, whatever is left
     #[arg(long, value_name = "N")]
     pub minutes: Option<u64>,
-    /// A fixed course instead of drawn ones: create, pair, update, sleep, drift, delete, hurry and more
+    /// A fixed course instead of drawn ones: create, pair, update, sleep, drift, flicker, delete, hurry and more
     #[arg(long, value_name = "NAME", value_parser = course)]
     pub course: Option<Course>,
-    /// Kill the controller at this boundary of the fixed course; without it, at each of them
+    /// Kill the controller at this boundary of the fixed course; can be said again
     #[arg(long, requires = "course", value_name = "N")]
-    pub crash_at: Option<u64>,
-    /// Let Fly do this during the fixed course; without it and --crash-at, all of them at all calls
-    #[arg(long, requires = "course", conflicts_with = "crash_at", value_name = "JSON", value_parser = fault)]
-    pub fault: Option<Box<Rule>>,
+    pub crash_at: Vec<u64>,
+    /// Let Fly do this during the fixed course; can be said again. Without it and --crash-at everything goes wrong that can,
+    /// walk by walk
+    #[arg(long, requires = "course", value_name = "JSON", value_parser = fault)]
+    pub fault: Vec<Box<Rule>>,
+    /// And so many pairs of what can go wrong in the fixed course
+    #[arg(long, requires = "course", conflicts_with_all = ["crash_at", "fault"], default_value_t = 0, value_name = "N")]
+    pub pairs: usize,
     /// Sequences of specifications instead of drawn courses
     #[arg(long, conflicts_with = "course")]
     pub sequences: bool,
     /// Plant a mistake in the controller, by name; one that is none lists them
     #[arg(long, value_name = "NAME", value_parser = mistake)]
     pub plant: Option<Mistake>,
+    /// Something that never ends, while all others must come right: `all`, or one of its names
+    #[arg(long, conflicts_with = "course", value_name = "NAME", value_parser = trouble)]
+    pub lasting: Option<Troubles>,
     /// Print what happened, also when all is well
     #[arg(long)]
     pub trace: bool,
@@ -83,6 +92,18 @@ fn mistake(text: &str) -> Result<Mistake, String> {
     })
 }
 
+/// What was named, of what never ends.
+type Troubles = Vec<&'static Trouble>;
+
+fn trouble(text: &str) -> Result<Troubles, String> {
+    let found: Vec<_> = TROUBLES.iter().filter(|it| text == "all" || text == it.name).collect();
+    if found.is_empty() {
+        let names: Vec<_> = TROUBLES.iter().map(|it| it.name).collect();
+        return Err(format!("`{text}` is not `all` or one of {}", names.join(", ")));
+    }
+    Ok(found)
+}
+
 fn fault(text: &str) -> Result<Box<Rule>, String> {
     serde_json::from_str(text).map(Box::new).map_err(|error| error.to_string())
 }
@@ -92,9 +113,10 @@ fn fault(text: &str) -> Result<Box<Rule>, String> {
 /// # Errors
 /// When something is wrong.
 pub fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
-    match args.course {
-        Some(course) => fixed(course, args, printer),
-        None => drawn(args, printer),
+    match (args.course, &args.lasting) {
+        (Some(course), _) => fixed(course, args, printer),
+        (None, Some(troubles)) => lasting(troubles, args, printer),
+        (None, None) => drawn(args, printer),
     }
 }
 
@@ -112,29 +134,26 @@ impl From<plans::Wrong> for Found {
 }
 
 fn fixed(course: Course, args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let crashes = args.crash_at.iter().copied().map(Mishap::Crash);
+    let mishaps: Vec<_> = crashes.chain(args.fault.iter().cloned().map(Mishap::Fault)).collect();
     let (mut walks, mut found) = (0, Vec::new());
     for seed in args.seeds.clone() {
-        let mishap = match (args.crash_at, &args.fault) {
-            (Some(at), _) => Mishap::Crash(at),
-            (None, Some(rule)) => Mishap::Fault(rule.clone()),
-            (None, None) if args.plant.is_some() => Mishap::Nothing,
-            (None, None) => {
-                for plans in [plans::crash_everywhere, plans::wrong_answers_everywhere] {
-                    match plans(course, seed) {
-                        Ok(plans) => {
-                            walks += plans.walks;
-                            found.extend(plans.wrongs.into_iter().map(Found::from));
-                        }
-                        Err(wrong) => found.push(wrong.into()),
+        if mishaps.is_empty() && args.plant.is_none() {
+            let pairs = Suite::Pairs(args.pairs);
+            for suite in [Suite::Crashes, Suite::WrongAnswers, Suite::OldViews, pairs] {
+                match plans::everywhere(course, seed, suite) {
+                    Ok(plans) => {
+                        walks += plans.walks;
+                        found.extend(plans.wrongs.into_iter().map(Found::from));
                     }
+                    Err(wrong) => found.push(wrong.into()),
                 }
-                continue;
             }
-        };
+            continue;
+        }
         walks += 1;
-        match plans::walk_with(&Walk { course, seed, mishap }, args.plant) {
-            Ok(walked) => {
-                let report = walked.report;
+        match plans::compared(course, seed, mishaps.clone(), args.plant) {
+            Ok(report) => {
                 if args.trace {
                     printer.text(&format!("{}\n", report.lines.join("\n")))?;
                 }
@@ -147,13 +166,33 @@ fn fixed(course: Course, args: &Args, printer: &mut Printer) -> anyhow::Result<E
     tell(&found, printer)
 }
 
+fn lasting(troubles: &Troubles, args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+    let mut found = Vec::new();
+    let mut walks = 0;
+    for seed in args.seeds.clone() {
+        for trouble in troubles {
+            let outcome = lasting::walk(trouble, seed);
+            walks += 1;
+            if args.trace || !outcome.wrong.is_empty() {
+                found.push(Found {
+                    command: format!("hangar sim --lasting {trouble} --seeds {seed}"),
+                    what: outcome.wrong,
+                    lines: outcome.report.lines,
+                });
+            }
+        }
+    }
+    printer.text(&format!("{walks} walks in which something never ends\n"))?;
+    tell(&found, printer)
+}
+
 fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let clock = System::new();
     let limit = args.minutes.map(|it| Duration::from_secs(it * 60));
     let (next, ended) = (AtomicU64::new(args.seeds.start), AtomicBool::new(false));
     let walked = AtomicU64::new(0);
     let found = Mutex::new(Vec::new());
-    let fired = Mutex::new(BTreeMap::<&str, u64>::new());
+    let fired = Mutex::new(BTreeMap::<&'static str, u64>::new());
     let work = || {
         while !ended.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -190,10 +229,19 @@ fn drawn(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let seconds = clock.monotonic().as_secs();
     printer.text(&format!("{walked} seeds in {seconds} s\n"))?;
     let fired = fired.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let fired: Vec<_> = fired.iter().map(|(kind, times)| format!("{kind} {times}")).collect();
-    printer.text(&format!("faults that fired: {}\n", fired.join(", ")))?;
+    let told: Vec<_> = fired.iter().map(|(kind, times)| format!("{kind} {times}")).collect();
+    printer.text(&format!("faults that fired: {}\n", told.join(", ")))?;
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    tell(&found, printer)
+    tell(&found, printer)?;
+    let missed = coverage::missed(coverage::drawable(), &fired);
+    if walked < coverage::SEEDS_MIN || missed.is_empty() {
+        return Ok(Exit::Success);
+    }
+    Err(Failure::hinted(
+        format!("in {walked} seeds these faults never fired: {}", missed.join(", ")),
+        "what never fired was not tried: walk more seeds, or see what keeps it from firing",
+    )
+    .into())
 }
 
 /// What walks a seed again.

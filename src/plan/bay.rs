@@ -15,7 +15,7 @@ use crate::plan::{
     Health, Step,
     action::Action,
     machine,
-    observe::{LATE_EFFECT, SECOND_LOOK, is_absent, is_gone, is_listed},
+    observe::{LATE_EFFECT, is_absent, is_gone, is_listed, second_look},
     restored, retire, transit,
     world::{SeenApp, SeenMachine, Sight, World},
 };
@@ -121,13 +121,13 @@ fn losses(world: &World, bay: &Bay, status: &mut BayStatus, now: Timestamp) -> O
             MissingWhat::Machine => Reason::MachineLost,
         },
         format!("the {} was not found; it is looked for again", word(missing.what)),
-        now.max(missing.since + SECOND_LOOK),
+        now.max(second_look(status, world, &missing)),
     );
     if missing.what == MissingWhat::App && !status.app_created {
         return None;
     }
     if !is_gone(status, world, missing.what, now) {
-        return Some(if now >= missing.since + SECOND_LOOK {
+        return Some(if now >= second_look(status, world, &missing) {
             let why = if missing.what == MissingWhat::Machine && is_listed(world) {
                 "Fly's list has it"
             } else if is_absent(world, missing.what) {

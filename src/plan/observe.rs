@@ -225,9 +225,20 @@ pub(crate) fn is_gone(
     status.missing.as_ref().is_some_and(|missing| {
         missing.what == what
             && is_absent(world, what)
-            && now >= missing.since + SECOND_LOOK
+            && now >= second_look(status, world, missing)
             && world.seen.complete_list_at.is_some_and(|at| at >= missing.since)
     })
+}
+
+/// When what is missing is looked for a second time. Where a machine was made, or seen to change, only just now, it is given
+/// longer: a read may be from before that. One that is shown as destroyed is not from before.
+pub(crate) fn second_look(status: &BayStatus, world: &World, missing: &Missing) -> Timestamp {
+    let shown =
+        matches!(world.seen.machine, Sight::Present(_)) && missing.what == MissingWhat::Machine;
+    let machine = status.machine.as_ref().filter(|it| !it.destroying && !shown);
+    let settled =
+        machine.and_then(|it| it.state_since).map_or(missing.since, |at| at + LATE_EFFECT);
+    settled.max(missing.since + SECOND_LOOK)
 }
 
 fn observe_machine(status: &mut BayStatus, bay: &Bay, seen: &SeenMachine, now: Timestamp) {

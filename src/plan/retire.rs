@@ -28,6 +28,10 @@ const DELETE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step {
     let Some(bay) = &world.bay else { return Step::Release };
     match &world.seen.app {
+        // Reads lag behind writes: what was made goes by an order, though they do not show it.
+        Sight::Absent if status.app_created && status.retired_at.is_none() => {
+            order(world, &bay.spec.app, status, now)
+        }
         Sight::Absent => {
             let since = status.missing.as_ref().filter(|it| it.what == MissingWhat::App);
             let since = since.map_or(now, |it| it.since);
@@ -59,33 +63,31 @@ pub(crate) fn retire(world: &World, status: &BayStatus, now: Timestamp) -> Step 
         Sight::Present(app) if app.network.as_ref().is_some_and(|it| *it != bay.spec.network) => {
             Step::Release
         }
-        Sight::Present(_) => {
-            let ordered = status.retired_at.is_some_and(|at| now < at + DELETE_AGAIN);
-            if ordered {
-                return wait(
-                    Reason::Deleting,
-                    "the app is being deleted".to_owned(),
-                    Some(now + LOOK),
-                );
-            }
-            if let Some(why) = &world.no_destroying {
-                return Step::Wait {
-                    reason: Reason::Held,
-                    why: format!("nothing is destroyed: {why}"),
-                    until: Some(now + LATE_LOOK),
-                    health: Health::Stalled,
-                };
-            }
-            Step::Act {
-                action: Action::DeleteApp { app: bay.spec.app.clone() },
-                reason: Reason::Deleting,
-                why: "the environment was deleted".to_owned(),
-                fault: false,
-            }
-        }
+        Sight::Present(_) => order(world, &bay.spec.app, status, now),
         Sight::Unasked | Sight::Unclear(_) => {
             wait(Reason::Deleting, "the app cannot be read".to_owned(), Some(now + LATE_LOOK))
         }
+    }
+}
+
+/// Orders the app's deletion, unless that was done just now.
+fn order(world: &World, app: &str, status: &BayStatus, now: Timestamp) -> Step {
+    if status.retired_at.is_some_and(|at| now < at + DELETE_AGAIN) {
+        return wait(Reason::Deleting, "the app is being deleted".to_owned(), Some(now + LOOK));
+    }
+    if let Some(why) = &world.no_destroying {
+        return Step::Wait {
+            reason: Reason::Held,
+            why: format!("nothing is destroyed: {why}"),
+            until: Some(now + LATE_LOOK),
+            health: Health::Stalled,
+        };
+    }
+    Step::Act {
+        action: Action::DeleteApp { app: app.to_owned() },
+        reason: Reason::Deleting,
+        why: "the environment was deleted".to_owned(),
+        fault: false,
     }
 }
 

@@ -35,7 +35,7 @@ impl Series {
         match retry {
             Retry::Never => grown.max(Duration::from_secs(5)),
             Retry::Backoff => grown,
-            Retry::After(least) => least.max(Duration::from_millis(250)),
+            Retry::After(least) => grown.max(least).max(Duration::from_millis(250)),
         }
     }
 }
@@ -45,14 +45,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_to_a_limit_and_an_answer_with_a_time_is_kept_to() {
+    fn delays_grow_to_a_limit_and_never_are_shorter_than_an_answer_says() {
         let (mut series, chance) = (Series::new(), chance::System);
         let delays: Vec<_> = (0..12).map(|_| series.after(Retry::Backoff, &chance)).collect();
         assert!(delays[0] >= Duration::from_millis(400) && delays[0] <= Duration::from_millis(600));
         assert!(delays[11] >= Duration::from_secs(48) && delays[11] <= Duration::from_secs(72));
-        assert_eq!(
-            series.after(Retry::After(Duration::from_secs(7)), &chance),
-            Duration::from_secs(7)
+        let mut asked = |least| series.after(Retry::After(Duration::from_secs(least)), &chance);
+        assert_eq!(asked(100), Duration::from_secs(100));
+        assert!(
+            asked(7) >= Duration::from_secs(48),
+            "refused again and again, it grows all the same"
         );
+        let mut fresh = Series::new();
+        let first = fresh.after(Retry::After(Duration::from_secs(7)), &chance);
+        assert_eq!(first, Duration::from_secs(7));
     }
 }

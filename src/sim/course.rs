@@ -28,6 +28,8 @@ pub enum Course {
     Sleep,
     /// Machines are destroyed, stopped and changed by somebody else.
     Drift,
+    /// Machines are stopped, suspended and ended by somebody who starts them again at once.
+    Flicker,
     /// Deletes one that serves.
     Delete,
     /// Deletes one that was only just declared.
@@ -52,12 +54,13 @@ pub enum Course {
 
 impl Course {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Create,
         Self::Pair,
         Self::Update,
         Self::Sleep,
         Self::Drift,
+        Self::Flicker,
         Self::Delete,
         Self::Hurry,
         Self::Again,
@@ -79,6 +82,7 @@ impl Course {
             Self::Update => "update",
             Self::Sleep => "sleep",
             Self::Drift => "drift",
+            Self::Flicker => "flicker",
             Self::Delete => "delete",
             Self::Hurry => "hurry",
             Self::Again => "again",
@@ -119,6 +123,7 @@ impl Course {
             Self::Update => update(universe).await?,
             Self::Sleep => sleep(universe).await?,
             Self::Drift => drift(universe).await?,
+            Self::Flicker => flicker(universe).await?,
             Self::Delete => {
                 universe.apply(&environment("alice", "node", &json!({}))).await?;
                 rest(universe).await?;
@@ -205,5 +210,20 @@ async fn drift(universe: &mut Universe) -> anyhow::Result<()> {
     let mut config = universe.meddle(&Method::GET, &machine, &Value::Null).await?["config"].take();
     config["image"] = json!("registry.fly.io/other:1");
     universe.meddle(&Method::POST, &machine, &json!({"config": config})).await?;
+    Ok(())
+}
+
+async fn flicker(universe: &mut Universe) -> anyhow::Result<()> {
+    universe.apply(&environment("alice", "node", &json!({}))).await?;
+    rest(universe).await?;
+    let machine = machine(universe)?;
+    for order in ["stop", "suspend"] {
+        universe.meddle(&Method::POST, &format!("{machine}/{order}"), &Value::Null).await?;
+        universe.pass(Duration::from_millis(100)).await?;
+        universe.meddle(&Method::POST, &format!("{machine}/start"), &Value::Null).await?;
+        rest(universe).await?;
+    }
+    let id = machine.rsplit('/').next().unwrap_or_default();
+    universe.driver().end(id, 1);
     Ok(())
 }

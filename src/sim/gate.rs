@@ -11,16 +11,27 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 pub use crate::failpoint::Boundary;
+
+/// A boundary that was crossed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crossing {
+    /// Which.
+    pub boundary: Boundary,
+    /// The call, or the keys of the commit.
+    pub what: String,
+    /// When.
+    pub at: Instant,
+}
 
 /// The count of boundaries over all lives of a controller, and which of them are struck.
 #[derive(Debug, Default)]
 pub struct Strikes {
     crossed: AtomicU64,
     at: Mutex<BTreeSet<u64>>,
-    log: Mutex<Vec<(Boundary, String)>>,
+    log: Mutex<Vec<Crossing>>,
 }
 
 impl Strikes {
@@ -32,13 +43,14 @@ impl Strikes {
 
     /// What was crossed so far, in order.
     #[must_use]
-    pub fn log(&self) -> Vec<(Boundary, String)> {
+    pub fn log(&self) -> Vec<Crossing> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn crosses(&self, boundary: Boundary, what: &str) -> bool {
         let number = self.crossed.fetch_add(1, Ordering::Relaxed);
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).push((boundary, what.to_owned()));
+        let crossing = Crossing { boundary, what: what.to_owned(), at: Instant::now() };
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).push(crossing);
         self.at.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
     }
 }

@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::sim::{
     mistakes::{Ground, Mistake},
-    plans::{Mishap, Walk, Walked, differences, walk_with, wrong_answers_to},
+    places,
+    plans::{Mishap, Walk, Walked, differences, walk_with},
     swarm,
 };
 
@@ -51,9 +52,9 @@ pub fn hunt(mistake: Mistake) -> Option<Caught> {
             course
         }
     };
-    let this = |mishap| Walk { course, seed: 1, mishap };
+    let this = |mishaps| Walk { course, seed: 1, mishaps };
     let command = |walk: &Walk| format!("{walk} --plant {}", mistake.name());
-    let undisturbed = this(Mishap::Nothing);
+    let undisturbed = this(Vec::new());
     let reference = match walk_with(&undisturbed, Some(mistake)) {
         Ok(reference) if reference.report.violations.is_empty() => reference,
         Ok(reference) => {
@@ -63,7 +64,7 @@ pub fn hunt(mistake: Mistake) -> Option<Caught> {
     };
     let mishaps = mishaps(mistake.ground(), &reference);
     mishaps.into_iter().find_map(|mishap| {
-        let this = this(mishap);
+        let this = this(vec![mishap]);
         let what = match walk_with(&this, Some(mistake)) {
             Ok(walked) => differences(course, &reference.report, &walked.report),
             Err(wrong) => Some(wrong.what),
@@ -75,12 +76,9 @@ pub fn hunt(mistake: Mistake) -> Option<Caught> {
 /// What goes wrong there, one at a time.
 fn mishaps(ground: Ground, reference: &Walked) -> Vec<Mishap> {
     match ground {
-        Ground::Crashes(_) => {
-            let count = u64::try_from(reference.crossed.len()).unwrap_or(0);
-            (0..count).map(Mishap::Crash).collect()
-        }
+        Ground::Crashes(_) => places::crashes(reference),
         Ground::Answers(_, kind) => {
-            let mut mishaps = wrong_answers_to(reference);
+            let mut mishaps = places::wrong_answers(reference);
             mishaps.retain(|it| matches!(it, Mishap::Fault(rule) if rule.kind == kind));
             mishaps
         }

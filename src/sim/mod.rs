@@ -5,12 +5,15 @@
 mod careless;
 mod chronicle;
 pub mod course;
+pub mod coverage;
 mod disk;
 pub mod gate;
 pub mod hunt;
+pub mod lasting;
 mod life;
 pub mod mistakes;
 mod oracle;
+pub mod places;
 pub mod plans;
 pub mod sequence;
 pub mod swarm;

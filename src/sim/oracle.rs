@@ -86,6 +86,18 @@ impl Oracle {
         facts.apps.get(app).map(|(_, name)| name.clone())
     }
 
+    /// Apps that were made for an environment of this name.
+    pub(crate) fn apps_of(&self, environment: &str) -> Vec<String> {
+        let facts = self.facts();
+        let apps = facts.apps.iter().filter(|(_, (_, name))| name == environment);
+        apps.map(|(app, _)| app.clone()).collect()
+    }
+
+    /// The environment that an app was made for.
+    pub(crate) fn whose(&self, app: &str) -> Option<String> {
+        self.facts().apps.get(app).map(|(_, name)| name.clone())
+    }
+
     /// A commit became durable.
     pub(crate) fn committed(&self, txn: &Txn) {
         let census = self.fly.census();
@@ -153,6 +165,11 @@ impl Oracle {
     pub(crate) fn totals(&self) -> (u64, u64, u64) {
         let facts = self.facts();
         (facts.writes, facts.commits, facts.rate_limited)
+    }
+
+    /// How many calls changed something of which environment.
+    pub(crate) fn writes_by(&self) -> BTreeMap<String, u64> {
+        self.facts().writes_by.clone()
     }
 
     /// How often each call was made.

@@ -1,7 +1,5 @@
-//! One thing that goes wrong, at each place where it can: the course with it must end as the course without it. It must never
-//! let more go wrong than its name says.
-//!
-//! A place is a boundary at which the controller dies, or the n-th call of a kind, which Fly answers in one wrong way.
+//! What goes wrong in a course, at each place where it can: the course with it must end as the course without it. It must
+//! never let more go wrong than its name says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,13 +8,15 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use crate::local::faults::{Kind, Rule};
+use crate::local::faults::Rule;
 use crate::sim::{
     course::Course,
     gate::{Boundary, Strikes},
     mistakes::Mistake,
+    places,
     universe::{Report, Setup, Universe},
 };
 
@@ -31,15 +31,12 @@ pub struct Walk {
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// What goes wrong.
-    pub mishap: Mishap,
+    pub mishaps: Vec<Mishap>,
 }
 
-/// The one thing that goes wrong.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// One thing that goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mishap {
-    /// Nothing does.
-    #[default]
-    Nothing,
     /// The controller dies at this boundary, counted from 0.
     Crash(u64),
     /// Fly does this.
@@ -51,8 +48,8 @@ pub enum Mishap {
 pub struct Walked {
     /// What came of it.
     pub report: Report,
-    /// Boundaries, in order.
-    pub crossed: Vec<(Boundary, String)>,
+    /// Boundaries, in order, and how long after the beginning of the course.
+    pub crossed: Vec<(Boundary, Duration)>,
     /// How often each kind of fault fired.
     pub fired: BTreeMap<&'static str, u64>,
 }
@@ -71,14 +68,16 @@ pub struct Wrong {
 impl fmt::Display for Walk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "hangar sim --course {} --seeds {}", self.course.name(), self.seed)?;
-        match &self.mishap {
-            Mishap::Nothing => Ok(()),
-            Mishap::Crash(at) => write!(f, " --crash-at {at}"),
-            Mishap::Fault(rule) => {
-                let rule = serde_json::to_string(rule).map_err(|_| fmt::Error)?;
-                write!(f, " --fault '{rule}'")
+        for mishap in &self.mishaps {
+            match mishap {
+                Mishap::Crash(at) => write!(f, " --crash-at {at}")?,
+                Mishap::Fault(rule) => {
+                    let rule = serde_json::to_string(rule).map_err(|_| fmt::Error)?;
+                    write!(f, " --fault '{rule}'")?;
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -102,10 +101,10 @@ pub fn walk(walk: &Walk) -> Result<Walked, Wrong> {
 /// # Errors
 /// As [`walk`].
 pub fn walk_with(walk: &Walk, plant: Option<Mistake>) -> Result<Walked, Wrong> {
-    let crash_at = match walk.mishap {
-        Mishap::Crash(at) => Some(at),
-        Mishap::Nothing | Mishap::Fault(_) => None,
-    };
+    let crash_at = walk.mishaps.iter().filter_map(|it| match it {
+        Mishap::Crash(at) => Some(*at),
+        Mishap::Fault(_) => None,
+    });
     let strikes = Strikes::at(crash_at);
     let crossed = Arc::clone(&strikes);
     let wrong = |what: String, lines| Wrong { walk: walk.clone(), what: vec![what], lines };
@@ -114,29 +113,34 @@ pub fn walk_with(walk: &Walk, plant: Option<Mistake>) -> Result<Walked, Wrong> {
         .start_paused(true)
         .build()
         .map_err(|error| wrong(format!("no runtime: {error}"), Vec::new()))?;
-    let (report, fired) = runtime.block_on(async {
+    let (report, fired, start) = runtime.block_on(async {
         let canaries = CANARIES.map(str::to_owned).to_vec();
         let setup = Setup { seed: walk.seed, strikes, canaries, plant };
         let mut universe = Universe::begin(setup)
             .await
             .map_err(|error| wrong(format!("it does not start: {error:#}"), Vec::new()))?;
-        if let Mishap::Fault(rule) = &walk.mishap {
-            let added = universe.fly().faults().add((**rule).clone());
-            added.map_err(|error| wrong(format!("no such fault: {error}"), Vec::new()))?;
+        let start = tokio::time::Instant::now();
+        for mishap in &walk.mishaps {
+            if let Mishap::Fault(rule) = mishap {
+                let added = universe.fly().faults().add((**rule).clone());
+                added.map_err(|error| wrong(format!("no such fault: {error}"), Vec::new()))?;
+            }
         }
         let walked = Box::pin(walk.course.walk(&mut universe)).await;
         let fired = universe.fly().faults().fired();
         universe.finish();
         let report = universe.report();
         match walked {
-            Ok(()) => Ok((report, fired)),
+            Ok(()) => Ok((report, fired, start)),
             Err(error) => {
                 let what = report.violations.into_iter().chain([format!("{error:#}")]).collect();
                 Err(Wrong { walk: walk.clone(), what, lines: report.lines })
             }
         }
     })?;
-    Ok(Walked { report, crossed: crossed.log(), fired })
+    let since = |it: tokio::time::Instant| it.saturating_duration_since(start);
+    let crossed = crossed.log().into_iter().map(|it| (it.boundary, since(it.at))).collect();
+    Ok(Walked { report, crossed, fired })
 }
 
 /// What came of all walks of a course.
@@ -152,63 +156,60 @@ pub struct Plans {
     pub wrongs: Vec<Wrong>,
 }
 
-/// Walks a course once for each boundary of its undisturbed walk, dying there, and compares.
+/// What is tried of a course.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suite {
+    /// The controller dies, at each boundary.
+    Crashes,
+    /// One wrong answer, at each call.
+    WrongAnswers,
+    /// Reads that do not show what is, from each change on.
+    OldViews,
+    /// So many pairs of the others, drawn.
+    Pairs(usize),
+}
+
+/// Walks a course once for each thing of a suite that can go wrong in its undisturbed walk, and compares.
 ///
 /// # Errors
 /// When the undisturbed walk itself is wrong.
-pub fn crash_everywhere(course: Course, seed: u64) -> Result<Plans, Wrong> {
-    let reference = undisturbed(course, seed)?;
-    let mishaps = (0..reference.crossed.len()).filter_map(|at| u64::try_from(at).ok());
-    Ok(walk_all(&reference.report, course, seed, mishaps.map(Mishap::Crash).collect()))
-}
-
-/// The kinds of faults that are one wrong answer to one call, after which all is well again.
-pub fn wrong_answers() -> impl Iterator<Item = Kind> {
-    // What these say lasts, or moves things elsewhere: a stranger has the machine's name, there is no room.
-    let lasting = [Kind::MachineNameSquatted, Kind::HostFull, Kind::VolumeHostFull];
-    let one = |it: &Kind| crate::fly::call::ALL.iter().any(|call| it.befalls(call.name));
-    Kind::ALL.iter().copied().filter(move |it| one(it) && !lasting.contains(it))
-}
-
-/// Walks a course once for each call of its undisturbed walk and each way in which its answer can be wrong, and compares.
-///
-/// # Errors
-/// When the undisturbed walk itself is wrong.
-pub fn wrong_answers_everywhere(course: Course, seed: u64) -> Result<Plans, Wrong> {
-    let reference = undisturbed(course, seed)?;
-    let mishaps = wrong_answers_to(&reference);
+pub fn everywhere(course: Course, seed: u64, suite: Suite) -> Result<Plans, Wrong> {
+    let reference = undisturbed(course, seed, None)?;
+    let mishaps = match suite {
+        Suite::Crashes => alone(places::crashes(&reference)),
+        Suite::WrongAnswers => alone(places::wrong_answers(&reference)),
+        Suite::OldViews => alone(places::old_views(&reference)),
+        Suite::Pairs(count) => places::pairs(&reference, (course, seed), count),
+    };
     Ok(walk_all(&reference.report, course, seed, mishaps))
 }
 
-/// Each call of a walk is answered in each way in which its answer can be wrong.
-pub(crate) fn wrong_answers_to(reference: &Walked) -> Vec<Mishap> {
-    let mut mishaps = Vec::new();
-    for (route, count) in &reference.report.calls {
-        // Of reads there are hundreds, all alike: the first few, and one in the middle.
-        let reads = [0, 1, 2, count / 2];
-        let changes = crate::fly::call::ALL.iter().any(|it| it.name == *route && it.changes());
-        let places: BTreeSet<u64> =
-            if changes { (0..*count).collect() } else { reads.into_iter().collect() };
-        for kind in wrong_answers().filter(|it| it.befalls(route)) {
-            for skip in &places {
-                let mut rule = Rule::new(kind).on(route).times(1);
-                rule.skip = Some(*skip);
-                // The courses' machines are in ams.
-                rule.regions = match kind {
-                    Kind::ErrorRegions => Some(vec!["ams".to_owned()]),
-                    Kind::ListOneRegion => Some(vec!["fra".to_owned()]),
-                    _ => None,
-                };
-                mishaps.push(Mishap::Fault(Box::new(rule)));
-            }
-        }
+/// Walks a course with mishaps, and compares it to the undisturbed walk, both with the mistake if there is one.
+///
+/// # Errors
+/// When it is not as without them.
+pub fn compared(
+    course: Course,
+    seed: u64,
+    mishaps: Vec<Mishap>,
+    plant: Option<Mistake>,
+) -> Result<Report, Wrong> {
+    let reference = undisturbed(course, seed, plant)?;
+    let this = Walk { course, seed, mishaps };
+    let report = walk_with(&this, plant)?.report;
+    match differences(course, &reference.report, &report) {
+        None => Ok(report),
+        Some(what) => Err(Wrong { walk: this, what, lines: report.lines }),
     }
-    mishaps
 }
 
-fn undisturbed(course: Course, seed: u64) -> Result<Walked, Wrong> {
-    let undisturbed = Walk { course, seed, mishap: Mishap::Nothing };
-    let reference = walk(&undisturbed)?;
+fn alone(mishaps: Vec<Mishap>) -> Vec<Vec<Mishap>> {
+    mishaps.into_iter().map(|it| vec![it]).collect()
+}
+
+fn undisturbed(course: Course, seed: u64, plant: Option<Mistake>) -> Result<Walked, Wrong> {
+    let undisturbed = Walk { course, seed, mishaps: Vec::new() };
+    let reference = walk_with(&undisturbed, plant)?;
     if reference.report.violations.is_empty() {
         return Ok(reference);
     }
@@ -216,7 +217,7 @@ fn undisturbed(course: Course, seed: u64) -> Result<Walked, Wrong> {
     Err(Wrong { walk: undisturbed, what: violations, lines })
 }
 
-fn walk_all(reference: &Report, course: Course, seed: u64, mishaps: Vec<Mishap>) -> Plans {
+fn walk_all(reference: &Report, course: Course, seed: u64, mishaps: Vec<Vec<Mishap>>) -> Plans {
     let next = AtomicUsize::new(0);
     let plans = Mutex::new(Plans {
         walks: mishaps.len(),
@@ -224,8 +225,8 @@ fn walk_all(reference: &Report, course: Course, seed: u64, mishaps: Vec<Mishap>)
         ..Plans::default()
     });
     let work = || {
-        while let Some(mishap) = mishaps.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let this = Walk { course, seed, mishap: mishap.clone() };
+        while let Some(mishaps) = mishaps.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let this = Walk { course, seed, mishaps: mishaps.clone() };
             let (fired, found) = match walk(&this) {
                 Ok(Walked { report, fired, .. }) => {
                     let found = differences(course, reference, &report);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::local::faults::{Kind, Rule};
 use crate::sim::{
+    coverage,
     gate::Strikes,
     mistakes::Mistake,
     plans::CANARIES,
@@ -30,8 +31,9 @@ pub struct Outcome {
 
 /// How long nothing may happen until a course counts as at rest.
 const QUIET: Duration = Duration::from_secs(40);
-/// How long it may take until everything came right.
-const HEALED_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// How often a person looks, and how often until everything came right: a quarter of an hour in all.
+const LOOK: Duration = Duration::from_secs(2 * 60);
+const LOOKS_MAX: u32 = 8;
 /// One seed in so many goes on for a day after it came to rest, in which nothing may be written.
 const DAY_AFTER_ONE_IN: u64 = 200;
 
@@ -49,14 +51,11 @@ struct Scope {
     day_after: bool,
 }
 
-/// What lasts beyond its rule: a machine's name that a stranger has stays taken, and data that Fly moved is another volume.
-const LASTING: [Kind; 2] = [Kind::MachineNameSquatted, Kind::Migration];
-
 /// A fault that any seed may draw: limited in time, and often in number.
 fn fault(draw: &impl Fn(u64) -> u64) -> Option<Rule> {
-    let kinds: Vec<_> = Kind::ALL.iter().filter(|it| !LASTING.contains(it)).collect();
+    let kinds: Vec<_> = coverage::drawable().collect();
     let limit = u64::try_from(kinds.len()).unwrap_or(1);
-    let kind = **kinds.get(usize::try_from(draw(limit)).unwrap_or(0))?;
+    let kind = *kinds.get(usize::try_from(draw(limit)).unwrap_or(0))?;
     let mut rule = Rule::new(kind);
     rule.from = Some(Duration::from_millis(draw(120_000)));
     rule.lasts = Some(Duration::from_secs(1 + draw(300)));
@@ -169,11 +168,19 @@ impl Swarm {
     async fn settle(&mut self) -> anyhow::Result<()> {
         self.universe.fly().faults().clear();
         self.universe.tell(format_args!("all faults end"));
-        let rested = self.universe.rest(QUIET, HEALED_WITHIN).await?;
-        rested.context("9: it does not come to rest")?;
+        let mut looks = 0;
+        while self.universe.rest(QUIET, LOOK).await?.is_none() {
+            looks += 1;
+            let summary = || self.universe.report().summary;
+            anyhow::ensure!(looks < LOOKS_MAX, "9: it does not come to rest: {:?}", summary());
+            // Where much was lost at once, hangar waits for a person, who sees that all is well again.
+            self.universe.resume().await?;
+        }
         self.universe.finish();
         let summary = self.universe.report().summary;
-        for name in self.declared.keys().filter(|it| !self.robbed.contains(it)) {
+        let squatted = self.squatted();
+        let stalls = |it: &String| self.robbed.contains(it) || squatted.contains(it);
+        for name in self.declared.keys().filter(|it| !stalls(it)) {
             let is = summary.get(name).map_or("missing", String::as_str);
             let well = is.starts_with("Ready") || is.starts_with("Asleep");
             anyhow::ensure!(well, "9: {name} ends as {is}");
@@ -194,6 +201,14 @@ impl Swarm {
             );
         }
         Ok(())
+    }
+
+    /// Environments in whose apps a stranger has a machine, of a name that they may need: they stall, and say so.
+    fn squatted(&self) -> Vec<String> {
+        let machines = self.universe.census().machines.into_values();
+        let strangers = machines
+            .filter(|it| it.destroyed_at.is_none() && !it.metadata.contains_key("hangar_bay"));
+        strangers.filter_map(|it| self.universe.whose(&it.app)).collect()
     }
 
     async fn templates(&mut self) -> anyhow::Result<()> {

@@ -67,6 +67,8 @@ pub struct Report {
     pub calls: BTreeMap<&'static str, u64>,
     /// Calls that change something.
     pub writes: u64,
+    /// The same, by environment.
+    pub writes_by: BTreeMap<String, u64>,
     /// Commits that became durable.
     pub commits: u64,
     /// Calls that Fly refused for their number.
@@ -417,6 +419,20 @@ impl Universe {
         Ok(())
     }
 
+    /// Lets go on what waits for a person's word. Says whether there was anything.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn resume(&mut self) -> anyhow::Result<bool> {
+        let (_, holds) = self.ask(Method::GET, HOLDS, &Value::Null).await?;
+        let holds = holds.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        let names = holds.iter().filter_map(|it| it.pointer("/metadata/name")?.as_str());
+        for name in names {
+            self.ask(Method::DELETE, &format!("{HOLDS}/{name}"), &Value::Null).await?;
+        }
+        Ok(!holds.is_empty())
+    }
+
     /// Somebody else than hangar makes a call to Fly, and again if Fly is what fails.
     ///
     /// # Errors
@@ -453,6 +469,18 @@ impl Universe {
         self.oracle.excuse(app)
     }
 
+    /// Apps that were made for an environment of this name.
+    #[must_use]
+    pub fn apps_of(&self, environment: &str) -> Vec<String> {
+        self.oracle.apps_of(environment)
+    }
+
+    /// The environment that an app was made for.
+    #[must_use]
+    pub fn whose(&self, app: &str) -> Option<String> {
+        self.oracle.whose(app)
+    }
+
     /// Checks what must hold when all is quiet.
     pub fn finish(&self) {
         self.oracle.rest();
@@ -471,6 +499,7 @@ impl Universe {
             summary: self.oracle.summary(),
             calls: self.oracle.calls(),
             writes,
+            writes_by: self.oracle.writes_by(),
             commits,
             rate_limited,
             hash: self.chronicle.hash(),
@@ -507,6 +536,8 @@ impl Universe {
 
 /// Where environments are.
 pub(crate) const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
+
+const HOLDS: &str = "/apis/hangar.dev/v1alpha1/holds";
 
 /// An answer without what only its owner may read.
 fn public(path: &str, body: &Value) -> String {

@@ -230,6 +230,8 @@ fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, no
                 machine.destroying = false;
             }
         }
+        // It is not there: whether it is gone, the next looks tell.
+        (Action::DeleteApp { .. }, RefusalKind::Gone) => return,
         (Action::DeleteApp { .. }, kind) if *kind != RefusalKind::Ambiguous => {
             status.retired_at = None;
         }

@@ -36,6 +36,8 @@ impl Facts {
     /// A call that changes something is about to be sent.
     pub(super) fn call(&mut self, what: &str, request: &Request<Bytes>, now: Timestamp) {
         self.writes += 1;
+        let owner = self.subject(request);
+        *self.writes_by.entry(owner).or_default() += 1;
         if request.method() == Method::DELETE {
             self.old_view(what, now);
         }
@@ -66,6 +68,17 @@ impl Facts {
             ("DELETE", ["apps", app, "volumes", id]) => self.destroys_volume(app, id),
             (_, _) => {}
         }
+    }
+
+    /// The environment that a call is about.
+    fn subject(&self, request: &Request<Bytes>) -> String {
+        let named =
+            request.uri().path().strip_prefix("/v1/apps/").and_then(|it| it.split('/').next());
+        let created = || {
+            let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+            body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        self.owner(&named.map_or_else(created, str::to_owned))
     }
 
     /// A call came back, or did not.

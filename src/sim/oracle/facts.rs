@@ -16,6 +16,9 @@ use crate::router::table::Table;
 /// A thing that was made, changed or destroyed: the environment's name, and what.
 pub(crate) type Count = (String, &'static str);
 
+/// What is deleted by order is kept for a day; Fly keeps longer what it left behind itself.
+const KEPT_BY_ORDER_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(48);
+
 /// Everything seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
@@ -45,6 +48,8 @@ pub(crate) struct Facts {
     pub(super) lifted: bool,
     /// When each call was refused.
     pub(super) refused: BTreeMap<String, Vec<Timestamp>>,
+    /// Volumes that Fly left behind when it moved a machine to another host.
+    pub(super) moved: BTreeSet<String>,
     /// Calls under way that make something: app and path.
     pub(super) creating: BTreeMap<String, u64>,
     /// When a complete list of machines was last answered.
@@ -62,6 +67,8 @@ pub(crate) struct Facts {
     /// Calls that were sent and did not come back.
     pub(super) under_way: u64,
     pub(super) writes: u64,
+    /// Of these, how many were about which environment.
+    pub(super) writes_by: BTreeMap<String, u64>,
     pub(super) commits: u64,
     pub(super) rate_limited: u64,
     pub(super) now: Timestamp,
@@ -130,8 +137,13 @@ impl Facts {
                 self.count(&volume.app, "volume made");
                 self.made.insert((volume.app.clone(), "volume"), now);
             }
-            let going = volume.destroy_at.is_some();
-            if going && old.is_none_or(|it| it.destroy_at.is_none()) {
+            let Some(at) = volume.destroy_at else { continue };
+            if old.is_some_and(|it| it.destroy_at.is_some()) {
+                continue;
+            }
+            if at > now + KEPT_BY_ORDER_MAX {
+                self.moved.insert(id.clone());
+            } else {
                 self.lost_volume(id, &volume.app);
             }
         }

@@ -162,9 +162,8 @@ impl Facts {
                 self.violation(format!("14: the epoch of bay {name} went back"));
             }
             let volume = |it: &Bay| it.status.volume.as_ref().map(|it| it.id.clone());
-            if volume(&old).is_some_and(|it| self.used.contains(&it))
-                && volume(&old) != volume(&new)
-            {
+            let kept = |it: &String| self.used.contains(it) && !self.moved.contains(it);
+            if volume(&old).as_ref().is_some_and(kept) && volume(&old) != volume(&new) {
                 let what = format!(
                     "3: bay {name} had volume {:?} and has {:?}",
                     volume(&old),

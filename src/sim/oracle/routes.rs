@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::{
     api::{environment::Phase, hostname::Hostname},
     clock::Timestamp,
-    local::census::Census,
+    local::census::{Census, Machine},
     router::{
         packed::Label,
         table::{Flag, Route, Table},
@@ -94,7 +94,10 @@ impl Facts {
     }
 
     fn check_bay(&mut self, app: &str, name: &str, has_volume: bool) {
-        let machines = self.census.machines.values().filter(|it| it.app == app).count();
+        // A stranger's is not ours to count, and what a dead host is to destroy goes when it is back.
+        let ours =
+            |it: &&Machine| it.app == app && !it.promised && it.metadata.contains_key("hangar_bay");
+        let machines = self.census.machines.values().filter(ours).count();
         let volumes = self.census.volumes.values();
         let volumes = volumes.filter(|it| it.app == app && it.destroy_at.is_none()).count();
         if machines != 1 {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::{
-    bay::{Bay, MachineStatus, OrderKind},
+    bay::{Bay, BayStatus, MachineStatus, OrderKind},
     meta::Resource as _,
 };
 use crate::clock::Timestamp;
@@ -173,11 +173,21 @@ async fn look(look: Look<'_>) -> Seen {
         Sight::Absent => true,
         Sight::Unasked | Sight::Unclear(_) => false,
     };
-    if destroyed || seen.volume == Sight::Absent || status.missing.is_some() {
+    // What is looked for in an app that is gone is not found, nor told to be absent.
+    let lost = is_looked_for(status)
+        && (matches!(seen.machine, Sight::Unclear(_)) || matches!(seen.volume, Sight::Unclear(_)));
+    if destroyed || lost || seen.volume == Sight::Absent || status.missing.is_some() {
         seen.app = app().await;
         sources.informer.want_sweep();
     }
     seen
+}
+
+/// Whether something may have been made that is not recorded.
+fn is_looked_for(status: &BayStatus) -> bool {
+    let machine = status.machine.as_ref();
+    status.volume_intended_at.is_some()
+        || machine.is_some_and(|it| it.id.is_none() && it.intended_at.is_some())
 }
 
 /// An app, read by itself.

@@ -179,7 +179,8 @@ struct Lasting {
 impl Lasting {
     async fn walk(&mut self) -> anyhow::Result<()> {
         let plain = json!({"volume": null, "sleep": {"after": "2m", "mode": "Stop"}, "update": {"strategy": "Rolling"}});
-        let node = json!({"update": {"strategy": "Rolling"}});
+        let node =
+            json!({"sleep": {"after": "5m", "mode": "Stop"}, "update": {"strategy": "Rolling"}});
         self.universe.apply(&template("node", &node)).await?;
         self.universe.apply(&template("plain", &plain)).await?;
         if self.trouble.whom == Whom::Region {

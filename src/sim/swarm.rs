@@ -171,8 +171,9 @@ impl Swarm {
         let mut looks = 0;
         while self.universe.rest(QUIET, LOOK).await?.is_none() {
             looks += 1;
-            let summary = || self.universe.report().summary;
-            anyhow::ensure!(looks < LOOKS_MAX, "9: it does not come to rest: {:?}", summary());
+            if looks == LOOKS_MAX {
+                anyhow::bail!("9: it does not come to rest: {:?}", self.universe.waits().await?);
+            }
             // Where much was lost at once, hangar waits for a person, who sees that all is well again.
             self.universe.resume().await?;
         }

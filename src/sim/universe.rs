@@ -419,6 +419,24 @@ impl Universe {
         Ok(())
     }
 
+    /// What the environments that are on their way somewhere wait for.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn waits(&mut self) -> anyhow::Result<Vec<String>> {
+        let (_, list) = self.ask(Method::GET, ENVIRONMENTS, &Value::Null).await?;
+        let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        let waits = |it: &Value| {
+            let phase = it.pointer("/status/phase")?.as_str()?;
+            let settled = ["Ready", "Asleep", "Stalled"].contains(&phase);
+            let why = it.pointer("/status/conditions")?.as_array()?;
+            let why = why.iter().find(|it| it["status"] == "False" && it["type"] != "Stalled");
+            let why = why.map(|it| it["message"].to_string()).unwrap_or_default();
+            (!settled).then(|| format!("{} is {phase}: {why}", it["metadata"]["name"]))
+        };
+        Ok(items.iter().filter_map(waits).collect())
+    }
+
     /// Lets go on what waits for a person's word. Says whether there was anything.
     ///
     /// # Errors

@@ -359,3 +359,9 @@ fn what_the_breaker_holds_back_goes_on_when_a_person_says_so() {
         assert_eq!(swarm::walk(seed).wrong, Vec::<String>::new(), "hangar sim --seeds {seed}");
     }
 }
+
+/// A machine's creation was not answered, and then its app was deleted by somebody: the machine was looked for in it for ever.
+#[test]
+fn what_may_have_been_made_in_an_app_that_is_gone_is_not_looked_for_for_ever() {
+    assert_eq!(swarm::walk(1545).wrong, Vec::<String>::new(), "hangar sim --seeds 1545");
+}

@@ -94,9 +94,13 @@ impl Facts {
     }
 
     fn check_bay(&mut self, app: &str, name: &str, has_volume: bool) {
-        // A stranger's is not ours to count, and what a dead host is to destroy goes when it is back.
-        let ours =
-            |it: &&Machine| it.app == app && !it.promised && it.metadata.contains_key("hangar_bay");
+        // A stranger's is not ours to count, and what is being destroyed goes, on a dead host when that is back.
+        let ours = |it: &&Machine| {
+            it.app == app
+                && !it.promised
+                && it.state != "destroying"
+                && it.metadata.contains_key("hangar_bay")
+        };
         let machines = self.census.machines.values().filter(ours).count();
         let volumes = self.census.volumes.values();
         let volumes = volumes.filter(|it| it.app == app && it.destroy_at.is_none()).count();

@@ -175,6 +175,8 @@ fn whatever_is_answered_when_secrets_are_written_no_level_of_the_log_tells_them(
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
     let subscriber = subscriber.with_ansi(false).with_writer(move || writer.clone()).finish();
+    // With only one, places that another test's thread came by first would ask that thread, which has none, and stay silent.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let faults = places::kinds_of_wrong_answers().filter(|it| it.befalls("set_secrets"));
     let faults = faults.map(|it| Mishap::Fault(Box::new(Rule::new(it).on("set_secrets").times(1))));
     tracing::subscriber::with_default(subscriber, || {

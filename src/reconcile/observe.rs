@@ -352,10 +352,8 @@ pub(crate) async fn read_machine(
             informer.learn(app, id, Some(MachineRow::of(&machine)));
             Sight::Present(translate::seen(&machine))
         }
-        Err(error) if error.is_gone() => {
-            informer.learn(app, id, None);
-            Sight::Absent
-        }
+        // Only the list takes it off the list: a read that says so while that has it may be wrong.
+        Err(error) if error.is_gone() => Sight::Absent,
         Err(error) => Sight::Unclear(retry::chain(&error)),
     }
 }

@@ -367,3 +367,10 @@ fn what_the_breaker_holds_back_goes_on_when_a_person_says_so() {
 fn what_may_have_been_made_in_an_app_that_is_gone_is_not_looked_for_for_ever() {
     assert_eq!(swarm::walk(1545).wrong, Vec::<String>::new(), "hangar sim --seeds 1545");
 }
+
+/// Every second read of a machine was answered 404. The list that had it was believed less than the next such answer, and a second
+/// machine made beside it.
+#[test]
+fn what_the_list_has_is_not_made_again_because_reads_do_not_find_it() {
+    assert_eq!(swarm::walk(258).wrong, Vec::<String>::new(), "hangar sim --seeds 258");
+}

@@ -1,7 +1,7 @@
 //! Which environments hang on what: templates, secrets and apps by name, so that a change reaches those it concerns. Kept
 //! from the store's feed; it must never hold an object.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::api::{
     environment::{Environment, Phase},
@@ -25,7 +25,8 @@ struct Known {
 /// The index.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    known: HashMap<EnvKey, Known>,
+    /// In order, so that what is queued for all of them is queued alike in every run.
+    known: BTreeMap<EnvKey, Known>,
     by_app: HashMap<String, EnvKey>,
     /// `template/<namespace>/<name>` and `secret/<namespace>/<name>`.
     by_use: HashMap<String, BTreeSet<EnvKey>>,

@@ -76,7 +76,10 @@ fn a_seed_repeats_a_course() {
     for course in Course::ALL {
         let walk = Walk { course, seed: 7, mishaps: vec![Mishap::Crash(9)] };
         let hash = || plans::walk(&walk).map(|it| it.report.hash).map_err(|it| it.to_string());
-        assert_eq!(hash(), hash(), "{walk}");
+        let first = hash();
+        for _ in 0..3 {
+            assert_eq!(hash(), first, "{walk}");
+        }
     }
 }
 

@@ -245,8 +245,7 @@ impl Error {
     pub fn hiding<'a>(mut self, secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let secrets = secrets.into_iter().filter(|it| it.len() >= HIDE_CHARS_MIN);
         let secrets: Vec<_> = secrets.collect();
-        let text = said::clean(&self.details.text, &secrets);
-        self.details.text = said::without_words(text, &secrets);
+        self.details.text = said::without(&self.details.text, &secrets);
         self
     }
 

@@ -221,11 +221,16 @@ impl Text<'_> {
 /// Words of Fly's that are no refusal of a call, such as a machine's event, as one short line that is fit for a log.
 #[must_use]
 pub fn printable(text: &str, hide: &[&str]) -> String {
-    cut(&without_words(clean(text, hide), hide)).into_owned()
+    cut(&without(text, hide)).into_owned()
 }
 
-/// One line that is fit for a log, however long: secrets and control characters removed.
-pub(crate) fn clean(text: &str, hide: &[&str]) -> String {
+/// One line that is fit for a log, however long: secrets, longer words of theirs, and control characters removed.
+pub(crate) fn without(text: &str, hide: &[&str]) -> String {
+    without_words(clean(text, hide), hide)
+}
+
+/// One line: secrets and control characters removed.
+fn clean(text: &str, hide: &[&str]) -> String {
     // What a line has not may have stood inside a secret.
     without_forms(&one_line(&without_forms(text, hide)), hide)
 }

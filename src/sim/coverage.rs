@@ -11,7 +11,7 @@ pub const NEVER: [(Kind, &str); 2] = [
 ];
 
 /// A run of fewer seeds says nothing about kinds that never fired in it.
-pub const SEEDS_MIN: u64 = 500;
+pub const SEEDS_MIN: u64 = 1_000;
 
 /// The kinds that a seed can draw.
 pub fn drawable() -> impl Iterator<Item = Kind> {

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::fly::call::ALL;
 use crate::local::faults::{Kind, Rule};
 use crate::sim::{
     coverage,
@@ -65,7 +66,25 @@ fn fault(draw: &impl Fn(u64) -> u64) -> Option<Rule> {
     if kind.is_of_calls() {
         rule.per_mille = Some(u16::try_from(50 + draw(600)).unwrap_or(1_000));
     }
+    if is_rare(kind) {
+        rule.per_mille = rule.per_mille.map(|_| 500);
+        rule.from = rule.from.map(|it| it / 8);
+        rule.lasts = None;
+    }
     Some(rule)
+}
+
+/// Whether few calls, or little that hosts do, is such that it could befall it: it must be there when that comes.
+fn is_rare(kind: Kind) -> bool {
+    let calls = ALL.iter().filter(|it| kind.befalls(it.name)).count();
+    let of_work = [
+        Kind::RegionFull,
+        Kind::ReplacedButStopped,
+        Kind::StuckDestroying,
+        Kind::StuckReplacing,
+        Kind::StuckStopping,
+    ];
+    (kind.is_of_calls() && calls <= 2) || of_work.contains(&kind)
 }
 
 impl Scope {
@@ -168,19 +187,21 @@ impl Swarm {
     async fn settle(&mut self) -> anyhow::Result<()> {
         self.universe.fly().faults().clear();
         self.universe.tell(format_args!("all faults end"));
-        let mut looks = 0;
-        while self.universe.rest(QUIET, LOOK).await?.is_none() {
-            looks += 1;
-            if looks == LOOKS_MAX {
+        for look in 1.. {
+            let rested = self.universe.rest(QUIET, LOOK).await?.is_some();
+            // Where much was lost at once, hangar waits for a person, who sees that all is well again.
+            let resumed = self.universe.resume().await?;
+            if rested && !resumed {
+                break;
+            }
+            if look == LOOKS_MAX {
                 anyhow::bail!("9: it does not come to rest: {:?}", self.universe.waits().await?);
             }
-            // Where much was lost at once, hangar waits for a person, who sees that all is well again.
-            self.universe.resume().await?;
         }
         self.universe.finish();
         let summary = self.universe.report().summary;
-        let squatted = self.squatted();
-        let stalls = |it: &String| self.robbed.contains(it) || squatted.contains(it);
+        let beyond = self.beyond_hangar();
+        let stalls = |it: &String| self.robbed.contains(it) || beyond.contains(it);
         for name in self.declared.keys().filter(|it| !stalls(it)) {
             let is = summary.get(name).map_or("missing", String::as_str);
             let well = is.starts_with("Ready") || is.starts_with("Asleep");
@@ -204,12 +225,22 @@ impl Swarm {
         Ok(())
     }
 
-    /// Environments in whose apps a stranger has a machine, of a name that they may need: they stall, and say so.
-    fn squatted(&self) -> Vec<String> {
-        let machines = self.universe.census().machines.into_values();
-        let strangers = machines
-            .filter(|it| it.destroyed_at.is_none() && !it.metadata.contains_key("hangar_bay"));
-        strangers.filter_map(|it| self.universe.whose(&it.app)).collect()
+    /// Environments that stall, and say so: a stranger has a machine in their app, of a name that they may need; or Fly moved their
+    /// volume, and somebody destroyed the machine, which alone tells which one it is now.
+    fn beyond_hangar(&self) -> Vec<String> {
+        let census = self.universe.census();
+        let live = |app: &str| {
+            let all = census.machines.values();
+            all.filter(|it| it.app == app && it.destroyed_at.is_none()).collect::<Vec<_>>()
+        };
+        let stranger =
+            |app: &str| live(app).iter().any(|it| !it.metadata.contains_key("hangar_bay"));
+        let volumes = |app: &str, going: bool| {
+            census.volumes.values().any(|it| it.app == app && it.destroy_at.is_some() == going)
+        };
+        let moved = |app: &str| live(app).is_empty() && volumes(app, true) && volumes(app, false);
+        let apps = census.apps.keys().filter(|it| stranger(it) || moved(it));
+        apps.filter_map(|it| self.universe.whose(it)).collect()
     }
 
     async fn templates(&mut self) -> anyhow::Result<()> {

@@ -8,7 +8,10 @@ use hangar::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{World, until};
+use crate::{
+    until::until,
+    world::{PATIENCE, World},
+};
 
 /// Something that users, or others at Fly, do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +96,7 @@ impl Course {
                 let before = world.environment("alice").await["status"]["bay"].take();
                 let [app, machine] = ["app", "machine"].map(|it| before[it].as_str().unwrap());
                 world.delete_at_fly(&format!("/v1/apps/{app}/machines/{machine}?force=true")).await;
-                until("another machine", async || {
+                until("another machine", PATIENCE, async || {
                     let bay = world.environment("alice").await["status"]["bay"].take();
                     if bay["machine"].is_string() && bay["machine"] != machine {
                         Ok(())
@@ -110,7 +113,7 @@ impl Course {
                         gone(client.delete(&named(Kind::Environment, "alice"), false).await)
                     })
                     .await;
-                until("the end of alice", async || {
+                until("the end of alice", PATIENCE, async || {
                     let alice = world.insist("a look", async |client: Client| {
                         gone(client.get::<Value>(&named(Kind::Environment, "alice")).await)
                     });
@@ -124,7 +127,7 @@ impl Course {
     /// What is there, once it is the same at two looks.
     pub(crate) async fn ending(self, world: &mut World) -> Ending {
         let mut before = None;
-        until("everything to be as it was a moment ago", async || {
+        until("everything to be as it was a moment ago", PATIENCE, async || {
             let now = world.ending(self == Self::Create).await;
             if before.as_ref() == Some(&now) {
                 return Ok(now);
@@ -148,7 +151,7 @@ impl World {
 
     /// Waits until what is declared of an environment was seen, and it is in this phase.
     async fn settled(&mut self, name: &str, phase: &str) {
-        until(&format!("{name} to be {phase}"), async || {
+        until(&format!("{name} to be {phase}"), PATIENCE, async || {
             let it = self.environment(name).await;
             let seen = it["status"]["observedGeneration"] == it["metadata"]["generation"];
             if seen && it["status"]["phase"] == phase {

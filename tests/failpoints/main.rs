@@ -9,6 +9,8 @@
 #![expect(clippy::print_stdout, reason = "what a run did")]
 
 mod course;
+#[path = "../it/until.rs"]
+mod until;
 mod world;
 
 use std::{

@@ -17,9 +17,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use crate::until::until;
+
 /// Far more than anything takes on a loaded computer.
-const PATIENCE: Duration = Duration::from_secs(150);
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 const SIGKILL: i32 = 9;
 
 /// A boundary that was crossed.
@@ -53,7 +54,7 @@ impl World {
         // From here on dropping it ends what was started.
         let mut world =
             Self { home, fly: String::new(), local, server: None, die_at, died_at: None };
-        let addresses = until("the stand-in for Fly", async || {
+        let addresses = until("the stand-in for Fly", PATIENCE, async || {
             assert!(world.local.try_wait().unwrap().is_none(), "hangar local ended");
             ready(world.home.path(), "local")
         })
@@ -64,7 +65,7 @@ impl World {
 
     /// A client of a controller that runs.
     pub(crate) async fn client(&mut self) -> Client {
-        let addresses = until("the controller", async || {
+        let addresses = until("the controller", PATIENCE, async || {
             if self.has_died() {
                 self.start();
             }
@@ -108,7 +109,7 @@ impl World {
         what: &str,
         act: impl AsyncFn(Client) -> Result<T, client::Error>,
     ) -> T {
-        until(what, async || {
+        until(what, PATIENCE, async || {
             let client = self.client().await;
             act(client).await.map_err(|error| hangar::retry::chain(&error))
         })
@@ -211,22 +212,4 @@ fn without_ids(what: &str) -> String {
     };
     let word = |word: &str| word.split('/').map(part).collect::<Vec<_>>().join("/");
     what.split(' ').map(word).collect::<Vec<_>>().join(" ")
-}
-
-/// Waits until there is something, and returns it.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let mut last = String::new();
-    let looking = async {
-        loop {
-            match look().await {
-                Ok(found) => return found,
-                Err(instead) => last = instead,
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    match tokio::time::timeout(PATIENCE, looking).await {
-        Ok(found) => found,
-        Err(_) => panic!("waited {PATIENCE:?} for {what}; at last: {last}"),
-    }
 }

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::fly::Fly;
+pub(crate) use crate::until::until;
 
 /// Far more than anything takes on a loaded computer; only a fault reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -428,26 +429,4 @@ pub(crate) async fn call(address: &str, request: http::request::Builder, body: V
 /// Waits until a condition holds.
 pub(crate) async fn eventually(what: &str, within: Duration, mut holds: impl AsyncFnMut() -> bool) {
     until(what, within, async || if holds().await { Ok(()) } else { Err(String::new()) }).await;
-}
-
-/// Waits until there is something, and returns it; what was in its place at the last look is said when it never comes.
-pub(crate) async fn until<T>(
-    what: &str,
-    within: Duration,
-    mut look: impl AsyncFnMut() -> Result<T, String>,
-) -> T {
-    let mut last = String::new();
-    let looking = async {
-        loop {
-            match look().await {
-                Ok(found) => return found,
-                Err(instead) => last = instead,
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    match tokio::time::timeout(within, looking).await {
-        Ok(found) => found,
-        Err(_) => panic!("waited {within:?} for {what}; at last: {last}"),
-    }
 }

@@ -19,4 +19,5 @@ mod removal;
 mod restart;
 mod secret;
 mod sleep;
+mod until;
 mod view;

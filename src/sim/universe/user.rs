@@ -165,6 +165,8 @@ impl Universe {
     ) -> anyhow::Result<Value> {
         let mut said = String::new();
         for _ in 0..MEDDLES_MAX {
+            // What hangar may have seen up to now was so.
+            self.oracle.look();
             let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
             let request = Request::builder()
                 .method(method)

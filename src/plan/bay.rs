@@ -15,7 +15,7 @@ use crate::plan::{
     Health, Step,
     action::Action,
     machine,
-    observe::{LATE_EFFECT, is_absent, is_gone, is_listed, second_look},
+    observe::{LATE_EFFECT, is_absent, is_claimed, is_gone, is_listed, second_look},
     restored, retire, transit,
     world::{SeenApp, SeenMachine, Sight, World},
 };
@@ -128,8 +128,10 @@ fn losses(world: &World, bay: &Bay, status: &mut BayStatus, now: Timestamp) -> O
     }
     if !is_gone(status, world, missing.what, now) {
         return Some(if now >= second_look(status, world, &missing) {
-            let why = if missing.what == MissingWhat::Machine && is_listed(world) {
+            let why = if is_listed(world, missing.what) {
                 "Fly's list has it"
+            } else if is_claimed(status, world, &missing, now) {
+                "its volume says that it has it"
             } else if is_absent(world, missing.what) {
                 "Fly's list is not complete"
             } else {

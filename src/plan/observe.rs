@@ -23,6 +23,8 @@ pub const SECOND_LOOK: SignedDuration = SignedDuration::from_secs(2);
 pub const LATE_EFFECT: SignedDuration = SignedDuration::from_secs(10);
 /// How late after its order an unanswered create may have its effect at most.
 const CREATE_LATEST: SignedDuration = SignedDuration::from_mins(10);
+/// How long a volume's word that a machine has it counts for more than that the machine is found nowhere.
+const CLAIM_MAX: SignedDuration = SignedDuration::from_mins(1);
 /// How far Fly's clock may be behind ours.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 
@@ -192,14 +194,14 @@ fn found(status: &mut BayStatus, what: MissingWhat) {
 /// Whether this look says that it is not there. A read that failed says nothing.
 pub(crate) fn is_absent(world: &World, what: MissingWhat) -> bool {
     match what {
+        // What the list has, or has something in, is not gone, though a read by id does not find it.
+        _ if is_listed(world, what) => false,
         MissingWhat::App => world.seen.app == Sight::Absent,
         MissingWhat::Volume => match &world.seen.volume {
             Sight::Absent => true,
             Sight::Present(volume) => volume.going,
             Sight::Unasked | Sight::Unclear(_) => false,
         },
-        // What the list has is not gone, though a read by id does not find it.
-        MissingWhat::Machine if is_listed(world) => false,
         MissingWhat::Machine => match &world.seen.machine {
             Sight::Absent => true,
             Sight::Present(machine) => machine.state == MachineState::Destroyed,
@@ -208,11 +210,42 @@ pub(crate) fn is_absent(world: &World, what: MissingWhat) -> bool {
     }
 }
 
-pub(crate) fn is_listed(world: &World) -> bool {
+/// Whether Fly's list has what is missing, or something in it.
+pub(crate) fn is_listed(world: &World, what: MissingWhat) -> bool {
     let id = world.bay.as_ref().and_then(|it| it.status.machine.as_ref()?.id.as_ref());
-    let gone =
-        |it: &SeenMachine| matches!(it.state, MachineState::Destroying | MachineState::Destroyed);
-    world.seen.others.iter().any(|it| Some(&it.id) == id && !gone(it))
+    match what {
+        MissingWhat::App => world.seen.others.iter().any(is_there) || has_anything(world),
+        MissingWhat::Volume => false,
+        MissingWhat::Machine => {
+            world.seen.others.iter().any(|it| Some(&it.id) == id && is_there(it))
+        }
+    }
+}
+
+/// Whether the volume still says that the missing machine has it. Such a claim can outlive its machine, so that it is believed for a
+/// while only.
+pub(crate) fn is_claimed(
+    status: &BayStatus,
+    world: &World,
+    missing: &Missing,
+    now: Timestamp,
+) -> bool {
+    let id = status.machine.as_ref().and_then(|it| it.id.as_ref());
+    let Sight::Present(volume) = &world.seen.volume else { return false };
+    missing.what == MissingWhat::Machine
+        && id.is_some()
+        && volume.attached_to.as_ref() == id
+        && now < missing.since + CLAIM_MAX
+}
+
+fn is_there(machine: &SeenMachine) -> bool {
+    !matches!(machine.state, MachineState::Destroying | MachineState::Destroyed)
+}
+
+/// Whether the machine or the volume was found, in the list or by itself.
+fn has_anything(world: &World) -> bool {
+    matches!(&world.seen.machine, Sight::Present(machine) if is_there(machine))
+        || matches!(&world.seen.volume, Sight::Present(volume) if !volume.going)
 }
 
 /// Whether what is missing was looked for twice, apart in time, with a complete list in between.
@@ -225,6 +258,7 @@ pub(crate) fn is_gone(
     status.missing.as_ref().is_some_and(|missing| {
         missing.what == what
             && is_absent(world, what)
+            && !is_claimed(status, world, missing, now)
             && now >= second_look(status, world, missing)
             && world.seen.complete_list_at.is_some_and(|at| at >= missing.since)
     })

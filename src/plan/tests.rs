@@ -161,6 +161,41 @@ fn a_machine_that_the_list_has_is_not_replaced_though_a_read_does_not_find_it() 
 }
 
 #[test]
+fn a_machine_that_its_volume_says_is_there_is_not_replaced_for_a_while_whatever_reads_and_lists_say()
+ {
+    let mut world = serving("Auto", true);
+    world.seen.machine = Sight::Absent;
+    let Sight::Present(volume) = &mut world.seen.volume else { panic!("no volume") };
+    volume.attached_to = Some("m1".to_owned());
+    let mut made_at = None;
+    for second in 1..=120 {
+        world.seen.complete_list_at = Some(at(second));
+        if pass(&mut world, at(second)).action.is_some() {
+            made_at.get_or_insert(second);
+        }
+    }
+    assert_eq!(made_at, Some(61), "such a claim can outlive its machine");
+}
+
+#[test]
+fn an_app_in_which_the_list_has_a_machine_is_not_made_again_though_reads_do_not_find_it() {
+    let mut world = serving("Auto", false);
+    let listed = machine(&mut world).clone();
+    world.seen.app = Sight::Absent;
+    for second in 1..60 {
+        world.seen.complete_list_at = Some(at(second));
+        if second == 30 {
+            world.seen.machine = Sight::Absent;
+            world.seen.others = vec![listed.clone()];
+        }
+        assert_eq!(pass(&mut world, at(second)).action, None);
+    }
+    world.seen.others.clear();
+    world.seen.complete_list_at = Some(at(60));
+    assert!(matches!(pass(&mut world, at(60)).action, Some(Action::CreateApp { .. })));
+}
+
+#[test]
 fn put_to_sleep_before_it_ever_served_it_is_started_when_it_may_be_awake() {
     let mut world = serving("Auto", false);
     let status = &mut world.bay.as_mut().unwrap().status;

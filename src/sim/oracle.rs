@@ -4,6 +4,7 @@ mod calls;
 mod facts;
 mod objects;
 mod routes;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -222,7 +223,7 @@ impl Listener for Oracle {
         let changes = exchange.request.method() != http::Method::GET;
         if changes {
             let status =
-                exchange.status.map_or_else(|| "no answer".to_owned(), |it| it.to_string());
+                exchange.status().map_or_else(|| "no answer".to_owned(), |it| it.to_string());
             self.chronicle.tell(now, format_args!("call {} -> {status}", exchange.what));
         }
         let mut facts = self.facts();

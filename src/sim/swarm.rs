@@ -31,7 +31,7 @@ pub struct Outcome {
 }
 
 /// How long nothing may happen until a course counts as at rest.
-const QUIET: Duration = Duration::from_secs(40);
+const QUIET: Duration = Duration::from_secs(65);
 /// How often a person looks, and how often until everything came right: a quarter of an hour in all.
 const LOOK: Duration = Duration::from_secs(2 * 60);
 const LOOKS_MAX: u32 = 8;
@@ -205,7 +205,9 @@ impl Swarm {
         for name in self.declared.keys().filter(|it| !stalls(it)) {
             let is = summary.get(name).map_or("missing", String::as_str);
             let well = is.starts_with("Ready") || is.starts_with("Asleep");
-            anyhow::ensure!(well, "9: {name} ends as {is}");
+            if !well {
+                anyhow::bail!("9: {name} ends as {is}: {}", self.universe.says(name).await?);
+            }
         }
         for (name, is) in &summary {
             anyhow::ensure!(self.declared.contains_key(name), "9: {name} was deleted and is {is}");

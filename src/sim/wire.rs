@@ -18,8 +18,15 @@ pub(crate) struct Exchange<'a> {
     /// `POST /v1/apps/…`.
     pub(crate) what: &'a str,
     pub(crate) request: &'a Request<Bytes>,
-    /// `None` when no whole answer came.
-    pub(crate) status: Option<u16>,
+    /// `None` when no whole one came.
+    pub(crate) answer: Option<&'a Response<Bytes>>,
+}
+
+impl Exchange<'_> {
+    /// The answer's status.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.answer.map(|it| it.status().as_u16())
+    }
 }
 
 /// Is told of every call: before it is sent, and when it came back.
@@ -60,8 +67,8 @@ impl Hooks for Wire {
         result: &'a Result<Response<Bytes>, Failed>,
     ) -> BoxFuture<'a, ()> {
         async move {
-            let status = result.as_ref().ok().map(|it| it.status().as_u16());
-            self.listener.after(&Exchange { what: &failpoint::call(request), request, status });
+            let answer = result.as_ref().ok();
+            self.listener.after(&Exchange { what: &failpoint::call(request), request, answer });
             self.cross(Boundary::CallUnanswered, request).await;
         }
         .boxed()

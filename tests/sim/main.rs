@@ -377,3 +377,12 @@ fn what_may_have_been_made_in_an_app_that_is_gone_is_not_looked_for_for_ever() {
 fn what_the_list_has_is_not_made_again_because_reads_do_not_find_it() {
     assert_eq!(swarm::walk(258).wrong, Vec::<String>::new(), "hangar sim --seeds 258");
 }
+
+/// Every second read of an app was answered 404 while its machine was seen; list and reads both lacked machines that their volumes were
+/// attached to.
+#[test]
+fn what_shows_in_another_way_is_not_made_again_because_reads_and_lists_do_not_have_it() {
+    for seed in [2444, 3575, 4449, 5972, 6214, 7755, 8095] {
+        assert_eq!(swarm::walk(seed).wrong, Vec::<String>::new(), "hangar sim --seeds {seed}");
+    }
+}

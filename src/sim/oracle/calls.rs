@@ -84,19 +84,21 @@ impl Facts {
     /// A call came back, or did not.
     pub(super) fn called(&mut self, exchange: &Exchange<'_>, now: Timestamp) {
         let path = exchange.request.uri().path();
-        if exchange.status == Some(429) {
+        if exchange.status() == Some(429) {
             self.rate_limited += 1;
         }
         if exchange.request.method() == Method::GET {
             if path.ends_with("/machines")
                 && path.contains("/orgs/")
-                && exchange.status == Some(200)
+                && exchange.status() == Some(200)
             {
                 self.listed_at = Some(now);
             }
+            let machines = self.census.machines.iter().map(|(id, it)| (id, it.app.as_str()));
+            self.shown.answered(exchange, machines, now);
             return;
         }
-        if exchange.status.is_some_and(|it| (400..500).contains(&it)) {
+        if exchange.status().is_some_and(|it| (400..500).contains(&it)) {
             self.refuses(exchange.what, now);
         }
         if let Some(under_way) = self.creating.get_mut(path) {
@@ -142,7 +144,10 @@ impl Facts {
             self.beside_another(app);
         }
         let is_there = match thing {
-            "machine" => self.census.machines.values().any(|it| it.app == app),
+            "machine" => {
+                let ours = |it: &Machine| it.metadata.contains_key("hangar_bay");
+                self.census.machines.values().any(|it| it.app == app && ours(it))
+            }
             _ => self.census.volumes.values().any(|it| it.app == app && it.destroy_at.is_none()),
         };
         let made_at = self.made.get(&(app.to_owned(), thing)).copied();
@@ -171,7 +176,7 @@ impl Facts {
         }
     }
 
-    /// 7: what a list lacks is not made again while it is there.
+    /// 7: what a list lacks is not made again while it is there, unless reads apart in time deny it too.
     fn beside_another(&mut self, app: &str) {
         let rests = |it: &&Machine| {
             it.app == app
@@ -179,6 +184,7 @@ impl Facts {
                 && !it.promised
                 && self.had.contains(&it.id)
                 && !self.given_up.contains(&it.id)
+                && !self.shown.is_proven_absent(&it.id)
         };
         if let Some(machine) = self.census.machines.values().find(rests) {
             let what = format!("7: a machine is made in {app}, and {} is there", machine.id);

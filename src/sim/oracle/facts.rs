@@ -12,6 +12,7 @@ use crate::api::{bay::Bay, environment::Environment, hostname::Hostname};
 use crate::clock::Timestamp;
 use crate::local::census::{Census, Machine};
 use crate::router::table::Table;
+use crate::sim::oracle::shown::Shown;
 
 /// A thing that was made, changed or destroyed: the environment's name, and what.
 pub(crate) type Count = (String, &'static str);
@@ -39,7 +40,9 @@ pub(crate) struct Facts {
     pub(super) given_up: BTreeSet<String>,
     /// What is durable, by key.
     pub(super) stored: BTreeMap<String, Bytes>,
-    /// When something was last made in an app: app and what.
+    /// What Fly's answers showed.
+    pub(super) shown: Shown,
+    /// When something of hangar's was last made in an app: app and what.
     pub(super) made: BTreeMap<Count, Timestamp>,
     /// Apps that lost something within the last minute of this life, and when.
     pub(super) lost: BTreeMap<String, Timestamp>,
@@ -158,7 +161,9 @@ impl Facts {
         match old {
             None => {
                 self.count(&machine.app, "machine made");
-                self.made.insert((machine.app.clone(), "machine"), self.now);
+                if machine.metadata.contains_key("hangar_bay") {
+                    self.made.insert((machine.app.clone(), "machine"), self.now);
+                }
             }
             Some(old) if old.version != machine.version => {
                 self.count(&machine.app, "machine updated");

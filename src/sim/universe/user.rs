@@ -139,6 +139,18 @@ impl Universe {
         Ok(items.iter().filter_map(waits).collect())
     }
 
+    /// What an environment says of itself, where that is not all well.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn says(&mut self, name: &str) -> anyhow::Result<String> {
+        let path = format!("{ENVIRONMENTS}/{name}");
+        let (_, environment) = self.ask(Method::GET, &path, &Value::Null).await?;
+        let conditions = environment.pointer("/status/conditions").and_then(Value::as_array);
+        let said = conditions.into_iter().flatten().filter_map(|it| it["message"].as_str());
+        Ok(said.filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; "))
+    }
+
     /// Lets go on what waits for a person's word. Says whether there was anything.
     ///
     /// # Errors

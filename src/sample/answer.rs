@@ -12,6 +12,7 @@ use crate::net::Body;
 use crate::sample::{
     fence,
     page::{self, View},
+    personal::Personal,
     place::Place,
     visits::Visits,
     websocket,
@@ -23,32 +24,33 @@ const SLOW_MAX: Duration = Duration::from_mins(5);
 /// The app's state.
 #[derive(Debug)]
 pub(super) struct App {
-    place: Place,
+    personal: Personal,
     visits: Visits,
     never_ready: bool,
 }
 
 impl App {
-    pub(super) fn new(place: Place, never_ready: bool) -> Self {
-        let visits = Visits::in_directory(&place.volume);
-        Self { place, visits, never_ready }
+    pub(super) fn new(personal: Personal, never_ready: bool) -> Self {
+        let visits = Visits::in_directory(&personal.place().volume);
+        Self { personal, visits, never_ready }
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let place = self.personal.place();
         let replayed = request.headers().get("fly-replay-src");
-        if let (Some(key), Some(source)) = (&self.place.bay_key, replayed)
+        if let (Some(key), Some(source)) = (&place.bay_key, replayed)
             && !fence::admits(source.as_bytes(), key)
         {
             return text(StatusCode::FORBIDDEN, "this machine no longer serves that environment\n");
         }
         let path = request.uri().path().to_owned();
         match (request.method(), path.as_str()) {
-            (&Method::GET | &Method::HEAD, "/") => self.front(&request),
+            (&Method::GET | &Method::HEAD, "/") => self.front(&place, &request),
             (&Method::GET | &Method::HEAD, "/healthz") if self.never_ready => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "not ready, and never will be\n")
             }
             (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "ok\n"),
-            (&Method::GET | &Method::HEAD, "/env") => json_answer(&json!(self.place.env)),
+            (&Method::GET | &Method::HEAD, "/env") => json_answer(&json!(place.env)),
             (&Method::GET, "/ws") => websocket::accept(request).unwrap_or_else(|| {
                 text(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket; ask for an upgrade\n")
             }),
@@ -62,8 +64,8 @@ impl App {
         }
     }
 
-    fn front(&self, request: &Request<Incoming>) -> Response<Body> {
-        let view = View { place: &self.place, count: self.visits.add() };
+    fn front(&self, place: &Place, request: &Request<Incoming>) -> Response<Body> {
+        let view = View { place, count: self.visits.add() };
         let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let wants_json = accepts.is_some_and(|value| value.contains("application/json"))
             || parameter(request, "format") == Some("json");

@@ -15,10 +15,14 @@
 //! **Fencing.** When `HANGAR_BAY_KEY` is set, a replayed request (one with `fly-replay-src`) must carry that key as its
 //! `state`, or is answered 403: a machine that was replaced, and comes back from a dead host with an old key, serves
 //! nobody. [`fence`] is the example to copy.
+//!
+//! **Claims.** What an environment adds to its template comes in a file (`HANGAR_PERSONALIZE_FILE`) when the machine ran
+//! already. [`personal`] is the example to copy: the file is read again whenever it changed.
 
 mod answer;
 pub mod fence;
 mod page;
+mod personal;
 mod place;
 mod visits;
 mod websocket;
@@ -37,7 +41,7 @@ use tokio::{
 };
 
 use crate::net;
-use crate::sample::{answer::App, place::Place};
+use crate::sample::{answer::App, personal::Personal};
 use crate::tasks::{self, Shutdown};
 
 /// How long requests under way may take to end at shutdown.
@@ -104,7 +108,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         }
         let listener = net::bind(options.address).await?;
         say(&format!("the sample app listens on {}", listener.local_addr()?));
-        let app = App::new(Place::from_env(std::env::vars()), options.never_ready);
+        let app = App::new(Personal::new(std::env::vars()), options.never_ready);
         serve(listener, app, shutdown).await?;
         say("the sample app ends");
         Ok(())

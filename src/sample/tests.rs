@@ -48,7 +48,7 @@ impl Served {
         let path = volume.path().to_str().unwrap();
         let env = env.iter().copied().chain([("HANGAR_VOLUME", path)]);
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let app = App::new(Place::from_env(env), false);
+        let app = App::new(Personal::new(env), false);
         let listener = net::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (trigger, shutdown) = tasks::shutdown();

@@ -5,7 +5,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::meta::resource;
+use crate::api::{
+    environment::{Environment, Reason},
+    meta::resource,
+    template::TemplateSpec,
+};
 
 resource! {
     /// One provisioned place on Fly: an app on its own network, its volume, its machine. hangar makes and removes bays.
@@ -19,20 +23,48 @@ resource! {
 }
 
 /// Names that are fixed when the bay is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BaySpec {
     /// The installation that made it; everything of it at Fly carries this.
     #[serde(default)]
     pub instance: String,
-    /// The environment it is bound to.
-    pub environment_ref: EnvironmentRef,
+    /// The environment it is bound to; absent while it waits in a pool. Once set it never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_ref: Option<EnvironmentRef>,
+    /// When it was bound, where a pool made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub claimed_at: Option<Timestamp>,
+    /// The pool that made it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stock: Option<Box<Stock>>,
+    /// The uid of a pool that had no bay ready when this one was made for its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_pool: Option<String>,
     /// App's name at Fly.
     pub app: String,
     /// Private network's name at Fly.
     pub network: String,
     /// Whether it has a volume.
     pub volume: bool,
+}
+
+/// What a pool made a bay as.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stock {
+    /// Pool's name, in the bay's namespace.
+    pub pool: String,
+    /// Pool's uid.
+    pub pool_uid: String,
+    /// Template's name.
+    pub template: String,
+    /// The template as it was: an unbound bay is not changed, but replaced.
+    pub made_from: TemplateSpec,
+    /// Region that it must be in; absent is any of the template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// An environment by uid.
@@ -42,6 +74,15 @@ pub struct EnvironmentRef {
     pub name: String,
     /// Uid.
     pub uid: String,
+}
+
+impl EnvironmentRef {
+    /// That names this environment.
+    #[must_use]
+    pub fn of(environment: &Environment) -> Self {
+        let metadata = &environment.metadata;
+        Self { name: metadata.name.clone(), uid: metadata.uid.clone() }
+    }
 }
 
 /// What is there of a bay. An intent is written before the call that carries it out.
@@ -100,6 +141,45 @@ pub struct BayStatus {
     /// Calls that failed in a row, and the last one's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Since when it waits to be claimed, seen ready and at rest in the state it should wait in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub available_since: Option<Timestamp>,
+    /// What is wrong with it while it is unbound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+    /// What was last written into its running machine for its environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personalized: Option<Personalized>,
+}
+
+/// What is wrong with an unbound bay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Trouble {
+    /// For programs.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// Since when.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+}
+
+/// What was written into a running machine for its environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Personalized {
+    /// A digest of what was written; absent while nothing was written whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Generation of the environment.
+    pub generation: u64,
+    /// How often writing it failed since it last went well.
+    pub failures: u32,
+    /// When it was last tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tried_at: Option<Timestamp>,
 }
 
 /// A bay in one word.
@@ -108,6 +188,8 @@ pub enum BayPhase {
     /// Something of it is still to be made.
     #[default]
     Provisioning,
+    /// It waits to be claimed.
+    Available,
     /// All of it is there.
     Provisioned,
     /// It is being removed.
@@ -221,6 +303,9 @@ pub struct MachineStatus {
     pub order: Option<Order>,
     /// Whether its destruction was ordered.
     pub destroying: bool,
+    /// Whether it runs as the pool made it: what its environment adds is in the personalize file only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub as_stock: bool,
 }
 
 /// When the readiness check was seen passing.

@@ -100,6 +100,15 @@ pub struct EnvironmentStatus {
     /// Why it is awake or asleep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep: Option<SleepStatus>,
+    /// Bays of pools that were given up because what it adds to its template could not be written into them; after one, a bay is
+    /// made for it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bays_given_up: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// The bay that an environment is bound to, with what the router needs.
@@ -194,6 +203,8 @@ pub enum ConditionType {
     Provisioned,
     /// The machine runs the declared configuration.
     Updated,
+    /// What it adds to its template reached the machine, which a pool made. Absent where none did.
+    Personalized,
     /// The router sends its hostnames to its machine.
     Routed,
     /// It was seen serving at this generation.
@@ -221,6 +232,12 @@ pub enum Reason {
     SecretMissing,
     /// The bay was not made yet.
     BayPending,
+    /// A pool had no bay ready, so one is made.
+    PoolEmpty,
+    /// What the environment adds to its template is being written into a bay that a pool made.
+    Personalizing,
+    /// That could not be written into the bay that it had, so it gets another.
+    PersonalizeFailed,
     /// The app is being made.
     CreatingApp,
     /// App secrets are being written.

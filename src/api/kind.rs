@@ -12,6 +12,8 @@ pub enum Kind {
     Template,
     /// What a user gets.
     Environment,
+    /// A stock of ready bays.
+    WarmPool,
     /// One provisioned place on Fly.
     Bay,
     /// A label under the router's domain.
@@ -163,6 +165,36 @@ static ENVIRONMENT: Info = Info {
     about: "What a user gets: a name, an owner, a URL, their data",
 };
 
+static WARM_POOL: Info = Info {
+    kind: Kind::WarmPool,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "WarmPool",
+    plural: "warmpools",
+    singular: "warmpool",
+    short_names: &["pool", "pools"],
+    categories: &["hangar", "all"],
+    namespaced: true,
+    writable: true,
+    deletable: true,
+    has_status: true,
+    columns: &[
+        column("Template", Cell::Path("spec.templateRef.name"), "What its bays are made from"),
+        column("Ready", Cell::Path("status.ready"), "Bays that a claim can have now"),
+        column("Provisioning", Cell::Path("status.provisioning"), "Bays on their way to that"),
+        column("Claimed", Cell::Path("status.claimedLastHour"), "Claimed in the last hour"),
+        column("Hit-Rate", Cell::Path("status.hitRatePercent"), "Per cent of claims that got one"),
+        wide("State", Cell::Path("spec.warmState"), "How unbound bays wait"),
+        wide("Failed", Cell::Path("status.failed"), "Bays that did not get ready"),
+        wide("Outdated", Cell::Path("status.outdated"), "Ready bays of an older template"),
+        wide("Oldest", Cell::Age("status.oldestReadyAt"), "How long one has waited at most"),
+        column("Reason", Cell::Reason("Full"), "Why it is, or is not, full"),
+        AGE,
+    ],
+    selectable: &["spec.templateRef.name"],
+    about: "Keeps ready bays of a template, from which environments are claimed",
+};
+
 static BAY: Info = Info {
     kind: Kind::Bay,
     group: GROUP,
@@ -179,6 +211,7 @@ static BAY: Info = Info {
     columns: &[
         column("Phase", Cell::Path("status.phase"), "In one word"),
         column("Environment", Cell::Path("spec.environmentRef.name"), "What it is bound to"),
+        wide("Pool", Cell::Path("spec.stock.pool"), "The pool that made it"),
         column("App", Cell::Path("spec.app"), "App at Fly"),
         column("Machine", Cell::Path("status.machine.id"), "Machine at Fly"),
         column("State", Cell::Path("status.machine.state"), "Its state, as last seen"),
@@ -341,10 +374,11 @@ static EVENT: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Namespace,
         Self::Secret,
         Self::Template,
+        Self::WarmPool,
         Self::Environment,
         Self::Bay,
         Self::Hostname,
@@ -359,6 +393,7 @@ impl Kind {
         match self {
             Self::Template => &TEMPLATE,
             Self::Environment => &ENVIRONMENT,
+            Self::WarmPool => &WARM_POOL,
             Self::Bay => &BAY,
             Self::Hostname => &HOSTNAME,
             Self::Orphan => &ORPHAN,

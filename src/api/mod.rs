@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod meta;
 pub mod name;
 pub mod orphan;
+pub mod pool;
 pub mod quantity;
 pub mod restored;
 pub mod schema;

@@ -18,6 +18,7 @@ use crate::api::{
     hostname::Hostname,
     kind::Kind,
     orphan::Orphan,
+    pool::WarmPool,
     template::Template,
 };
 
@@ -69,6 +70,7 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
     let schema = match kind {
         Kind::Template => inline::<Template>(generator),
         Kind::Environment => inline::<Environment>(generator),
+        Kind::WarmPool => inline::<WarmPool>(generator),
         Kind::Bay => inline::<Bay>(generator),
         Kind::Hostname => inline::<Hostname>(generator),
         Kind::Orphan => inline::<Orphan>(generator),
@@ -287,7 +289,7 @@ mod tests {
             .iter()
             .map(|it| it["properties"]["kind"]["const"].as_str().unwrap())
             .collect();
-        assert_eq!(kinds, ["Namespace", "Secret", "Template", "Environment", "Event"]);
+        assert_eq!(kinds, ["Namespace", "Secret", "Template", "WarmPool", "Environment", "Event"]);
         assert_eq!(schema["oneOf"][3]["additionalProperties"], false);
     }
 

@@ -39,6 +39,9 @@ pub struct TemplateSpec {
     /// How it is seen that an environment serves. By default a TCP connect to the first service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness: Option<Readiness>,
+    /// How what an environment adds to its template reaches a program that runs already: warm pools need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personalize: Option<Personalize>,
     /// When an idle environment sleeps. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleep: Option<Sleep>,
@@ -198,7 +201,7 @@ pub struct Readiness {
     pub tcp: Option<TcpReadiness>,
     /// A command that must exit with 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exec: Option<ExecReadiness>,
+    pub exec: Option<Command>,
     /// How long it may take from the start. By default 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
@@ -220,9 +223,21 @@ pub struct TcpReadiness {
     pub port: u16,
 }
 
+/// How what an environment adds to its template reaches a program that runs already: a file is written into the machine, whole
+/// or not at all, readable by its owner only. docs/pools.md has its format. It needs a shell in the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Personalize {
+    /// Absolute path of the file; on the volume, where there is one.
+    pub file: String,
+    /// A command that is run when the file was written, and must exit with 0 within 10 s: the environment is not ready before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Command>,
+}
+
 /// A command that must exit with 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ExecReadiness {
+pub struct Command {
     /// The command line.
     pub command: Vec<String>,
 }

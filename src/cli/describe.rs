@@ -240,6 +240,7 @@ fn waiting(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
         ConditionType::Bound
         | ConditionType::Provisioned
         | ConditionType::Updated
+        | ConditionType::Personalized
         | ConditionType::Routed
         | ConditionType::Observed => it.status != Truth::True,
         ConditionType::Ready => it.status != Truth::True && !is_asleep,

@@ -268,6 +268,8 @@ impl Then {
             template,
             secrets,
             bay,
+            vacancy: None,
+            empty_pool: None,
             orphan: None,
             last_request_at: None,
             connections: None,

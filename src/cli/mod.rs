@@ -29,6 +29,7 @@ mod restore_store;
 mod resume;
 pub mod router;
 pub mod sample_app;
+mod scale;
 mod schema;
 pub mod serve;
 pub mod shim;
@@ -80,6 +81,8 @@ pub enum Command {
     Describe(describe::Args),
     /// Delete objects
     Delete(delete::Args),
+    /// Set how many bays a pool keeps
+    Scale(scale::Args),
     /// Say that what hangar holds back may go on
     Resume(resume::Args),
     /// Export the store of a server, running or not
@@ -182,6 +185,7 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Get(args) => get::run(args, connection, printer).await,
         Command::Describe(args) => describe::run(args, connection, printer).await,
         Command::Delete(args) => delete::run(args, connection, printer).await,
+        Command::Scale(args) => scale::run(args, connection, printer).await,
         Command::Resume(args) => resume::run(args, connection, printer).await,
         Command::Backup(args) => backup::run(args, connection, printer).await,
         Command::RestoreStore(args) => restore_store::run(args, printer).await,
@@ -243,6 +247,8 @@ mod tests {
             "hangar delete -f x.yaml --ignore-not-found",
             "hangar wait env/alice --for=condition=Ready --timeout=90s",
             "hangar resume restored --dry-run",
+            "hangar scale pool/warm --replicas 3",
+            "hangar scale pool warm --replicas ams=3,fra=1 --dry-run",
             "hangar backup --data-dir data",
             "hangar restore-store --from x.jsonl --data-dir data --dry-run",
             "hangar logs -f env/alice --tail 10 --json",
@@ -267,6 +273,8 @@ mod tests {
             "hangar wait env/alice",
             "hangar get env -o xml",
             "hangar completions tcsh",
+            "hangar scale pool/warm",
+            "hangar scale pool/warm --replicas many",
             "hangar serve",
             "hangar orphans --adopt app-hgr-abc",
             "hangar orphans --delete a --adopt b --to env/alice",

@@ -140,9 +140,17 @@ mod tests {
         check("env,ns", Ok(&["environments", "namespaces"]));
         check(
             "hangar",
-            Ok(&["templates", "environments", "bays", "hostnames", "orphans", "holds"]),
+            Ok(&[
+                "templates",
+                "warmpools",
+                "environments",
+                "bays",
+                "hostnames",
+                "orphans",
+                "holds",
+            ]),
         );
-        check("all", Ok(&["templates", "environments", "bays"]));
+        check("all", Ok(&["templates", "warmpools", "environments", "bays"]));
         check("env alice bob", Ok(&["environment/alice", "environment/bob"]));
         check("env/alice ns/a", Ok(&["environment/alice", "namespace/a"]));
     }

@@ -142,6 +142,15 @@ pub enum Action {
         /// Version that is probed.
         version: String,
     },
+    /// Write what the environment adds to its template into a file in the machine, and run the template's command after it.
+    Personalize {
+        /// App.
+        app: String,
+        /// Machine.
+        id: String,
+        /// What is written.
+        file: Box<PersonalFile>,
+    },
     /// Count open connections into the machine.
     CountConnections {
         /// App.
@@ -156,6 +165,19 @@ pub enum Action {
         /// App.
         app: String,
     },
+}
+
+/// What an environment adds to its template, as far as it is no secret: where it goes, and what makes it another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonalFile {
+    /// Path in the machine.
+    pub path: String,
+    /// The command that is run after it was written; none where it is empty.
+    pub command: Vec<String>,
+    /// Digest of the content.
+    pub digest: String,
+    /// Generation of the environment.
+    pub generation: u64,
 }
 
 /// What a call came back with.
@@ -244,6 +266,7 @@ impl Action {
             Self::SleepMachine { suspend: false, .. } => "stop-machine",
             Self::DestroyMachine { .. } => "destroy-machine",
             Self::Probe { .. } => "probe",
+            Self::Personalize { .. } => "personalize",
             Self::CountConnections { .. } => "count-connections",
             Self::DeleteApp { .. } => "delete-app",
         }
@@ -273,6 +296,7 @@ impl Action {
             | Self::StartMachine { .. }
             | Self::SleepMachine { .. }
             | Self::Probe { .. }
+            | Self::Personalize { .. }
             | Self::CountConnections { .. } => None,
         }
     }
@@ -311,6 +335,7 @@ impl fmt::Display for Action {
             Self::Probe { id, command, .. } => {
                 write!(f, "machine {id}: {}", command.first().map_or("", String::as_str))
             }
+            Self::Personalize { id, file, .. } => write!(f, "machine {id}: {}", file.path),
             Self::DeleteApp { app } => write!(f, "app {app}"),
         }
     }

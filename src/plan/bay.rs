@@ -6,13 +6,13 @@ use jiff::SignedDuration;
 use crate::api::{
     Timestamp,
     bay::{Bay, BaySpec, BayStatus, EnvironmentRef, FullRegion, MissingWhat, VolumeStatus},
-    environment::Reason,
+    environment::{OperatingMode, Reason},
     kind::Kind,
     meta::{Metadata, Resource as _},
     template::Template,
 };
 use crate::plan::{
-    Health, Step,
+    Binding, Health, Step,
     action::Action,
     machine,
     observe::{LATE_EFFECT, is_absent, is_claimed, is_gone, is_listed, second_look},
@@ -28,33 +28,37 @@ const DISCARD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// The bay that the world's fresh name makes; its uid is set by whoever stores it.
 #[must_use]
 pub fn made(world: &World) -> Bay {
-    let info = Kind::Bay.info();
     let environment = &world.environment;
-    let name = format!("bay-{}", world.fresh_name);
+    let volume = world.template.as_ref().is_some_and(|it| it.spec.volume.is_some());
+    let mut bay = fresh(&world.settings.instance, &world.fresh_name, volume);
+    bay.metadata.namespace.clone_from(&environment.metadata.namespace);
+    bay.metadata.owner_references = vec![environment.owner_reference()];
+    bay.spec.environment_ref = Some(EnvironmentRef::of(environment));
+    bay.spec.missed_pool = world.empty_pool.as_ref().map(|(uid, _)| uid.clone());
+    // Epochs go on where those of a bay end whose place it takes.
+    bay.status.epoch = world.bay.as_ref().map_or(0, |it| it.status.epoch);
+    bay
+}
+
+/// A bay of this name in no namespace and bound to nothing.
+pub(crate) fn fresh(instance: &str, fresh_name: &str, volume: bool) -> Bay {
+    let info = Kind::Bay.info();
+    let app = format!("hgr-{fresh_name}");
     Bay {
         api_version: info.api_version(),
         kind: info.kind_name.to_owned(),
-        metadata: Metadata {
-            name,
-            namespace: environment.metadata.namespace.clone(),
-            owner_references: vec![environment.owner_reference()],
-            ..Metadata::default()
-        },
+        metadata: Metadata { name: format!("bay-{fresh_name}"), ..Metadata::default() },
         spec: BaySpec {
-            instance: world.settings.instance.clone(),
-            environment_ref: EnvironmentRef {
-                name: environment.metadata.name.clone(),
-                uid: environment.metadata.uid.clone(),
-            },
-            app: format!("hgr-{}", world.fresh_name),
-            network: network_name(&format!("hgr-{}", world.fresh_name), &world.settings.instance),
-            volume: world.template.as_ref().is_some_and(|it| it.spec.volume.is_some()),
+            instance: instance.to_owned(),
+            environment_ref: None,
+            claimed_at: None,
+            stock: None,
+            missed_pool: None,
+            network: network_name(&app, instance),
+            app,
+            volume,
         },
-        // Epochs go on where those of a bay end whose place it takes.
-        status: BayStatus {
-            epoch: world.bay.as_ref().map_or(0, |it| it.status.epoch),
-            ..BayStatus::default()
-        },
+        status: BayStatus::default(),
     }
 }
 
@@ -95,7 +99,7 @@ pub(crate) fn provision(
     if !status.app_created {
         return Some(app(world, bay, status, now));
     }
-    if let Some(step) = secrets(world, bay, status) {
+    if let Some(step) = secrets(world, bay, status).filter(|_| !runs_as_stock(world, status)) {
         return Some(step);
     }
     if let Some(step) = volume(world, bay, status, template, now) {
@@ -240,7 +244,7 @@ fn taken(world: &World, bay: &Bay, status: &BayStatus, (seen, now): (&SeenApp, T
     }
     if seen.ours || retire::is_anothers(world, status, now) {
         let why = format!("{why}: another one is taken");
-        return Step::Bind { reason: Reason::NameTaken, why };
+        return Step::Bind { to: Binding::New, reason: Reason::NameTaken, why };
     }
     let again = now + SignedDuration::from_secs(10);
     wait(Reason::NameTaken, format!("{why}; it is looked at again"), again)
@@ -258,6 +262,17 @@ fn wanted_secrets(world: &World, bay: &Bay) -> (Vec<String>, Vec<String>) {
     names.sort();
     names.dedup();
     (sources, names)
+}
+
+/// Whether the machine is as a pool made it and may not be restarted: what the environment adds is written into a file in it,
+/// and becomes part of the app when it sleeps.
+fn runs_as_stock(world: &World, status: &BayStatus) -> bool {
+    let Some(machine) = status.machine.as_ref().filter(|it| it.as_stock) else { return false };
+    let written = status.personalized.as_ref().is_some_and(|it| it.digest.is_some());
+    let rests = matches!(machine.state.as_str(), "stopped" | "suspended");
+    let ordered = world.environment.spec.operating_mode() == OperatingMode::Asleep;
+    let unbound = world.bay.as_ref().is_some_and(|it| it.spec.environment_ref.is_none());
+    !unbound && !(rests && (written || ordered))
 }
 
 fn secrets(world: &World, bay: &Bay, status: &BayStatus) -> Option<Step> {

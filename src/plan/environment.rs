@@ -10,7 +10,7 @@ use crate::api::{
     template::{SleepDecider, SleepMode, Template, UpdateStrategy},
 };
 use crate::plan::{
-    Health, Step,
+    Binding, Health, Step,
     action::Action,
     bay,
     machine::{self, MachineSpec},
@@ -19,6 +19,7 @@ use crate::plan::{
     world::{MachineState, SeenMachine, Sight, World},
 };
 
+mod personalize;
 mod ready;
 
 /// How often a machine that is not ready yet is looked at.
@@ -82,6 +83,9 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         // Sleep first: a change costs no restart then.
         return here.sleep_by_order();
     }
+    if let Some(step) = here.personalize(status) {
+        return step;
+    }
     let pending = match here.update(status) {
         Update::None => match here.metadata() {
             Some(step) => return step,
@@ -117,10 +121,7 @@ fn bind(world: &World, now: Timestamp) -> Step {
         )
     };
     let why = match (&world.environment.status.bay, &world.orphan) {
-        (None, None) => {
-            let why = "a bay is made".to_owned();
-            return Step::Bind { reason: Reason::BayPending, why };
-        }
+        (None, None) => return first_bay(world),
         (None, Some(orphan)) => {
             format!("something at Fly was made for an environment of this name: {}", adopt(orphan))
         }
@@ -137,6 +138,22 @@ fn bind(world: &World, now: Timestamp) -> Step {
     };
     let until = Some(now + LATE_LOOK);
     Step::Wait { reason: Reason::BayPending, why, until, health: Health::Stalled }
+}
+
+/// One of a pool's if there is one ready, or else one of its own making.
+fn first_bay(world: &World) -> Step {
+    if let Some(vacancy) = &world.vacancy {
+        let why = format!("bay {} of pool {} is claimed", vacancy.name, vacancy.pool);
+        let to = Binding::Claim(vacancy.clone());
+        return Step::Bind { to, reason: Reason::BayPending, why };
+    }
+    let (reason, why) = match &world.empty_pool {
+        Some((_, pool)) => {
+            (Reason::PoolEmpty, format!("pool {pool} has no bay ready, so one is made"))
+        }
+        None => (Reason::BayPending, "a bay is made".to_owned()),
+    };
+    Step::Bind { to: Binding::New, reason, why }
 }
 
 fn waiting(reason: Reason, why: String, until: Option<Timestamp>) -> Step {
@@ -167,6 +184,7 @@ impl Here<'_> {
         let digest = self.desired.digest();
         if self.seen.config.as_ref() == Some(&self.desired) {
             if let Some(machine) = &mut status.machine {
+                machine.as_stock &= self.bay.spec.environment_ref.is_none();
                 machine.version = Some(self.seen.version.clone());
                 machine.config = Some(digest);
                 machine.generation = self.world.environment.metadata.generation;
@@ -221,6 +239,9 @@ impl Here<'_> {
 
     /// Whether a restart must wait for the next sleep: there will be one, and someone may be using it until then.
     fn must_wait(&self) -> bool {
+        if self.differs_in_person_only() {
+            return self.seen.state == MachineState::Started;
+        }
         let strategy = self.template.spec.update.as_ref().map(|it| it.strategy);
         let ready = self.record.ready.as_ref().is_some_and(|it| it.version == self.seen.version);
         let serves = self.seen.state == MachineState::Started && ready;

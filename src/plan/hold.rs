@@ -64,6 +64,7 @@ pub(crate) fn impact(step: &Step) -> Impact {
         | Action::StartMachine { .. }
         | Action::SleepMachine { .. }
         | Action::Probe { .. }
+        | Action::Personalize { .. }
         | Action::CountConnections { .. } => Impact::None,
     }
 }

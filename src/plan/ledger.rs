@@ -264,7 +264,7 @@ impl<'a> Survey<'a> {
                 id: it.id.clone(),
                 // Volumes have no metadata: the name, in an app of ours, is the mark.
                 made_by: if own { MadeBy::This } else { MadeBy::Unknown },
-                environment: Some(environment_of(bay)),
+                environment: environment_of(bay),
                 bay_uid: Some(bay.metadata.uid.clone()),
                 evidence: Evidence {
                     first_seen_at: Some(self.listing.at),
@@ -352,7 +352,7 @@ fn lost(bay: &Bay, what: OrphanWhat, id: &str, at: Timestamp) -> OrphanStatus {
         app: bay.spec.app.clone(),
         id: id.to_owned(),
         made_by: MadeBy::This,
-        environment: Some(environment_of(bay)),
+        environment: environment_of(bay),
         bay_uid: Some(bay.metadata.uid.clone()),
         evidence: Evidence {
             first_seen_at: Some(at),
@@ -367,10 +367,11 @@ fn lost(bay: &Bay, what: OrphanWhat, id: &str, at: Timestamp) -> OrphanStatus {
 }
 
 /// `env/alice`, as marks have it.
-fn environment_of(bay: &Bay) -> String {
+fn environment_of(bay: &Bay) -> Option<String> {
     use crate::api::{kind::Kind, meta::ObjectRef};
     let namespace = bay.metadata.namespace.as_deref().unwrap_or_default();
-    ObjectRef::new(Kind::Environment, namespace, &bay.spec.environment_ref.name).to_string()
+    let of = bay.spec.environment_ref.as_ref()?;
+    Some(ObjectRef::new(Kind::Environment, namespace, &of.name).to_string())
 }
 
 /// An entry's name: ids have letters that names may not have.

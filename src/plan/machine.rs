@@ -175,13 +175,18 @@ pub fn desired(
     }
 }
 
-fn env(environment: &Environment, template: &Template, epoch: u64) -> BTreeMap<String, String> {
+/// The variables of an environment's machine, secrets left out.
+#[must_use]
+pub fn env(environment: &Environment, template: &Template, epoch: u64) -> BTreeMap<String, String> {
     let mut env = template.spec.machine.env.clone();
     env.extend(environment.spec.env.clone());
     let namespace = environment.metadata.namespace.clone().unwrap_or_default();
     env.insert("HANGAR_ENVIRONMENT".to_owned(), environment.metadata.name.clone());
     env.insert("HANGAR_NAMESPACE".to_owned(), namespace);
     env.insert("HANGAR_EPOCH".to_owned(), epoch.to_string());
+    if let Some(personalize) = &template.spec.personalize {
+        env.insert("HANGAR_PERSONALIZE_FILE".to_owned(), personalize.file.clone());
+    }
     if let Some(service) = template.spec.services.first() {
         env.insert("PORT".to_owned(), service.internal_port.to_string());
     }

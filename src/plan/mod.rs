@@ -12,12 +12,14 @@ pub mod ledger;
 pub mod machine;
 pub mod observe;
 pub mod orphan;
+pub mod pool;
 pub mod preview;
 pub mod price;
 pub mod restored;
 pub(crate) mod retire;
 pub mod sleep;
 pub mod status;
+pub mod stock;
 pub mod transit;
 pub mod world;
 
@@ -41,8 +43,8 @@ pub struct Plan {
     pub status: EnvironmentStatus,
     /// What the bay's record becomes before the call, its intent included.
     pub bay: Option<BayStatus>,
-    /// A bay with the world's fresh name is made and bound.
-    pub bind: bool,
+    /// It gets a bay.
+    pub bind: Option<Binding>,
     /// The one call.
     pub action: Option<Action>,
     /// What that does to what is there.
@@ -55,6 +57,17 @@ pub struct Plan {
     pub note: Note,
     /// When to look again if nothing happens before; `None` is never.
     pub wake_at: Option<Timestamp>,
+}
+
+/// Which bay an environment gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// One with the world's fresh name is made and bound.
+    New,
+    /// One of a pool's.
+    Claim(stock::Vacancy),
+    /// The one that it has is given up, never to be had again, and the next pass gets it another.
+    GiveUp,
 }
 
 /// Why a plan is what it is.
@@ -82,8 +95,10 @@ pub enum Level {
 /// What a pass comes down to.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
-    /// Make a bay and bind it, in the place of one of which nothing was made yet.
+    /// Bind it to a bay; a new one takes the place of one of which nothing was made yet.
     Bind {
+        /// Which.
+        to: Binding,
         /// Why.
         reason: Reason,
         /// Why, for people.
@@ -188,9 +203,12 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
             };
             (None, Note { reason: *reason, message: why.clone(), level }, *until)
         }
-        Step::Bind { reason, why } => {
-            let first = *reason == Reason::BayPending;
-            let level = if first { Level::Quiet } else { Level::Warning };
+        Step::Bind { reason, why, .. } => {
+            let level = match reason {
+                Reason::BayPending => Level::Quiet,
+                Reason::PoolEmpty => Level::Normal,
+                _ => Level::Warning,
+            };
             (None, Note { reason: *reason, message: why.clone(), level }, Some(now))
         }
         Step::Awake { sleeps_at, look_at, .. } => {
@@ -207,7 +225,10 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     Plan {
         status,
         bay: world.bay.as_ref().map(|_| bay),
-        bind: matches!(step, Step::Bind { .. }),
+        bind: match &step {
+            Step::Bind { to, .. } => Some(to.clone()),
+            _ => None,
+        },
         action,
         impact,
         absence,

@@ -328,10 +328,10 @@ fn named_as_it_was(world: &OrphanWorld, target: &Environment, name: String, uid:
         },
         spec: BaySpec {
             instance: world.instance.clone(),
-            environment_ref: EnvironmentRef {
-                name: target.metadata.name.clone(),
-                uid: target.metadata.uid.clone(),
-            },
+            environment_ref: Some(EnvironmentRef::of(target)),
+            claimed_at: None,
+            stock: None,
+            missed_pool: None,
             app: app.clone(),
             network: network.unwrap_or_else(|| network_name(app, &world.instance)),
             volume: false,

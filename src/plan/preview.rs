@@ -6,7 +6,7 @@ use crate::api::{
     environment::{EnvironmentStatus, Reason},
 };
 use crate::plan::{
-    Level, Note,
+    Binding, Level, Note,
     action::{self, Action, Outcome},
     bay,
     machine::MachineSpec,
@@ -50,8 +50,11 @@ pub fn course(mut world: World, now: Timestamp) -> Course {
         if let (Some(bay), Some(status)) = (&mut world.bay, plan.bay) {
             bay.status = status;
         }
-        if plan.bind {
+        if plan.bind == Some(Binding::New) {
             world.bay = Some(bay::made(&world));
+        } else if plan.bind.is_some() {
+            // What is in a bay that waits is not known here.
+            break;
         } else if let Some(action) = plan.action {
             imagine(&mut world, &action, now);
             stages.push(Stage { action, note: note.clone() });
@@ -113,7 +116,7 @@ fn imagine(world: &mut World, action: &Action, now: Timestamp) {
             move_machine(world, action);
             Outcome::Done
         }
-        Action::Probe { .. } => Outcome::Exit(0),
+        Action::Probe { .. } | Action::Personalize { .. } => Outcome::Exit(0),
         Action::CountConnections { .. } => {
             world.connections = Some((now, 0));
             Outcome::Connections(0)

@@ -39,7 +39,9 @@ pub(crate) fn decide(
     let counted = world.connections.filter(|(_, open)| *open > 0).map(|(at, _)| at);
     // Whoever waited for it to serve has not had it yet.
     let served = machine.ready.as_ref().map(|it| it.at);
-    let started = machine.state_since.max(served).unwrap_or(now);
+    // A bay of a pool may have run for days when it was claimed.
+    let claimed = world.bay.as_ref().and_then(|it| it.spec.claimed_at);
+    let started = machine.state_since.max(served).max(claimed).unwrap_or(now);
     let signals = [
         (Some(started), SleepSignal::RecentStart, SignedDuration::ZERO),
         (world.last_request_at, SleepSignal::RecentRequest, TELLING),

@@ -65,7 +65,7 @@ impl<'a> Facts<'a> {
         let (reason, message) = match step {
             Step::Act { reason, why, .. }
             | Step::Wait { reason, why, .. }
-            | Step::Bind { reason, why } => (*reason, why.clone()),
+            | Step::Bind { reason, why, .. } => (*reason, why.clone()),
             Step::Awake { .. } => (Reason::Serving, "it serves".to_owned()),
             Step::Asleep { signal: SleepSignal::Ordered, .. } => {
                 (Reason::Ordered, "it sleeps by order; requests do not wake it".to_owned())
@@ -182,8 +182,28 @@ impl<'a> Facts<'a> {
                 (C::Stalled, false, Reason::AsDeclared, String::new())
             },
         ];
+        claims.extend(self.personalized());
         claims.extend(self.observed());
         claims
+    }
+
+    /// That what it adds reached a bay that a pool made.
+    fn personalized(&self) -> Option<Claim> {
+        self.world.bay.as_ref()?.spec.stock.as_ref()?;
+        let kind = ConditionType::Personalized;
+        Some(if self.reached() {
+            let why = "what it adds to its template reached the machine";
+            (kind, true, Reason::AsDeclared, why.to_owned())
+        } else {
+            (kind, false, self.reason, self.message.clone())
+        })
+    }
+
+    /// Whether the machine is the environment's, and no longer just any of the pool's.
+    fn reached(&self) -> bool {
+        let as_stock = self.bay.machine.as_ref().is_some_and(|it| it.as_stock);
+        let written = self.bay.personalized.as_ref().is_some_and(|it| it.digest.is_some());
+        !as_stock || written
     }
 
     /// That Fly could not be asked for a while, and that it can be again.
@@ -315,7 +335,7 @@ impl<'a> Facts<'a> {
             .machine
             .as_ref()
             .filter(|it| it.ready.is_some() && !it.destroying)
-            .filter(|_| self.health() != Health::Stalled)
+            .filter(|_| self.reached() && self.health() != Health::Stalled)
             .and_then(|it| it.id.clone());
         Some(BayRef {
             name: bay.metadata.name.clone(),

@@ -43,6 +43,8 @@ fn world(mode: &str, volume: bool) -> World {
         template: Some(template),
         secrets: BTreeMap::new(),
         bay: None,
+        vacancy: None,
+        empty_pool: None,
         orphan: None,
         seen: Seen::default(),
         last_request_at: None,
@@ -63,7 +65,7 @@ fn pass(world: &mut World, now: Timestamp) -> Plan {
     if let (Some(bay), Some(status)) = (&mut world.bay, &plan.bay) {
         bay.status = status.clone();
     }
-    if plan.bind {
+    if plan.bind.is_some() {
         let mut bay = bay::made(world);
         bay.metadata.uid = "b1".to_owned();
         world.bay = Some(bay);
@@ -114,7 +116,7 @@ fn serving(mode: &str, volume: bool) -> World {
                 });
             }
             Some(action) => panic!("{action:?}"),
-            None if plan.bind => {}
+            None if plan.bind.is_some() => {}
             None => break,
         }
     }
@@ -213,7 +215,7 @@ fn a_bay_that_is_not_in_the_store_is_not_made_anew() {
     world.bay = None;
     for second in 1..5 {
         let plan = pass(&mut world, at(second));
-        assert!(!plan.bind && plan.action.is_none());
+        assert!(plan.bind.is_none() && plan.action.is_none());
         assert_eq!(plan.status.phase, Phase::Stalled);
         assert_eq!(plan.status.bay.unwrap().app, "hgr-abc");
     }

@@ -9,7 +9,7 @@ use crate::api::{
     environment::Environment,
     template::Template,
 };
-use crate::plan::machine::MachineSpec;
+use crate::plan::{machine::MachineSpec, stock::Vacancy};
 
 /// Everything that one pass for one environment decides from.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,10 @@ pub struct World {
     pub secrets: BTreeMap<String, Option<SecretFact>>,
     /// The bay it is bound to, as recorded.
     pub bay: Option<Bay>,
+    /// A bay of a pool that it may have, where it has none.
+    pub vacancy: Option<Vacancy>,
+    /// The uid and name of a pool of its template that had none for it.
+    pub empty_pool: Option<(String, String)>,
     /// An orphan that was made for it, where it has no bay: what is in that is perhaps its data.
     pub orphan: Option<String>,
     /// What Fly shows of the bay.

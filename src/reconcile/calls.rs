@@ -63,7 +63,7 @@ impl Observer for Calls {
             .as_ref()
             .and_then(|app| self.index.read().unwrap_or_else(PoisonError::into_inner).of_app(app));
         let object = match (owner, app) {
-            (Some(key), _) => key.object().to_string(),
+            (Some(key), _) => key.to_string(),
             (None, Some(app)) => format!("app/{app}"),
             (None, None) => "fly".to_owned(),
         };

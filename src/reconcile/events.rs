@@ -4,9 +4,9 @@
 use crate::api::{
     Timestamp,
     core::{Event, EventSource, EventType, InvolvedObject},
-    environment::{Environment, Reason},
+    environment::Reason,
     kind::Kind,
-    meta::{Metadata, Resource as _},
+    meta::{Metadata, ObjectRef},
 };
 use crate::chance::{self, Chance};
 use crate::plan::{Level, Note};
@@ -16,21 +16,21 @@ use crate::store::{Error, Precondition, handle::Store};
 /// Writes what happened. Losing a race against another writer of the same event costs one count.
 pub(crate) async fn emit(
     store: &Store,
-    environment: &Environment,
+    about: (&ObjectRef, &str),
     note: &Note,
     (now, chance): (Timestamp, &dyn Chance),
 ) -> Result<(), Error> {
     let reason = reason_word(note.reason);
-    let meta = &environment.metadata;
-    let namespace = meta.namespace.clone().unwrap_or_default();
-    let digest = blake3::hash(format!("{}\0{reason}\0{}", meta.uid, note.message).as_bytes());
+    let (object, uid) = about;
+    let namespace = object.namespace.clone();
+    let digest = blake3::hash(format!("{uid}\0{reason}\0{}", note.message).as_bytes());
     let suffix: String = digest.to_hex().chars().take(10).collect();
-    let name = format!("{}.{suffix}", meta.name);
+    let name = format!("{}.{suffix}", object.name);
     let key = key(Kind::Event, &namespace, &name);
     let found = store.get::<Event>(&key).await?;
     let (mut event, precondition) = match found {
         Some(found) => (found.value, Precondition::At(found.revision)),
-        None => (fresh(environment, &name, &namespace, (now, chance)), Precondition::Absent),
+        None => (fresh(about, &name, (now, chance)), Precondition::Absent),
     };
     event.count += 1;
     event.last_timestamp = Some(now);
@@ -47,16 +47,15 @@ pub(crate) async fn emit(
 }
 
 fn fresh(
-    environment: &Environment,
+    (object, uid): (&ObjectRef, &str),
     name: &str,
-    namespace: &str,
     (now, chance): (Timestamp, &dyn Chance),
 ) -> Event {
-    let info = Kind::Environment.info();
+    let info = object.kind.info();
     Event {
         metadata: Metadata {
             name: name.to_owned(),
-            namespace: Some(namespace.to_owned()),
+            namespace: Some(object.namespace.clone()),
             uid: chance::uuid(chance).to_string(),
             creation_timestamp: Some(now),
             ..Metadata::default()
@@ -64,9 +63,9 @@ fn fresh(
         involved_object: InvolvedObject {
             api_version: info.api_version(),
             kind: info.kind_name.to_owned(),
-            namespace: namespace.to_owned(),
-            name: environment.object_ref().name,
-            uid: environment.metadata.uid.clone(),
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            uid: uid.to_owned(),
         },
         first_timestamp: Some(now),
         count: 0,

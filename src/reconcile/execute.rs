@@ -8,7 +8,7 @@ use crate::plan::{
     action::{Action, Outcome},
     machine::BAY_KEY,
 };
-use crate::reconcile::{objects::Objects, translate};
+use crate::reconcile::{objects::Objects, personal::Personal, translate};
 
 /// Values of app secrets; never printed.
 #[derive(Default)]
@@ -42,6 +42,15 @@ impl SecretValues {
     }
 }
 
+/// What is written of users' values, and must be in no error.
+#[derive(Default)]
+pub(crate) struct Values {
+    /// For `WriteSecrets`.
+    pub(crate) secrets: SecretValues,
+    /// For `Personalize`.
+    pub(crate) personal: Option<Personal>,
+}
+
 /// Makes the call. The values are written by `WriteSecrets`, and are in no error of any call: a machine has them, so that
 /// whatever is said of it may repeat them.
 ///
@@ -51,21 +60,27 @@ pub(crate) async fn execute(
     fly: &dyn Machines,
     org: &str,
     action: &Action,
-    secrets: &SecretValues,
+    values: &Values,
 ) -> Result<Outcome, fly::Error> {
-    let result = make(fly, org, action, secrets).await;
-    result.map_err(|error| error.hiding(secrets.0.values().map(String::as_str)))
+    let result = make(fly, org, action, values).await;
+    result.map_err(|error| error.hiding(values.secrets.0.values().map(String::as_str)))
 }
 
 async fn make(
     fly: &dyn Machines,
     org: &str,
     action: &Action,
-    secrets: &SecretValues,
+    values: &Values,
 ) -> Result<Outcome, fly::Error> {
     match action {
+        Action::Personalize { app, id, file } => {
+            // Without it there is nothing to write: the bay's objects are gone.
+            let Some(personal) = &values.personal else { return Ok(Outcome::Done) };
+            let exec = personal.exec(&file.path, &file.command);
+            fly.exec(app, id, &exec).await.map(|it| Outcome::Exit(exit_code(&it)))
+        }
         Action::CreateApp { .. } | Action::DeleteApp { .. } | Action::WriteSecrets { .. } => {
-            on_app(fly, org, action, secrets).await
+            on_app(fly, org, action, &values.secrets).await
         }
         Action::CreateVolume { .. } | Action::ExtendVolume { .. } | Action::DeleteVolume { .. } => {
             on_volume(fly, action).await

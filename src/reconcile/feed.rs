@@ -1,28 +1,37 @@
-//! The store's changes as news for the loop: environments, and the templates, secrets and doubts that concern them. It must
-//! never know what follows from them.
+//! The store's changes as news for the loop: environments, bays and pools, and the templates, secrets, doubts and holds that
+//! concern them. It must never know what follows from them.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
-use crate::api::{environment::Environment, kind::Kind, meta::ObjectRef};
-use crate::reconcile::objects::EnvKey;
+use crate::api::{
+    bay::Bay,
+    environment::Environment,
+    kind::Kind,
+    meta::{ObjectRef, Resource},
+    pool::WarmPool,
+};
 use crate::store::{
-    self, Entry, Follow,
+    self, Follow, Revision,
     handle::{Store, decode_bytes},
 };
 use crate::tasks::Shutdown;
 
-/// Something that may concern an environment.
+/// Something that may concern an object that has passes.
 #[derive(Debug)]
 pub(crate) enum News {
     /// An environment as it is now.
     Environment(Box<Environment>),
-    /// An environment that is gone.
-    EnvironmentGone(EnvKey),
-    /// Every environment there is has been told.
-    Listed(HashSet<EnvKey>),
+    /// A bay as it was at a revision.
+    Bay(Box<Bay>, Revision),
+    /// A pool as it is now.
+    Pool(Box<WarmPool>),
+    /// One of these that is gone.
+    Gone(ObjectRef),
+    /// All of a kind that there were at a revision have been told.
+    Listed(Kind, BTreeSet<ObjectRef>, Revision),
     /// A template or secret changed.
     Used {
         /// `template` or `secret`.
@@ -33,7 +42,7 @@ pub(crate) enum News {
         name: String,
     },
     /// A router could not reach an environment.
-    Doubt(EnvKey),
+    Doubt(ObjectRef),
     /// A hold was raised or lifted.
     Holds,
 }
@@ -47,7 +56,9 @@ pub(crate) async fn run(
     news: mpsc::UnboundedSender<News>,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let environments = environments(&store, &news);
+    let environments = objects(&store, &news, |it: Environment, _| News::Environment(Box::new(it)));
+    let bays = objects(&store, &news, |it: Bay, at| News::Bay(Box::new(it), at));
+    let pools = objects(&store, &news, |it: WarmPool, _| News::Pool(Box::new(it)));
     let templates = used(&store, "template", Kind::Template, &news);
     let secrets = used(&store, "secret", Kind::Secret, &news);
     let doubts = doubts(&store, &news);
@@ -56,6 +67,8 @@ pub(crate) async fn run(
         biased;
         () = shutdown.wait() => Ok(()),
         ended = environments => ended,
+        ended = bays => ended,
+        ended = pools => ended,
         ended = templates => ended,
         ended = secrets => ended,
         ended = doubts => ended,
@@ -67,9 +80,13 @@ fn closed() -> anyhow::Result<()> {
     Err(anyhow::Error::new(store::Error::Closed))
 }
 
-async fn environments(store: &Store, news: &mpsc::UnboundedSender<News>) -> anyhow::Result<()> {
-    let mut changes = store.follow("environments/");
-    let mut listed = HashSet::new();
+async fn objects<T: Resource>(
+    store: &Store,
+    news: &mpsc::UnboundedSender<News>,
+    tell: impl Fn(T, Revision) -> News,
+) -> anyhow::Result<()> {
+    let mut changes = store.follow(&format!("{}/", T::KIND.info().plural));
+    let mut listed = BTreeSet::new();
     while let Some(change) = changes.next().await {
         let told = match change? {
             Follow::Init => {
@@ -77,14 +94,14 @@ async fn environments(store: &Store, news: &mpsc::UnboundedSender<News>) -> anyh
                 continue;
             }
             Follow::InitApply(entry) => {
-                let environment = environment(&entry)?;
-                listed.insert(EnvKey::of(&environment));
-                News::Environment(environment)
+                let object: T = decode_bytes(&entry.key, &entry.value)?;
+                listed.insert(object.object_ref());
+                tell(object, entry.revision)
             }
-            Follow::InitDone(_) => News::Listed(std::mem::take(&mut listed)),
-            Follow::Apply(entry) => News::Environment(environment(&entry)?),
-            Follow::Delete(change) => match env_key(change.key.as_str()) {
-                Some(key) => News::EnvironmentGone(key),
+            Follow::InitDone(at) => News::Listed(T::KIND, std::mem::take(&mut listed), at),
+            Follow::Apply(entry) => tell(decode_bytes(&entry.key, &entry.value)?, entry.revision),
+            Follow::Delete(change) => match ObjectRef::from_store_key(change.key.as_str()) {
+                Some(key) => News::Gone(key),
                 None => continue,
             },
         };
@@ -93,10 +110,6 @@ async fn environments(store: &Store, news: &mpsc::UnboundedSender<News>) -> anyh
         }
     }
     closed()
-}
-
-fn environment(entry: &Entry) -> Result<Box<Environment>, store::Error> {
-    decode_bytes(&entry.key, &entry.value).map(Box::new)
 }
 
 async fn used(
@@ -130,7 +143,7 @@ async fn doubts(store: &Store, news: &mpsc::UnboundedSender<News>) -> anyhow::Re
             Follow::Apply(entry) | Follow::InitApply(entry) => entry.key,
             Follow::Init | Follow::InitDone(_) | Follow::Delete(_) => continue,
         };
-        let Some(key) = env_key(key.as_str()) else { continue };
+        let Some(key) = doubted(key.as_str()) else { continue };
         if news.send(News::Doubt(key)).is_err() {
             return Ok(());
         }
@@ -153,7 +166,8 @@ async fn holds(store: &Store, news: &mpsc::UnboundedSender<News>) -> anyhow::Res
     closed()
 }
 
-fn env_key(key: &str) -> Option<EnvKey> {
+/// The environment that a nudge is about.
+fn doubted(key: &str) -> Option<ObjectRef> {
     let mut parts = key.splitn(3, '/').skip(1);
-    Some(EnvKey { namespace: parts.next()?.to_owned(), name: parts.next()?.to_owned() })
+    Some(ObjectRef::new(Kind::Environment, parts.next()?, parts.next()?))
 }

@@ -1,13 +1,12 @@
 //! Which environments hang on what: templates, secrets and apps by name, so that a change reaches those it concerns. Kept
 //! from the store's feed; it must never hold an object.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::api::{
     environment::{Environment, Phase},
-    meta::Resource as _,
+    meta::{ObjectRef, Resource as _},
 };
-use crate::reconcile::objects::EnvKey;
 
 /// What is known of one environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,17 +25,17 @@ struct Known {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     /// In order, so that what is queued for all of them is queued alike in every run.
-    known: BTreeMap<EnvKey, Known>,
-    by_app: HashMap<String, EnvKey>,
+    known: BTreeMap<ObjectRef, Known>,
+    by_app: HashMap<String, ObjectRef>,
     /// `template/<namespace>/<name>` and `secret/<namespace>/<name>`.
-    by_use: HashMap<String, BTreeSet<EnvKey>>,
+    by_use: HashMap<String, BTreeSet<ObjectRef>>,
     phases: HashMap<Phase, usize>,
 }
 
 impl Index {
     /// Takes an environment in; true when there is something to decide about it, and not only a new status.
     pub(crate) fn put(&mut self, environment: &Environment) -> bool {
-        let key = EnvKey::of(environment);
+        let key = environment.object_ref();
         let known = Known {
             uid: environment.metadata.uid.clone(),
             generation: environment.metadata.generation,
@@ -64,7 +63,7 @@ impl Index {
     }
 
     /// Takes an environment out.
-    pub(crate) fn remove(&mut self, key: &EnvKey) {
+    pub(crate) fn remove(&mut self, key: &ObjectRef) {
         let Some(known) = self.known.remove(key) else { return };
         for used in uses(key, &known) {
             if let Some(users) = self.by_use.get_mut(&used) {
@@ -75,7 +74,7 @@ impl Index {
             }
         }
         if let Some(app) = &known.app {
-            self.by_app.remove(app);
+            self.unbound(app, key);
         }
         if let Some(count) = self.phases.get_mut(&known.phase) {
             *count -= 1;
@@ -83,18 +82,18 @@ impl Index {
     }
 
     /// Whether there is such an environment.
-    pub(crate) fn knows(&self, key: &EnvKey) -> bool {
+    pub(crate) fn knows(&self, key: &ObjectRef) -> bool {
         self.known.contains_key(key)
     }
 
     /// Whether it has, or had, a machine: what is left to do does not wait behind what was not begun.
-    pub(crate) fn is_begun(&self, key: &EnvKey) -> bool {
+    pub(crate) fn is_begun(&self, key: &ObjectRef) -> bool {
         let new = [Phase::Pending, Phase::Provisioning];
         self.known.get(key).is_some_and(|it| it.served || !new.contains(&it.phase))
     }
 
     /// Keys that were known and are not in this list.
-    pub(crate) fn missing_from(&self, listed: &HashSet<EnvKey>) -> Vec<EnvKey> {
+    pub(crate) fn missing_from(&self, listed: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
         self.known.keys().filter(|it| !listed.contains(it)).cloned().collect()
     }
 
@@ -104,24 +103,31 @@ impl Index {
     }
 
     /// All of them.
-    pub(crate) fn keys(&self) -> Vec<EnvKey> {
+    pub(crate) fn keys(&self) -> Vec<ObjectRef> {
         self.known.keys().cloned().collect()
     }
 
     /// Environments that use a template or a secret (`kind` is `template` or `secret`).
-    pub(crate) fn users(&self, kind: &str, namespace: &str, name: &str) -> Vec<EnvKey> {
+    pub(crate) fn users(&self, kind: &str, namespace: &str, name: &str) -> Vec<ObjectRef> {
         let used = format!("{kind}/{namespace}/{name}");
         self.by_use.get(&used).into_iter().flatten().cloned().collect()
     }
 
     /// The environment that an app belongs to.
-    pub(crate) fn of_app(&self, app: &str) -> Option<EnvKey> {
+    pub(crate) fn of_app(&self, app: &str) -> Option<ObjectRef> {
         self.by_app.get(app).cloned()
     }
 
     /// Takes note of an app that was just bound, ahead of its environment's new status.
-    pub(crate) fn bound(&mut self, app: String, key: EnvKey) {
+    pub(crate) fn bound(&mut self, app: String, key: ObjectRef) {
         self.by_app.insert(app, key);
+    }
+
+    /// Takes note that an app's bay is no longer this one's to keep.
+    pub(crate) fn unbound(&mut self, app: &str, key: &ObjectRef) {
+        if self.by_app.get(app) == Some(key) {
+            self.by_app.remove(app);
+        }
     }
 
     /// How many environments are in each phase.
@@ -130,7 +136,7 @@ impl Index {
     }
 }
 
-fn uses(key: &EnvKey, known: &Known) -> Vec<String> {
+fn uses(key: &ObjectRef, known: &Known) -> Vec<String> {
     let namespace = &key.namespace;
     let mut uses = vec![format!("template/{namespace}/{}", known.template)];
     uses.extend(known.secrets.iter().map(|it| format!("secret/{namespace}/{it}")));

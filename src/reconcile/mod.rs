@@ -3,6 +3,7 @@
 
 mod ailing;
 mod backoff;
+mod bind;
 mod breaker;
 pub mod calls;
 mod events;
@@ -16,8 +17,11 @@ mod objects;
 mod observe;
 mod orders;
 mod pass;
+mod personal;
+mod pool;
 mod queue;
 mod regions;
+mod stock;
 mod translate;
 
 use std::{
@@ -32,6 +36,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::api::{
     bay::Bay,
     kind::Kind,
+    meta::{ObjectRef, Resource as _},
     restored::{self, Restored},
 };
 use crate::chance::Chance;
@@ -47,13 +52,13 @@ use crate::reconcile::{
     index::Index,
     informer::Informer,
     ledger::Ledger,
-    objects::EnvKey,
     pass::{Next, Remembered, Shared},
     queue::{Queue, Urgency},
     regions::Regions,
+    stock::StockRoom,
 };
 use crate::store::{
-    Key,
+    Key, Revision,
     handle::{Store, Stored},
 };
 use crate::tasks::Shutdown;
@@ -64,6 +69,8 @@ const PASSES_MAX: usize = 128;
 /// Of these, passes for environments that nothing was done about yet: they may all wait for one rate limit, and must leave
 /// room for those that someone uses.
 const FRESH_PASSES_MAX: usize = 96;
+/// So long after a bay changed its pool counts.
+const COUNT_AFTER: Duration = Duration::from_millis(50);
 /// How long passes under way may take to end at shutdown: an answer that is not waited for costs a look-up next time.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -139,6 +146,7 @@ pub async fn run(
         index: Arc::clone(&calls.index),
         breaker: Mutex::new(Breaker::new()),
         regions: Mutex::new(full_regions(&bays)),
+        stock: Mutex::new(StockRoom::new(restored_at)),
     };
     let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();
@@ -155,6 +163,8 @@ pub async fn run(
         running: JoinSet::new(),
         fresh: HashSet::new(),
         ailing: Ailing::new(),
+        told: HashSet::new(),
+        generations: HashMap::new(),
         synced: false,
     };
     let looped = looped.run(heard, apps, synced, shutdown).map(Ok);
@@ -164,7 +174,7 @@ pub async fn run(
 }
 
 /// What bays remember of regions without room, for all.
-fn full_regions(bays: &[Stored<Bay>]) -> Regions<EnvKey> {
+fn full_regions(bays: &[Stored<Bay>]) -> Regions<ObjectRef> {
     let mut regions = Regions::new();
     for full in bays.iter().flat_map(|it| &it.value.status.full_regions) {
         if let Some(size) = &full.size {
@@ -177,13 +187,17 @@ fn full_regions(bays: &[Stored<Bay>]) -> Regions<EnvKey> {
 struct Loop {
     shared: Arc<Shared>,
     index: Arc<RwLock<Index>>,
-    queue: Queue<EnvKey>,
-    remembered: HashMap<EnvKey, Remembered>,
-    failures: HashMap<EnvKey, Series>,
-    running: JoinSet<(EnvKey, Next, Remembered, Duration)>,
+    queue: Queue<ObjectRef>,
+    remembered: HashMap<ObjectRef, Remembered>,
+    failures: HashMap<ObjectRef, Series>,
+    running: JoinSet<(ObjectRef, Next, Remembered, Duration)>,
     /// Those under way that took a fresh key.
-    fresh: HashSet<EnvKey>,
-    ailing: Ailing<EnvKey>,
+    fresh: HashSet<ObjectRef>,
+    ailing: Ailing<ObjectRef>,
+    /// Kinds of which all objects were told.
+    told: HashSet<Kind>,
+    /// What was last heard of bays and pools: generation, and whether a bay is to go.
+    generations: HashMap<ObjectRef, u64>,
     synced: bool,
 }
 
@@ -261,7 +275,7 @@ impl Loop {
     }
 
     /// The next key that is due: what is in use first, then what is new, then what ails, as far as there is room for each.
-    fn take(&mut self, now: Duration) -> Option<EnvKey> {
+    fn take(&mut self, now: Duration) -> Option<ObjectRef> {
         if let Some(key) = self.queue.take(now, Urgency::Begun) {
             return Some(key);
         }
@@ -292,12 +306,16 @@ impl Loop {
         self.queue.next_due(&of).map_or(idle, |due| due.saturating_sub(now))
     }
 
-    fn ended(&mut self, key: &EnvKey, next: Next, mut remembered: Remembered, took: Duration) {
+    fn ended(&mut self, key: &ObjectRef, next: Next, mut remembered: Remembered, took: Duration) {
         self.ailing.ended(key, took, matches!(next, Next::In(_) | Next::Failed(_)));
         let now = self.shared.clock.monotonic();
         // Doubts that came while it ran are still doubts.
         remembered.memo.doubted |= self.remembered.remove(key).is_some_and(|it| it.memo.doubted);
-        if self.index.read().unwrap_or_else(PoisonError::into_inner).knows(key) {
+        let known = match key.kind {
+            Kind::Bay => self.shared.stock().knows(key),
+            _ => self.index.read().unwrap_or_else(PoisonError::into_inner).knows(key),
+        };
+        if known {
             self.remembered.insert(key.clone(), remembered);
         }
         let again = match next {
@@ -319,15 +337,18 @@ impl Loop {
     }
 
     /// An environment that has a machine goes before one that has none yet, and both before one whose passes come to nothing.
-    fn urgency(&self, key: &EnvKey) -> Urgency {
+    fn urgency(&self, key: &ObjectRef) -> Urgency {
         if self.ailing.is_ailing(key) {
             return Urgency::Ailing;
+        }
+        if key.kind == Kind::WarmPool {
+            return Urgency::Begun;
         }
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         if index.is_begun(key) { Urgency::Begun } else { Urgency::Fresh }
     }
 
-    fn forget(&mut self, key: &EnvKey) {
+    fn forget(&mut self, key: &ObjectRef) {
         self.shared.breaker().forget(key);
         self.remembered.remove(key);
         self.failures.remove(key);
@@ -337,31 +358,46 @@ impl Loop {
     /// Takes news in; true once the store was read completely.
     fn hear(&mut self, news: News) -> bool {
         let now = self.shared.clock.monotonic();
+        let mut due = now;
         let index = Arc::clone(&self.index);
         let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
         let keys = match news {
             News::Environment(environment) => {
                 let fresh = index.put(&environment);
-                if fresh { vec![EnvKey::of(&environment)] } else { Vec::new() }
+                if fresh { vec![environment.object_ref()] } else { Vec::new() }
             }
-            News::EnvironmentGone(key) => {
-                index.remove(&key);
-                self.forget(&key);
-                Vec::new()
+            News::Bay(bay, at) => {
+                // What happens to many bays at once is counted once.
+                due += COUNT_AFTER;
+                self.hear_bay(&bay, at, &mut index)
             }
-            News::Listed(listed) => {
-                for key in index.missing_from(&listed) {
-                    index.remove(&key);
-                    self.forget(&key);
+            News::Pool(pool) => {
+                self.shared.stock().put_pool(&pool);
+                let key = pool.object_ref();
+                let news = self.generations.insert(key.clone(), pool.metadata.generation);
+                if news == Some(pool.metadata.generation) { Vec::new() } else { vec![key] }
+            }
+            News::Gone(key) => self.gone(&key, &mut index),
+            News::Listed(kind, listed, at) => {
+                let missing = match kind {
+                    Kind::Bay => self.shared.stock().bays_missing_from(&listed),
+                    Kind::WarmPool => self.shared.stock().pools_missing_from(&listed),
+                    _ => index.missing_from(&listed),
+                };
+                if kind == Kind::Bay {
+                    self.shared.stock().listed(at);
                 }
-                self.shared.breaker().fleet(index.len());
-                for (phase, count) in index.phases() {
-                    self.shared.metrics.environments(phase, count);
-                }
-                return true;
+                self.told.insert(kind);
+                missing.iter().flat_map(|key| self.gone(key, &mut index)).collect()
             }
-            News::Used { kind, namespace, name } => index.users(kind, &namespace, &name),
-            News::Holds => index.keys(),
+            News::Used { kind, namespace, name } => {
+                let mut users = index.users(kind, &namespace, &name);
+                if kind == "template" {
+                    users.extend(self.shared.stock().pools_of(&namespace, &name));
+                }
+                users
+            }
+            News::Holds => [index.keys(), self.shared.stock().keys()].concat(),
             News::Doubt(key) => {
                 self.remembered.entry(key.clone()).or_default().memo.doubted = true;
                 vec![key]
@@ -374,9 +410,53 @@ impl Loop {
         drop(index);
         for key in keys {
             let urgency = self.urgency(&key);
-            self.queue.add(key, now, urgency);
+            let due = if key.kind == Kind::WarmPool { due } else { now };
+            self.queue.add(key, due, urgency);
         }
-        false
+        self.told.len() == 3
+    }
+
+    /// A bay that no environment has is looked at when it is new, or is to go; its pool counts whatever changed of it.
+    fn hear_bay(&mut self, bay: &Bay, at: Revision, index: &mut Index) -> Vec<ObjectRef> {
+        let key = bay.object_ref();
+        let pool = self.shared.stock().put(bay, at);
+        let mut keys: Vec<_> = pool.into_iter().collect();
+        if bay.spec.stock.is_none() {
+            return keys;
+        }
+        let environment = bay.spec.environment_ref.as_ref();
+        match environment.filter(|_| !bay.is_deleting()) {
+            Some(of) => {
+                let of = ObjectRef::new(Kind::Environment, &key.namespace, &of.name);
+                index.bound(bay.spec.app.clone(), of);
+            }
+            None => index.bound(bay.spec.app.clone(), key.clone()),
+        }
+        // It gets no other generation but by being bound, and none of the rest of its changes is anything to act on.
+        let seen = (bay.metadata.generation << 1) | u64::from(bay.is_deleting());
+        if self.generations.insert(key.clone(), seen) != Some(seen) {
+            keys.push(key);
+        }
+        keys
+    }
+
+    /// What is to be looked at when this is gone.
+    fn gone(&mut self, key: &ObjectRef, index: &mut Index) -> Vec<ObjectRef> {
+        self.generations.remove(key);
+        match key.kind {
+            Kind::Bay => {
+                self.forget(key);
+                let Some((app, pool)) = self.shared.stock().remove(key) else { return Vec::new() };
+                index.unbound(&app, key);
+                pool.into_iter().collect()
+            }
+            Kind::WarmPool => self.shared.stock().remove_pool(key),
+            _ => {
+                index.remove(key);
+                self.forget(key);
+                Vec::new()
+            }
+        }
     }
 
     /// Whether Fly can be asked changed, which every status says.

@@ -1,23 +1,25 @@
 //! The objects of one environment in the store: reading them for a pass, writing what the pass learned. It must never decide
 //! what is written.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 
 use crate::api::{
     FINALIZER, Timestamp,
     activity::{self, Activity},
-    bay::{Bay, BayStatus},
+    bay::{Bay, BayStatus, EnvironmentRef},
     core::{BAY_KEY_TYPE, Secret},
     environment::{BayRef, Environment, EnvironmentStatus},
     hostname::Hostname,
     kind::Kind,
     meta::{Metadata, ObjectRef, Resource},
     orphan::{MadeBy, Orphan, OrphanStatus, OrphanWhat, Side},
+    pool::{WarmPool, WarmState},
     template::Template,
 };
 use crate::chance::{self, Chance};
+use crate::plan::stock::{self, Vacancy};
 use crate::reconcile::holds::{self, Holding};
 use crate::store::{
     Error, Key, Precondition, Revision,
@@ -36,33 +38,8 @@ pub(crate) struct Objects {
     pub(crate) last_request_at: Option<Timestamp>,
     /// What is held back until a person says so.
     pub(crate) held: Holding,
-}
-
-/// Which environment; also the queue's key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct EnvKey {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
-/// `env/alice`.
-impl fmt::Display for EnvKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.object().fmt(f)
-    }
-}
-
-impl EnvKey {
-    pub(crate) fn of(environment: &Environment) -> Self {
-        Self {
-            namespace: environment.metadata.namespace.clone().unwrap_or_default(),
-            name: environment.metadata.name.clone(),
-        }
-    }
-
-    pub(crate) fn object(&self) -> ObjectRef {
-        ObjectRef::new(Kind::Environment, &self.namespace, &self.name)
-    }
+    /// For a bay that no environment has, whose `environment` is made up: how its pool wants it to wait, if there is one.
+    pub(crate) vacant: Option<Option<WarmState>>,
 }
 
 pub(crate) fn key(kind: Kind, namespace: &str, name: &str) -> Key {
@@ -78,8 +55,43 @@ async fn read<T: Resource>(
 }
 
 impl Objects {
-    /// Reads the environment and what hangs on it; `None` when there is no such environment.
-    pub(crate) async fn read(store: &Store, of: &EnvKey) -> Result<Option<Self>, Error> {
+    /// Reads an environment and what hangs on it, or a bay that no environment has; `None` when there is no such thing.
+    pub(crate) async fn read(store: &Store, of: &ObjectRef) -> Result<Option<Self>, Error> {
+        match of.kind {
+            Kind::Bay => Self::read_vacant(store, of).await,
+            _ => Self::read_environment(store, of).await,
+        }
+    }
+
+    /// A bay that waits in a pool, or that was given up.
+    async fn read_vacant(store: &Store, of: &ObjectRef) -> Result<Option<Self>, Error> {
+        let Some(bay) = read::<Bay>(store, &of.namespace, &of.name).await? else { return Ok(None) };
+        let Some(made_as) = &bay.value.spec.stock else { return Ok(None) };
+        if bay.value.spec.environment_ref.is_some() && !bay.value.is_deleting() {
+            return Ok(None);
+        }
+        let pool = read::<WarmPool>(store, &of.namespace, &made_as.pool).await?;
+        let pool = pool.filter(|it| it.value.metadata.uid == made_as.pool_uid);
+        let warm_state = pool.as_ref().map(|it| it.value.spec.warm_state());
+        let (environment, template) =
+            stock::vacant(&bay.value, made_as, warm_state.unwrap_or(WarmState::Started));
+        Ok(Some(Self {
+            environment: Stored {
+                key: bay.key.clone(),
+                revision: bay.revision,
+                value: environment,
+            },
+            template: Some(template),
+            secrets: BTreeMap::new(),
+            bay: Some(bay),
+            orphan: None,
+            last_request_at: None,
+            held: holds::holding(store).await?,
+            vacant: Some(warm_state),
+        }))
+    }
+
+    async fn read_environment(store: &Store, of: &ObjectRef) -> Result<Option<Self>, Error> {
         let namespace = of.namespace.as_str();
         let Some(environment) = read::<Environment>(store, namespace, &of.name).await? else {
             return Ok(None);
@@ -105,7 +117,17 @@ impl Objects {
             .and_then(|it| Timestamp::from_millisecond(it.value.last_request_at_ms).ok());
         let template = template.map(|it| it.value);
         let held = holds::holding(store).await?;
-        Ok(Some(Self { environment, template, secrets, bay, orphan, last_request_at, held }))
+        let vacant = None;
+        Ok(Some(Self {
+            environment,
+            template,
+            secrets,
+            bay,
+            orphan,
+            last_request_at,
+            held,
+            vacant,
+        }))
     }
 
     /// Writes the status of the environment and of its bay, where they differ from what was read.
@@ -117,7 +139,7 @@ impl Objects {
     ) -> Result<(), Error> {
         let mut txn = store.txn();
         let mut changed = false;
-        if self.environment.value.status != status {
+        if self.vacant.is_none() && self.environment.value.status != status {
             self.environment.value.status = status;
             let at = Precondition::At(self.environment.revision);
             txn = txn.put(&self.environment.key, at, &self.environment.value);
@@ -180,34 +202,8 @@ impl Objects {
         orphan: Option<&Stored<Orphan>>,
         (now, chance): (Timestamp, &dyn Chance),
     ) -> Result<(), Error> {
-        let mut bay_key = [0_u8; 16];
-        chance.fill(&mut bay_key);
-        if bay.metadata.uid.is_empty() {
-            bay.metadata.uid = chance::uuid(chance).to_string();
-        }
-        bay.metadata.creation_timestamp = Some(now);
-        bay.metadata.generation = 1;
+        let secret = key_of(&mut bay, now, chance);
         let namespace = bay.metadata.namespace.clone().unwrap_or_default();
-        let secret = Secret {
-            api_version: Kind::Secret.info().api_version(),
-            kind: Kind::Secret.info().kind_name.to_owned(),
-            metadata: Metadata {
-                name: bay.metadata.name.clone(),
-                namespace: bay.metadata.namespace.clone(),
-                uid: chance::uuid(chance).to_string(),
-                creation_timestamp: Some(now),
-                generation: 1,
-                owner_references: vec![bay.owner_reference()],
-                ..Metadata::default()
-            },
-            data: BTreeMap::from([(
-                "key".to_owned(),
-                base64::engine::general_purpose::STANDARD.encode(bay_key),
-            )]),
-            string_data: BTreeMap::new(),
-            type_: Some(BAY_KEY_TYPE.to_owned()),
-            immutable: Some(true),
-        };
         self.environment.value.status.bay = Some(BayRef {
             name: bay.metadata.name.clone(),
             app: bay.spec.app.clone(),
@@ -236,10 +232,87 @@ impl Objects {
         Ok(())
     }
 
+    /// Binds it to a bay of a pool, if that can still be had.
+    pub(crate) async fn claim(
+        &mut self,
+        store: &Store,
+        vacancy: &Vacancy,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let environment = &mut self.environment.value;
+        let namespace = environment.metadata.namespace.clone().unwrap_or_default();
+        let key = key(Kind::Bay, &namespace, &vacancy.name);
+        let taken = |current| Error::Conflict { key: key.clone(), current };
+        let Some(mut bay) = store.get::<Bay>(&key).await? else { return Err(taken(None)) };
+        let free = bay.value.spec.environment_ref.is_none() && !bay.value.is_deleting();
+        if !free || bay.value.status.available_since.is_none() {
+            return Err(taken(Some(bay.revision)));
+        }
+        bay.value.spec.environment_ref = Some(EnvironmentRef::of(environment));
+        bay.value.spec.claimed_at = Some(now);
+        bay.value.status.available_since = None;
+        bay.value.metadata.owner_references = vec![environment.owner_reference()];
+        bay.value.metadata.generation += 1;
+        environment.status.bay = Some(BayRef {
+            name: vacancy.name.clone(),
+            app: bay.value.spec.app.clone(),
+            region: bay.value.status.region.clone(),
+            ..BayRef::default()
+        });
+        store
+            .txn()
+            .put(&bay.key, Precondition::At(bay.revision), &bay.value)
+            .put(
+                &self.environment.key,
+                Precondition::At(self.environment.revision),
+                &self.environment.value,
+            )
+            .commit()
+            .await?;
+        Ok(())
+    }
+
+    /// Gives its bay up: that is removed, and never bound again.
+    pub(crate) async fn give_up(mut self, store: &Store, now: Timestamp) -> Result<(), Error> {
+        let Some(mut bay) = self.bay.take() else { return Ok(()) };
+        bay.value.metadata.deletion_timestamp.get_or_insert(now);
+        let status = &mut self.environment.value.status;
+        status.bay = None;
+        status.bays_given_up = status.bays_given_up.saturating_add(1);
+        let at = Precondition::At(self.environment.revision);
+        store
+            .txn()
+            .put(&bay.key, Precondition::At(bay.revision), &bay.value)
+            .put(&self.environment.key, at, &self.environment.value)
+            .commit()
+            .await?;
+        Ok(())
+    }
+
+    /// Asks for the removal of a bay that no environment has.
+    pub(crate) async fn retire(self, store: &Store, now: Timestamp) -> Result<(), Error> {
+        let Some(mut bay) = self.bay else { return Ok(()) };
+        bay.value.metadata.deletion_timestamp.get_or_insert(now);
+        let at = Precondition::At(bay.revision);
+        store.txn().put(&bay.key, at, &bay.value).commit().await?;
+        Ok(())
+    }
+
+    /// The end of a bay that no environment has: it goes with its key.
+    pub(crate) async fn forget_bay(self, store: &Store) -> Result<(), Error> {
+        let Some(bay) = self.bay else { return Ok(()) };
+        let metadata = &bay.value.metadata;
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let secret = key(Kind::Secret, namespace, &metadata.name);
+        let at = Precondition::At(bay.revision);
+        store.txn().delete(&bay.key, at).delete(&secret, Precondition::Any).commit().await?;
+        Ok(())
+    }
+
     /// The end: bay and key go, hostnames are freed, the finalizer goes, and with the last one the environment.
     pub(crate) async fn release(self, store: &Store, now: Timestamp) -> Result<(), Error> {
         let mut environment = self.environment.value;
-        let of = EnvKey::of(&environment);
+        let of = environment.object_ref();
         let mut txn = store.txn();
         if let Some(bay) = &self.bay {
             txn = txn.delete(&bay.key, Precondition::At(bay.revision)).delete(
@@ -279,6 +352,37 @@ impl Objects {
     }
 }
 
+/// Gives a new bay what the store gives, and makes the secret with its key, which has its name.
+pub(crate) fn key_of(bay: &mut Bay, now: Timestamp, chance: &dyn Chance) -> Secret {
+    let mut bay_key = [0_u8; 16];
+    chance.fill(&mut bay_key);
+    if bay.metadata.uid.is_empty() {
+        bay.metadata.uid = chance::uuid(chance).to_string();
+    }
+    bay.metadata.creation_timestamp = Some(now);
+    bay.metadata.generation = 1;
+    Secret {
+        api_version: Kind::Secret.info().api_version(),
+        kind: Kind::Secret.info().kind_name.to_owned(),
+        metadata: Metadata {
+            name: bay.metadata.name.clone(),
+            namespace: bay.metadata.namespace.clone(),
+            uid: chance::uuid(chance).to_string(),
+            creation_timestamp: Some(now),
+            generation: 1,
+            owner_references: vec![bay.owner_reference()],
+            ..Metadata::default()
+        },
+        data: BTreeMap::from([(
+            "key".to_owned(),
+            base64::engine::general_purpose::STANDARD.encode(bay_key),
+        )]),
+        string_data: BTreeMap::new(),
+        type_: Some(BAY_KEY_TYPE.to_owned()),
+        immutable: Some(true),
+    }
+}
+
 /// An app of this installation that no bay names and that was made for an environment of this name.
 async fn orphan_of(store: &Store, environment: &Environment) -> Result<Option<String>, Error> {
     let prefix = format!("{}/", Kind::Orphan.info().plural);
@@ -292,11 +396,11 @@ async fn orphan_of(store: &Store, environment: &Environment) -> Result<Option<St
     Ok(found.map(|it| it.value.metadata.name))
 }
 
-fn activity_key(of: &EnvKey) -> Key {
+fn activity_key(of: &ObjectRef) -> Key {
     Key::new(&activity::activity_key(&of.namespace, &of.name))
 }
 
-fn nudge_key(of: &EnvKey) -> Key {
+fn nudge_key(of: &ObjectRef) -> Key {
     Key::new(&activity::nudge_key(&of.namespace, &of.name))
 }
 

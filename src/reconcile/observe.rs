@@ -91,6 +91,8 @@ pub(crate) async fn observe(
         template: objects.template.clone(),
         secrets: secret_facts(objects),
         bay,
+        vacancy: None,
+        empty_pool: None,
         orphan: objects.orphan.clone(),
         seen,
         last_request_at: objects.last_request_at,

@@ -6,6 +6,7 @@ use std::{sync::PoisonError, time::Duration};
 use crate::api::{
     bay::Bay,
     kind::Kind,
+    meta::{ObjectRef, Resource as _},
     orphan::{Order, OrderState, Orphan, OrphanStatus, OrphanWhat},
 };
 use crate::plan::{
@@ -14,11 +15,11 @@ use crate::plan::{
     world::Sight,
 };
 use crate::reconcile::{
-    execute::{SecretValues, execute},
+    execute::{Values, execute},
     feed::News,
     holds,
     ledger::Ledger,
-    objects::{EnvKey, Objects},
+    objects::Objects,
     observe::{app_sight, no_destroying, read_machine, read_volume},
     translate,
 };
@@ -83,7 +84,7 @@ impl Ledger {
                 Some(action)
             }
             OrphanStep::Adopt(bay) => {
-                return self.adopt(&stored, *bay, objects).await.map(|()| true);
+                return Box::pin(self.adopt(&stored, *bay, objects)).await.map(|()| true);
             }
             OrphanStep::Done => {
                 self.log(name, Outcome::Ok, "nothing is left of it");
@@ -105,7 +106,7 @@ impl Ledger {
 
     async fn act(&self, name: &str, action: &Action) -> bool {
         let shared = &self.shared;
-        let result = execute(&*shared.fly, &shared.org, action, &SecretValues::default()).await;
+        let result = execute(&*shared.fly, &shared.org, action, &Values::default()).await;
         shared.metrics.action(action.name(), result.as_ref().map_or_else(|it| it.kind(), |_| "ok"));
         if let (Ok(_), Action::DestroyMachine { app, id }) = (&result, action) {
             shared.informer.learn(app, id, None);
@@ -126,7 +127,7 @@ impl Ledger {
     ) -> Result<(), store::Error> {
         let Some(mut objects) = objects else { return Ok(()) };
         let shared = &self.shared;
-        let of = EnvKey::of(&objects.environment.value);
+        let of = objects.environment.value.object_ref();
         let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
         let drawn = (shared.clock.now(), &*shared.chance);
         match objects.bind(&shared.store, bay, Some(orphan), drawn).await {
@@ -138,7 +139,7 @@ impl Ledger {
         shared.index.write().unwrap_or_else(PoisonError::into_inner).bound(app, of.clone());
         let entry = &orphan.value.metadata.name;
         self.entries.remove(entry);
-        self.log(entry, Outcome::Ok, &format!("adopted: {} is bound to {name}", of.object()));
+        self.log(entry, Outcome::Ok, &format!("adopted: {of} is bound to {name}"));
         let _stopping = self.news.send(News::Doubt(of));
         Ok(())
     }
@@ -154,7 +155,8 @@ impl Ledger {
         let objects = match &order.to {
             Some(to) => {
                 let (namespace, name) = (to.namespace.clone(), to.name.clone());
-                Objects::read(&shared.store, &EnvKey { namespace, name }).await?
+                Objects::read(&shared.store, &ObjectRef::new(Kind::Environment, &namespace, &name))
+                    .await?
             }
             None => None,
         };

@@ -12,7 +12,8 @@ use tracing::Instrument as _;
 use crate::api::{
     bay::FullRegion,
     environment::{Phase, Reason},
-    meta::Resource as _,
+    kind::Kind,
+    meta::{ObjectRef, Resource as _},
 };
 use crate::chance::Chance;
 use crate::clock::{Clock, Timestamp};
@@ -20,19 +21,22 @@ use crate::fly::{self, Machines};
 use crate::plan::{
     self, Level, Note, Plan,
     action::{self, Action, Outcome, RefusalKind},
-    bay, machine,
-    world::{Settings, World},
+    machine, restored, stock,
+    world::Settings,
 };
 use crate::reconcile::{
+    bind::Reserved,
     breaker::{self, Breaker, Verdict},
     events,
-    execute::{SecretValues, execute},
+    execute::{SecretValues, Values, execute},
     holds,
     index::Index,
     informer::{Informer, VolumeRow},
-    objects::{EnvKey, Objects},
+    objects::Objects,
     observe::{Memo, Sources, observe},
+    personal::Personal,
     regions::Regions,
+    stock::StockRoom,
     translate,
 };
 use crate::retry::{self, Retry};
@@ -55,8 +59,9 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
     pub(crate) index: Arc<RwLock<Index>>,
-    pub(crate) breaker: Mutex<Breaker<EnvKey>>,
-    pub(crate) regions: Mutex<Regions<EnvKey>>,
+    pub(crate) breaker: Mutex<Breaker<ObjectRef>>,
+    pub(crate) regions: Mutex<Regions<ObjectRef>>,
+    pub(crate) stock: Mutex<StockRoom>,
 }
 
 /// When to look again.
@@ -81,9 +86,9 @@ pub(crate) struct Remembered {
 }
 
 /// A pass under way.
-struct Pass<'a> {
-    shared: &'a Shared,
-    of: &'a EnvKey,
+pub(super) struct Pass<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) of: &'a ObjectRef,
     remembered: Remembered,
 }
 
@@ -91,28 +96,39 @@ struct Pass<'a> {
 const REGION_FULL: fly::Reason = fly::Reason::Capacity { scope: fly::Scope::Region };
 
 impl Shared {
+    /// Bays of pools. Never held across an await.
+    pub(crate) fn stock(&self) -> MutexGuard<'_, StockRoom> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Regions without room. Never held across an await.
-    pub(crate) fn regions(&self) -> MutexGuard<'_, Regions<EnvKey>> {
+    pub(crate) fn regions(&self) -> MutexGuard<'_, Regions<ObjectRef>> {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The mass-change breaker. Never held across an await.
-    pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker<EnvKey>> {
+    pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker<ObjectRef>> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs one pass.
-    pub(crate) async fn pass(&self, of: &EnvKey, remembered: Remembered) -> (Next, Remembered) {
-        let span = tracing::info_span!("pass", object = %of.object());
+    pub(crate) async fn pass(&self, of: &ObjectRef, remembered: Remembered) -> (Next, Remembered) {
+        let span = tracing::info_span!("pass", object = %of);
         let began = self.clock.monotonic();
         let mut pass = Pass { shared: self, of, remembered };
-        let (next, outcome) = match Box::pin(pass.run()).instrument(span).await {
+        let run = async {
+            match of.kind {
+                Kind::WarmPool => self.pool_pass(of).await,
+                _ => Box::pin(pass.run()).await,
+            }
+        };
+        let (next, outcome) = match run.instrument(span).await {
             Ok(Next::Failed(retry)) => (Next::Failed(retry), "failed"),
             Ok(next) => (next, "ok"),
             // Someone wrote meanwhile; what they wrote is read next time.
             Err(store::Error::Conflict { .. }) => (Next::In(Duration::from_millis(10)), "conflict"),
             Err(error) => {
-                tracing::error!(object = %of.object(), error = retry::chain(&error), "pass failed");
+                tracing::error!(object = %of, error = retry::chain(&error), "pass failed");
                 (Next::Failed(error.retry()), "store")
             }
         };
@@ -128,12 +144,24 @@ impl Pass<'_> {
             return Ok(Next::Settled(None));
         };
         let now = shared.clock.now();
+        let deleting = objects.environment.value.is_deleting();
+        let pooled = matches!(objects.vacant, Some(Some(_)));
+        if pooled && !deleting && self.may_be_anothers(&objects) {
+            return Ok(Next::Settled(None));
+        }
+        if objects.vacant == Some(None) && !deleting {
+            objects.retire(&shared.store, now).await?;
+            self.log("retire-bay", journal::Outcome::Ok, "its pool is gone");
+            return Ok(Next::GoOn);
+        }
         let sources =
             Sources { fly: &*shared.fly, informer: &shared.informer, settings: &shared.settings };
         let memo = &mut self.remembered.memo;
         let mut world = observe(sources, &objects, memo, fresh_name(&*shared.chance), now).await;
         memo.doubted = false;
         world.full_regions = self.full_regions(&objects, now);
+        self.look_for_vacancy(&objects, &mut world);
+        let vacancy = Reserved { shared, of: self.of, vacancy: world.vacancy.clone() };
         let mut plan = plan::plan(&world, now);
         self.asks_region(&plan, now);
         if let Some(why) = self.held(&objects, &plan, now).await? {
@@ -142,14 +170,16 @@ impl Pass<'_> {
             world.no_creating = Some(why);
             plan = plan::plan(&world, now);
         }
-        self.say(&objects, &plan, now).await?;
-        if plan.bind {
-            return self.bind(objects, &world, now).await;
+        if let Some(warm_state) = objects.vacant.flatten() {
+            stock::judge(&mut plan, warm_state, now);
         }
+        self.say(&objects, &plan, now).await?;
+        if let Some(binding) = plan.bind.clone() {
+            return self.bind(objects, &world, binding, vacancy).await;
+        }
+        drop(vacancy);
         if plan.release {
-            objects.release(&shared.store, now).await?;
-            self.log("release", journal::Outcome::Ok, "nothing is left of it");
-            return Ok(Next::Settled(None));
+            return self.release(objects, now).await;
         }
         let settled = matches!(plan.status.phase, Phase::Ready | Phase::Asleep);
         objects.publish(&shared.store, plan.status.clone(), plan.bay.clone()).await?;
@@ -160,6 +190,12 @@ impl Pass<'_> {
                 Ok(until.filter(|_| !settled).map_or(Next::Settled(until), Next::In))
             }
         }
+    }
+
+    /// Whether an unbound bay may have been claimed after the export that the store was made from: then it is left as it is.
+    fn may_be_anothers(&self, objects: &Objects) -> bool {
+        let made_at = objects.bay.as_ref().and_then(|it| it.value.metadata.creation_timestamp);
+        restored::behind(&self.shared.settings, made_at).is_some()
     }
 
     /// Regions that had no room for others, where this one has yet to be placed.
@@ -201,6 +237,10 @@ impl Pass<'_> {
         now: Timestamp,
     ) -> Result<Option<String>, store::Error> {
         let shared = self.shared;
+        if objects.vacant.is_some() {
+            // Nobody's data is in it, and its pool makes another; what is held back is held back for it too.
+            return Ok(None);
+        }
         let pass = breaker::Pass {
             impact: plan.impact,
             absence: plan.absence,
@@ -225,22 +265,6 @@ impl Pass<'_> {
         Ok(Some(holds::said(&why)))
     }
 
-    async fn bind(
-        &self,
-        mut objects: Objects,
-        world: &World,
-        now: Timestamp,
-    ) -> Result<Next, store::Error> {
-        let bay = bay::made(world);
-        let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
-        objects.bind(&self.shared.store, bay, None, (now, &*self.shared.chance)).await?;
-        // Calls about the app may be logged before the store's feed tells whose it is.
-        let index = &self.shared.index;
-        index.write().unwrap_or_else(PoisonError::into_inner).bound(app, self.of.clone());
-        self.log("bind", journal::Outcome::Ok, &format!("bound to {name}"));
-        Ok(Next::In(Duration::ZERO))
-    }
-
     async fn act(
         &mut self,
         objects: &Objects,
@@ -248,15 +272,11 @@ impl Pass<'_> {
         note: &Note,
     ) -> Result<Next, store::Error> {
         let shared = self.shared;
-        let bay_key = objects.bay_key(&shared.store).await?;
-        if bay_key.is_none() && matches!(action, Action::WriteSecrets { .. }) {
-            let message = "the bay's key is missing from the store";
-            self.log(action.name(), journal::Outcome::Refused, message);
+        let Some(values) = self.values(objects, action).await? else {
             return Ok(Next::Failed(Retry::Never));
-        }
-        let secrets = SecretValues::gather(objects, bay_key.as_deref());
+        };
         let began = shared.clock.monotonic();
-        let result = execute(&*shared.fly, &shared.org, action, &secrets).await;
+        let result = execute(&*shared.fly, &shared.org, action, &values).await;
         let took = shared.clock.monotonic().saturating_sub(began);
         let now = shared.clock.now();
         self.learn_region(action, &result, now);
@@ -313,6 +333,24 @@ impl Pass<'_> {
         Ok(next)
     }
 
+    /// The users' values that an action writes, and that may be in no error; `None` when one that it needs is not there.
+    async fn values(
+        &self,
+        objects: &Objects,
+        action: &Action,
+    ) -> Result<Option<Values>, store::Error> {
+        let bay_key = objects.bay_key(&self.shared.store).await?;
+        if bay_key.is_none() && matches!(action, Action::WriteSecrets { .. }) {
+            let message = "the bay's key is missing from the store";
+            self.log(action.name(), journal::Outcome::Refused, message);
+            return Ok(None);
+        }
+        let secrets = SecretValues::gather(objects, bay_key.as_deref());
+        let personal =
+            matches!(action, Action::Personalize { .. }).then(|| Personal::gather(objects));
+        Ok(Some(Values { secrets, personal }))
+    }
+
     /// Says what was decided where it was not said before: as a line of the log, and as an event where people should see it.
     async fn say(
         &mut self,
@@ -326,7 +364,7 @@ impl Pass<'_> {
         }
         self.remembered.said = Some(note.clone());
         let serves = note.reason == Reason::Serving;
-        if plan.action.is_none() && !plan.bind {
+        if plan.action.is_none() && plan.bind.is_none() {
             let outcome = match note.level {
                 Level::Warning => journal::Outcome::Refused,
                 Level::Quiet | Level::Normal if serves || plan.wake_at.is_none() => {
@@ -340,9 +378,12 @@ impl Pass<'_> {
         let acts = plan.action.as_ref().is_some_and(Action::mutates);
         // After a restart everything serves as it did before, which is no event.
         let serves_now = serves && environment.status.phase != plan.status.phase;
-        if acts || serves_now || note.level == Level::Warning {
-            events::emit(&self.shared.store, environment, note, (now, &*self.shared.chance))
-                .await?;
+        // Of a pool's bays there are many, made all alike.
+        let binds = plan.bind.is_some() && note.level != Level::Quiet;
+        let tells = (acts || serves_now || binds) && objects.vacant.is_none();
+        if tells || note.level == Level::Warning {
+            let about = (self.of, environment.metadata.uid.as_str());
+            events::emit(&self.shared.store, about, note, (now, &*self.shared.chance)).await?;
         }
         Ok(())
     }
@@ -350,7 +391,7 @@ impl Pass<'_> {
     fn line(&self, action: &str, outcome: journal::Outcome, message: String) -> Line {
         Line {
             at: self.shared.clock.now(),
-            object: self.of.object().to_string(),
+            object: self.of.to_string(),
             action: action.to_owned(),
             outcome,
             duration_ms: None,
@@ -359,7 +400,7 @@ impl Pass<'_> {
         }
     }
 
-    fn log(&self, action: &str, outcome: journal::Outcome, message: &str) {
+    pub(super) fn log(&self, action: &str, outcome: journal::Outcome, message: &str) {
         self.shared.journal.record(self.line(action, outcome, message.to_owned()));
     }
 }
@@ -394,13 +435,13 @@ fn after(action: &Action, kind: &RefusalKind, retry: Retry) -> Next {
     }
 }
 
-fn in_time(at: Timestamp, now: Timestamp) -> Duration {
+pub(super) fn in_time(at: Timestamp, now: Timestamp) -> Duration {
     let until = at.duration_since(now).max(SignedDuration::ZERO);
     Duration::try_from(until).unwrap_or_default()
 }
 
 /// Ten letters and digits: a name for a bay, in case one has to be made.
-fn fresh_name(chance: &dyn Chance) -> String {
+pub(super) fn fresh_name(chance: &dyn Chance) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0_u8; 10];
     chance.fill(&mut bytes);

@@ -261,6 +261,8 @@ impl Collector {
             return Ok(());
         }
         let mut left = self.delete_all(Kind::Environment, namespace).await?;
+        // As long as there is a pool there are bays.
+        left += self.delete_all(Kind::WarmPool, namespace).await?;
         left += self.store.list_bytes(&prefix(Kind::Bay, Some(namespace))).await?.0.len();
         if left > 0 {
             return Ok(());

@@ -18,6 +18,8 @@ pub const PASSES: &str = "hangar_passes_total";
 pub const PASS_SECONDS: &str = "hangar_pass_seconds";
 /// Actions carried out, by action and outcome.
 pub const ACTIONS: &str = "hangar_actions_total";
+/// Bays that environments got: one of a pool's, one of their own making since the pool had none, or without a pool.
+pub const CLAIMS: &str = "hangar_claims_total";
 /// Calls to the Machines API, by method, route pattern and outcome.
 pub const FLY_REQUESTS: &str = "hangar_fly_requests_total";
 /// Duration of a call to the Machines API.
@@ -52,6 +54,7 @@ struct Inner {
     passes: Counters<1>,
     pass_seconds: Histogram,
     actions: Counters<2>,
+    claims: Counters<1>,
     fly_requests: Counters<3>,
     fly_request_seconds: Histogram,
     queue_depth: Gauge<u64, AtomicU64>,
@@ -90,6 +93,7 @@ impl Metrics {
             passes: Family::default(),
             pass_seconds: seconds(),
             actions: Family::default(),
+            claims: Family::default(),
             fly_requests: Family::default(),
             fly_request_seconds: seconds(),
             queue_depth: Gauge::default(),
@@ -107,6 +111,7 @@ impl Metrics {
         all.register(bare(PASSES), "Passes of the reconciler", inner.passes.clone());
         all.register(PASS_SECONDS, "Duration of a pass", inner.pass_seconds.clone());
         all.register(bare(ACTIONS), "Actions carried out", inner.actions.clone());
+        all.register(bare(CLAIMS), "Bays that environments got", inner.claims.clone());
         all.register(bare(FLY_REQUESTS), "Machines API calls", inner.fly_requests.clone());
         all.register(
             FLY_REQUEST_SECONDS,
@@ -138,6 +143,11 @@ impl Metrics {
     /// An action was carried out, or failed.
     pub fn action(&self, action: &'static str, outcome: &'static str) {
         self.0.actions.get_or_create(&[("action", action), ("outcome", outcome)]).inc();
+    }
+
+    /// An environment got a bay.
+    pub fn claim(&self, from: &'static str) {
+        self.0.claims.get_or_create(&[("pool", from)]).inc();
     }
 
     /// A call to the Machines API ended. `route` is the pattern, without names or ids.

@@ -6,6 +6,7 @@
 
 mod apart;
 mod change;
+mod claim;
 mod drift;
 mod end;
 mod failing;

@@ -150,6 +150,8 @@ impl Model {
             template: self.template.clone(),
             secrets: self.secrets.clone(),
             bay: self.bay.clone(),
+            vacancy: None,
+            empty_pool: None,
             orphan: self.orphan.clone(),
             seen,
             last_request_at: self.last_request_at,
@@ -300,7 +302,7 @@ impl Model {
         let mut passed =
             Passed { world, next: plan.wake_at, plan: plan.clone(), outcome: None, fault: None };
         self.environment.status = plan.status;
-        if plan.bind {
+        if plan.bind.is_some() {
             self.bays += 1;
             if self.bay.is_some() {
                 // Nobody has the next name.

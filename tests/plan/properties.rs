@@ -113,7 +113,9 @@ fn check(model: &Model, passed: &Passed) {
     let after = planned.bay.clone().unwrap_or_default();
     assert!(planned.bay.is_none() || after.epoch >= before.epoch, "epochs never fall");
     assert!(
-        planned.action.is_some() || planned.bind || planned.wake_at.is_none_or(|it| it > model.now),
+        planned.action.is_some()
+            || planned.bind.is_some()
+            || planned.wake_at.is_none_or(|it| it > model.now),
         "a pass without a call waits"
     );
     if holds(&planned.status.conditions, ConditionType::Ready) {

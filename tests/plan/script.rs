@@ -385,7 +385,7 @@ fn tell(
     let plan = &passed.plan;
     let mut out = String::new();
     let level = if plan.note.level == Level::Warning { "! " } else { "" };
-    match (&plan.action, plan.bind, plan.release) {
+    match (&plan.action, plan.bind.is_some(), plan.release) {
         (Some(action), ..) => {
             let _ = writeln!(out, "        {} {action}", action.name());
         }

@@ -4,6 +4,7 @@
 mod core;
 mod environment;
 mod metadata;
+mod pool;
 mod read;
 mod template;
 mod text;
@@ -83,6 +84,7 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
     let admitted = match kind {
         Kind::Template => door(new, old, template::complete, template::check),
         Kind::Environment => door(new, old, environment::complete, environment::check),
+        Kind::WarmPool => door(new, old, pool::complete, pool::check),
         Kind::Namespace => door::<Namespace>(new, old, |_| {}, |_, _, _| {}),
         Kind::Secret => door::<Secret>(new, old, core::complete_secret, core::check_secret),
         Kind::Event => door::<Event>(new, old, |_| {}, core::check_event),
@@ -180,11 +182,6 @@ const FIELDS_NOT_YET: &[(Kind, &str, &str)] = &[
         "spec.network.egress",
         "egress rules are not written to Fly yet; leave it out",
     ),
-    (
-        Kind::Template,
-        "spec.personalize",
-        "personalising a running machine comes with warm pools; leave it out",
-    ),
     (Kind::Template, "spec.standby", "standby machines are not kept yet; leave it out"),
     (
         Kind::Template,
@@ -195,6 +192,11 @@ const FIELDS_NOT_YET: &[(Kind, &str, &str)] = &[
         Kind::Template,
         "spec.update.maxUnavailable",
         "updates are made one environment at a time; leave it out",
+    ),
+    (
+        Kind::WarmPool,
+        "spec.autoscale",
+        "pools do not follow the rate of claims yet; change replicas, or let `hangar scale` do it",
     ),
     (
         Kind::Environment,

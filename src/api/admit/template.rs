@@ -60,6 +60,7 @@ pub(super) fn check(template: &Template, old: Option<&Template>, findings: &mut 
     check_volume(template, old, findings);
     check_services(template, findings);
     check_readiness(template, findings);
+    check_personalize(template, findings);
     if let Some(sleep) = &template.spec.sleep {
         check_sleep(template, sleep, findings);
     }
@@ -239,6 +240,24 @@ fn check_readiness(template: &Template, findings: &mut Findings) {
     }
     if readiness.exec.as_ref().is_some_and(|exec| exec.command.is_empty()) {
         findings.add("spec.readiness.exec.command", ViolationReason::Required, "it must be given");
+    }
+}
+
+fn check_personalize(template: &Template, findings: &mut Findings) {
+    let Some(personalize) = &template.spec.personalize else { return };
+    absolute("spec.personalize.file", &personalize.file, findings);
+    if let Some(volume) = &template.spec.volume
+        && !personalize.file.starts_with(&format!("{}/", volume.mount_path.trim_end_matches('/')))
+    {
+        let why = format!("it must be on the volume, below {}", volume.mount_path);
+        findings.invalid("spec.personalize.file", why);
+    }
+    if personalize.exec.as_ref().is_some_and(|exec| exec.command.is_empty()) {
+        findings.add(
+            "spec.personalize.exec.command",
+            ViolationReason::Required,
+            "it must be given",
+        );
     }
 }
 

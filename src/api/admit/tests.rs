@@ -221,3 +221,44 @@ fn a_tag_is_admitted_with_a_warning() {
     let warnings = admit(Kind::Template, object, None).unwrap().warnings;
     assert_eq!(warnings.len(), 1);
 }
+
+fn pool() -> Value {
+    json!({
+        "apiVersion": "hangar.dev/v1alpha1", "kind": "WarmPool", "metadata": {"name": "warm"},
+        "spec": {"templateRef": {"name": "node"}, "replicas": 3},
+    })
+}
+
+#[test]
+fn a_pool_is_checked_and_completed() {
+    let spec = &admitted(Kind::WarmPool, pool(), None)["spec"];
+    assert_eq!((&spec["warmState"], &spec["maxInFlight"]), (&json!("Started"), &json!(4)));
+    let regions = with(pool(), "spec.replicas", json!({"ams": 2, "fra": 0}));
+    assert_eq!(admitted(Kind::WarmPool, regions.clone(), None)["spec"]["replicas"]["ams"], 2);
+    for (path, value, field) in [
+        ("spec.replicas", json!(1001), "spec.replicas"),
+        ("spec.replicas", json!({}), "spec.replicas"),
+        ("spec.replicas", json!({"Amsterdam": 1}), "spec.replicas.Amsterdam"),
+        ("spec.maxInFlight", json!(0), "spec.maxInFlight"),
+        ("spec.maxAge", json!("1m"), "spec.maxAge"),
+        ("spec.refill", json!({"maxPerMinute": 0}), "spec.refill.maxPerMinute"),
+        ("spec.autoscale", json!({"min": 1}), "spec.autoscale"),
+    ] {
+        refused(Kind::WarmPool, with(pool(), path, value), None, &[field]);
+    }
+    let other = with(pool(), "spec.templateRef", json!({"name": "other"}));
+    refused(Kind::WarmPool, other, Some(&pool()), &["spec.templateRef"]);
+}
+
+#[test]
+fn the_personalize_file_is_on_the_volume() {
+    let personalize = |it: Value| with(template(), "spec.personalize", it);
+    admitted(Kind::Template, personalize(json!({"file": "/data/x/env.json"})), None);
+    for file in ["env.json", "/database/env.json", "/data/../env.json"] {
+        let object = personalize(json!({"file": file}));
+        let found = admit(Kind::Template, object, None).expect_err("it should be refused");
+        assert!(found.iter().all(|it| it.field == "spec.personalize.file"), "{file}: {found:?}");
+    }
+    let nothing = json!({"file": "/data/env.json", "exec": {"command": []}});
+    refused(Kind::Template, personalize(nothing), None, &["spec.personalize.exec.command"]);
+}

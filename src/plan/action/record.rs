@@ -6,7 +6,7 @@ use crate::api::{
     Timestamp,
     bay::{
         BayStatus, Failure, FullRegion, MachineStatus, Missing, MissingWhat, Order, OrderKind,
-        ReadySeen, SecretsStatus, VolumeStatus,
+        Personalized, ReadySeen, SecretsStatus, VolumeStatus,
     },
     environment::SleepSignal,
 };
@@ -86,6 +86,7 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
         | Action::WriteSecrets { .. }
         | Action::ExtendVolume { .. }
         | Action::Probe { .. }
+        | Action::Personalize { .. }
         | Action::CountConnections { .. } => {}
     }
 }
@@ -94,6 +95,13 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
 pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: Timestamp) {
     if let Outcome::Failed(refusal) = outcome {
         record_refusal(status, action, refusal, now);
+        return;
+    }
+    if let (Action::Personalize { .. }, Outcome::Exit(code)) = (action, outcome)
+        && *code != 0
+    {
+        failed_to_personalize(status, now);
+        fail(status, action, format!("it ended with {code}"), now);
         return;
     }
     // A call that only asks says nothing about one that could not be made.
@@ -117,22 +125,7 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
         (
             Action::CreateVolume { .. } | Action::ExtendVolume { .. },
             Outcome::Volume { id, region, size_gib },
-        ) => {
-            let region = if region.is_empty() {
-                status.region.clone().unwrap_or_default()
-            } else {
-                region.clone()
-            };
-            status.region = Some(region.clone());
-            status.volume_intended_at = None;
-            status.volume_absent_since = None;
-            let mounts = match &status.volume {
-                Some(known) => known.mounts,
-                None => Some(0),
-            };
-            let (id, size_gib) = (id.clone(), *size_gib);
-            status.volume = Some(VolumeStatus { id, region, size_gib, discarded_at: None, mounts });
-        }
+        ) => got_volume(status, id, region, *size_gib),
         (
             Action::CreateMachine { .. } | Action::UpdateMachine { .. },
             Outcome::Machine { id, version, region, state },
@@ -142,6 +135,7 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
             {
                 machine.config = Some(spec.digest());
                 machine.generation = *generation;
+                machine.as_stock = false;
             }
             if !region.is_empty() {
                 status.region = Some(region.clone());
@@ -153,6 +147,14 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
                 machine.ready = Some(ReadySeen { version: version.clone(), at: now });
             }
         }
+        (Action::Personalize { file, .. }, Outcome::Exit(_)) => {
+            status.personalized = Some(Personalized {
+                digest: Some(file.digest.clone()),
+                generation: file.generation,
+                failures: 0,
+                tried_at: Some(now),
+            });
+        }
         (Action::Probe { .. }, Outcome::Exit(_)) => {
             if let Some(machine) = &mut status.machine {
                 machine.probed_at = Some(now);
@@ -161,6 +163,23 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
         // Whatever else there is to learn is seen by the next pass.
         (_, _) => {}
     }
+}
+
+fn got_volume(status: &mut BayStatus, id: &str, region: &str, size_gib: u32) {
+    let region = if region.is_empty() {
+        status.region.clone().unwrap_or_default()
+    } else {
+        region.to_owned()
+    };
+    status.region = Some(region.clone());
+    status.volume_intended_at = None;
+    status.volume_absent_since = None;
+    let mounts = match &status.volume {
+        Some(known) => known.mounts,
+        None => Some(0),
+    };
+    let id = id.to_owned();
+    status.volume = Some(VolumeStatus { id, region, size_gib, discarded_at: None, mounts });
 }
 
 /// Records what was seen of the bay's machine.
@@ -248,11 +267,24 @@ fn record_refusal(status: &mut BayStatus, action: &Action, refusal: &Refusal, no
     if matches!(refusal.kind, RefusalKind::TooEarly) {
         return;
     }
+    if let Action::Personalize { .. } = action {
+        failed_to_personalize(status, now);
+    }
+    fail(status, action, refusal.message.clone(), now);
+}
+
+fn failed_to_personalize(status: &mut BayStatus, now: Timestamp) {
+    let written = status.personalized.get_or_insert_default();
+    written.failures = written.failures.saturating_add(1);
+    written.tried_at = Some(now);
+}
+
+fn fail(status: &mut BayStatus, action: &Action, message: String, now: Timestamp) {
     let (count, since) = status.failure.as_ref().map_or((0, now), |it| (it.count, it.since));
     status.failure = Some(Failure {
         count: count.saturating_add(1),
         action: action.name().to_owned(),
-        message: refusal.message.clone(),
+        message,
         since,
     });
 }

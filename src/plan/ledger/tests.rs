@@ -25,7 +25,10 @@ fn bay(name: &str) -> Bay {
         },
         spec: BaySpec {
             instance: INSTANCE_ID.to_owned(),
-            environment_ref: EnvironmentRef { name: name.to_owned(), uid: String::new() },
+            environment_ref: Some(EnvironmentRef { name: name.to_owned(), uid: String::new() }),
+            claimed_at: None,
+            stock: None,
+            missed_pool: None,
             app: format!("hgr-{name}"),
             network: network_name(&format!("hgr-{name}"), INSTANCE_ID),
             volume: true,

@@ -197,7 +197,10 @@ fn a_bay_is_written_as_it_was() {
     let OrphanStep::Adopt(bay) = step(&proven(Verb::Adopt), at(10)) else { panic!() };
     assert_eq!((bay.metadata.name.as_str(), bay.metadata.uid.as_str()), ("bay-abc", "b1"));
     assert_eq!((bay.spec.app.as_str(), bay.spec.network.as_str()), ("hgr-abc", "hgr-abc-i1"));
-    assert_eq!((bay.spec.environment_ref.uid.as_str(), bay.status.epoch), ("e9", 1));
+    assert_eq!(
+        (bay.spec.environment_ref.as_ref().unwrap().uid.as_str(), bay.status.epoch),
+        ("e9", 1)
+    );
     assert_eq!(bay.status.volume.as_ref().unwrap().id, "vol_1");
     let machine = bay.status.machine.unwrap();
     assert_eq!(machine.id.as_deref(), Some("m1"));

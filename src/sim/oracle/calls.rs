@@ -6,7 +6,7 @@ use http::{Method, Request};
 use serde_json::Value;
 
 use crate::{
-    api::{bay::Bay, meta::Resource as _},
+    api::{bay::Bay, environment::Environment, meta::Resource as _},
     clock::Timestamp,
     local::census::Machine,
     sim::{careless, oracle::facts::Facts, wire::Exchange},
@@ -167,8 +167,9 @@ impl Facts {
 
     fn deletes_app(&mut self, app: &str) {
         let deleting = self.bay_of(app).is_some_and(|bay| {
-            let uid = &bay.spec.environment_ref.uid;
-            self.environments.values().any(|it| it.metadata.uid == *uid && it.is_deleting())
+            let uid = bay.spec.environment_ref.as_ref().map(|it| &it.uid);
+            let of = |it: &Environment| Some(&it.metadata.uid) == uid && it.is_deleting();
+            bay.is_deleting() || self.environments.values().any(of)
         });
         if !deleting {
             let owner = self.owner(app);

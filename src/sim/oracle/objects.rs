@@ -147,9 +147,16 @@ impl Facts {
 
     fn bay(&mut self, key: &str, new: Bay) {
         let name = new.metadata.name.clone();
-        let of = &new.spec.environment_ref;
-        let owner = (of.uid.clone(), of.name.clone());
+        let owner = new.spec.environment_ref.as_ref().map_or_else(
+            // Until it is bound it is its own.
+            || (new.metadata.uid.clone(), name.clone()),
+            |of| (of.uid.clone(), of.name.clone()),
+        );
+        let unbound = (new.metadata.uid.clone(), name.clone());
         match self.apps.get(&new.spec.app) {
+            Some(before) if *before == unbound => {
+                self.apps.insert(new.spec.app.clone(), owner);
+            }
             Some(before) if *before != owner => {
                 let what = format!("5: bay {name} was bound to {before:?} and is to {owner:?}");
                 self.violation(what);

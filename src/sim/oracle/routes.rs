@@ -76,10 +76,8 @@ impl Facts {
         }
         let bays: Vec<_> = self.bays.values().cloned().collect();
         for bay in bays {
-            let environment = self
-                .environments
-                .values()
-                .find(|it| it.metadata.uid == bay.spec.environment_ref.uid);
+            let Some(of) = &bay.spec.environment_ref else { continue };
+            let environment = self.environments.values().find(|it| it.metadata.uid == of.uid);
             let Some(environment) = environment else {
                 self.violation(format!("1: bay {} has no environment", bay.metadata.name));
                 continue;

@@ -1,0 +1,110 @@
+//! Writing what an environment adds to its template into a machine that a pool made and that runs: the first time before it
+//! is ready, and again when that changes. It must never restart one for that.
+
+use jiff::SignedDuration;
+
+use crate::api::{
+    bay::{BayStatus, OrderKind},
+    environment::{OperatingMode, Reason},
+};
+use crate::plan::{
+    Binding, Step,
+    action::{Action, PersonalFile},
+    environment::{Here, waiting},
+    stock,
+    world::{MachineState, World},
+};
+
+/// So many failures in a row, and the bay is given up for another.
+const FAILURES_MAX: u32 = 3;
+/// How long after a failure it is tried again.
+const AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// A digest of what is written for the environment as it is now.
+fn digest(world: &World) -> String {
+    let spec = &world.environment.spec;
+    let secrets: Vec<_> = world
+        .secrets
+        .iter()
+        .map(|(name, fact)| (name, fact.as_ref().map(|it| (&it.uid, it.generation))))
+        .collect();
+    let all = (&spec.env, &spec.owner, world.environment.hostnames(), secrets);
+    // Strings and numbers always serialise; an empty digest would only cost a call.
+    let bytes = serde_json::to_vec(&all).unwrap_or_default();
+    blake3::hash(&bytes).to_hex().chars().take(16).collect()
+}
+
+impl Here<'_> {
+    /// What is left to be written, if anything is.
+    pub(super) fn personalize(&self, status: &mut BayStatus) -> Option<Step> {
+        let made_from = &self.bay.spec.stock.as_ref()?.made_from;
+        self.bay.spec.environment_ref.as_ref()?;
+        let rule = made_from.personalize.as_ref().filter(|_| self.record.as_stock)?;
+        let written = status.personalized.clone().unwrap_or_default();
+        let digest = digest(self.world);
+        // What was written after an export is not known in a store that was made from it.
+        let restored_at = self.world.settings.restored_at;
+        let known = restored_at.is_none_or(|it| written.tried_at > Some(it));
+        if known && written.digest.as_ref() == Some(&digest) {
+            if let Some(machine) = &mut status.machine {
+                machine.generation = self.world.environment.metadata.generation;
+            }
+            return None;
+        }
+        let first = written.digest.is_none();
+        let by_order = self.world.environment.spec.operating_mode() == OperatingMode::Asleep;
+        if self.seen.state != MachineState::Started {
+            // What rests is given its configuration before it wakes.
+            if by_order || !first {
+                return None;
+            }
+            let why = "the machine is started, so that what the environment adds can be written";
+            return Some(
+                self.ordered(OrderKind::Start)
+                    .unwrap_or_else(|| self.start(Reason::Personalizing, why)),
+            );
+        }
+        if first && written.failures >= FAILURES_MAX {
+            let said = status.failure.as_ref().map_or("", |it| it.message.as_str());
+            let why = format!(
+                "what the environment adds could not be written into bay {} ({said}): it is given up for another",
+                self.bay.metadata.name
+            );
+            return Some(Step::Bind {
+                to: Binding::GiveUp,
+                reason: Reason::PersonalizeFailed,
+                why,
+            });
+        }
+        let again = written.tried_at.filter(|_| written.failures > 0).map(|at| at + AGAIN);
+        if let Some(again) = again.filter(|at| self.now < *at) {
+            let why = "writing what the environment adds failed; it is tried again".to_owned();
+            return Some(waiting(Reason::Personalizing, why, Some(again)));
+        }
+        let action = Action::Personalize {
+            app: self.bay.spec.app.clone(),
+            id: self.seen.id.clone(),
+            file: Box::new(PersonalFile {
+                path: rule.file.clone(),
+                command: rule.exec.as_ref().map(|it| it.command.clone()).unwrap_or_default(),
+                digest,
+                generation: self.world.environment.metadata.generation,
+            }),
+        };
+        Some(Step::Act {
+            action,
+            reason: Reason::Personalizing,
+            why: "what the environment adds is written into the running machine".to_owned(),
+            fault: written.failures > 0,
+        })
+    }
+
+    /// Whether the machine is as a pool made it, of the template as it is now, and what the environment adds was written into
+    /// it: a restart would change nothing for anybody.
+    pub(super) fn differs_in_person_only(&self) -> bool {
+        let Some(made_as) = self.bay.spec.stock.as_ref().filter(|_| self.record.as_stock) else {
+            return false;
+        };
+        stock::made_from(&made_as.made_from) == stock::made_from(&self.template.spec)
+    }
+}

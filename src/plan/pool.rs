@@ -1,0 +1,395 @@
+//! What a warm pool needs: bays to begin and bays to let go, new ones before old ones. It must never choose a bay that is bound.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::api::{
+    Timestamp,
+    condition::{self, Truth},
+    pool::{
+        PoolCondition, PoolConditionType, PoolFailures, PoolReason, WarmPool, WarmPoolStatus,
+        WarmState,
+    },
+    template::{SleepDecider, Template},
+};
+use crate::plan::{
+    machine,
+    price::{Size, machine_monthly_microdollars, volume_monthly_microdollars},
+    stock::{StockFact, made_from},
+};
+
+/// How long something may be wrong with an unbound bay before it is given up.
+const TROUBLE_MAX: SignedDuration = SignedDuration::from_mins(1);
+/// What counts as lately in a pool's status.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+/// How long no bay is begun after one failed; doubled with every one that follows.
+const PAUSE: SignedDuration = SignedDuration::from_secs(10);
+const PAUSE_DOUBLINGS_MAX: u32 = 6;
+
+/// What one pass for a pool decides from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolWorld {
+    /// What is wanted.
+    pub pool: WarmPool,
+    /// What its bays are made from, if there is such a template.
+    pub template: Option<Template>,
+    /// Its bays, bound or not, and those that were made because it had none ready.
+    pub bays: Vec<StockFact>,
+    /// Why nothing may be made now, if so.
+    pub no_creating: Option<String>,
+}
+
+/// What a pass for a pool does.
+#[must_use]
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolPlan {
+    /// What the pool's status becomes.
+    pub status: WarmPoolStatus,
+    /// Bays to begin: the region that each must be in, if any.
+    pub make: Vec<Option<String>>,
+    /// Bays to remove, by name; those of another pool or bound since are left alone by whoever does it.
+    pub retire: Vec<String>,
+    /// When to look again if nothing happens before.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Bays of a pool in one region, sorted by what becomes of them.
+#[derive(Debug, Default)]
+struct Shelf<'a> {
+    wanted: usize,
+    /// Of the template as it is, and not too old.
+    ready: Vec<&'a StockFact>,
+    coming: Vec<&'a StockFact>,
+    /// Can be had, and are to be replaced.
+    outdated: Vec<&'a StockFact>,
+}
+
+impl Shelf<'_> {
+    fn lacks(&self) -> usize {
+        self.wanted.saturating_sub(self.ready.len() + self.coming.len())
+    }
+
+    /// Bays that are not needed: those on their way first, then, while as many as are wanted can be had, the outdated and
+    /// the oldest.
+    fn surplus(&self) -> Vec<String> {
+        let mut go: Vec<&StockFact> = Vec::new();
+        let most = self.wanted.saturating_sub(self.ready.len());
+        go.extend(self.coming.iter().skip(most));
+        let spare = (self.ready.len() + self.outdated.len()).saturating_sub(self.wanted);
+        go.extend(self.outdated.iter().chain(&self.ready).take(spare));
+        go.into_iter().map(|it| it.name.clone()).collect()
+    }
+}
+
+/// Plans one pass for a pool. Total: it never fails and never panics.
+pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
+    let (spec, old) = (&world.pool.spec, &world.pool.status);
+    let uid = &world.pool.metadata.uid;
+    let runs = spec.warm_state() == WarmState::Started;
+    let mut count = Count { status: old.clone(), runs, retire: Vec::new(), wake_at: Vec::new() };
+    count.status.observed_generation = world.pool.metadata.generation;
+    count.lately(world, now);
+    let template = world.template.as_ref();
+    let current = template.map(|it| made_from(&it.spec));
+    let mut shelves: BTreeMap<Option<&str>, Shelf<'_>> = spec
+        .wanted()
+        .into_iter()
+        .map(|(region, wanted)| {
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+            (region, Shelf { wanted, ..Shelf::default() })
+        })
+        .collect();
+    let mut own: Vec<_> = world
+        .bays
+        .iter()
+        .filter(|it| it.pool_uid == *uid && !it.missed && it.claimed_at.is_none() && !it.going)
+        .collect();
+    count.status.doubtful = number(own.iter().filter(|it| it.doubtful).count());
+    own.retain(|it| !it.doubtful);
+    own.sort_by_key(|it| (it.made_at, &it.name));
+    let mut failed = Vec::new();
+    for fact in &own {
+        if let Some(trouble) = &fact.trouble {
+            if now >= trouble.since + TROUBLE_MAX {
+                failed.push(*fact);
+                continue;
+            }
+            count.wake_at.push(trouble.since + TROUBLE_MAX);
+        }
+        let Some(shelf) = shelves.get_mut(&fact.wanted_region.as_deref()) else {
+            count.retire.push(fact.name.clone());
+            continue;
+        };
+        let is_current = current.as_ref().is_none_or(|it| *it == fact.made_from);
+        let is_old = is_current && too_old(world, fact, now, &mut count.wake_at);
+        match (fact.available_since.is_some(), is_current && !is_old) {
+            (true, true) => shelf.ready.push(fact),
+            (true, false) => shelf.outdated.push(fact),
+            (false, true) => shelf.coming.push(fact),
+            // Nothing can be had of it yet, and nothing need be.
+            (false, false) => count.retire.push(fact.name.clone()),
+        }
+    }
+    count.retire.extend(failed.iter().map(|it| it.name.clone()));
+    count.retire.extend(shelves.values().flat_map(Shelf::surplus));
+    count.failures(&failed, &own, now);
+    count.totals(&shelves, failed.len());
+    count.cost(template, &own);
+    let stop = stop(world, &count.status, now);
+    let make = match stop {
+        None => count.make(world, &shelves, now),
+        Some(_) => Vec::new(),
+    };
+    count.conditions(world, stop, (&make, &shelves), now);
+    let wake_at = count.wake_at.into_iter().filter(|at| *at > now).min();
+    PoolPlan { status: count.status, make, retire: count.retire, wake_at }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn too_old(
+    world: &PoolWorld,
+    fact: &StockFact,
+    now: Timestamp,
+    wake_at: &mut Vec<Timestamp>,
+) -> bool {
+    let Some(max_age) = &world.pool.spec.max_age else { return false };
+    let max_age = SignedDuration::try_from(max_age.get()).unwrap_or(SignedDuration::MAX);
+    let Ok(end) = fact.made_at.checked_add(max_age) else { return false };
+    wake_at.push(end);
+    now >= end
+}
+
+/// Why no bay is begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stop {
+    reason: PoolReason,
+    why: String,
+    stalled: bool,
+}
+
+fn stop(world: &PoolWorld, status: &WarmPoolStatus, now: Timestamp) -> Option<Stop> {
+    let name = &world.pool.spec.template_ref.name;
+    let stalled = |reason, why| Some(Stop { reason, why, stalled: true });
+    let Some(template) = &world.template else {
+        return stalled(PoolReason::TemplateMissing, format!("template {name} does not exist"));
+    };
+    if template.spec.personalize.is_none() {
+        let why = format!(
+            "template {name} has no `personalize`: what an environment adds to it could not reach a bay that runs already"
+        );
+        return stalled(PoolReason::TemplateUnfit, why);
+    }
+    let sleep = template.spec.sleep.as_ref();
+    if sleep.is_some_and(|it| it.decided_by == Some(SleepDecider::FlyProxy)) {
+        let why = format!(
+            "template {name} has `sleep.decidedBy: FlyProxy`, which would take an update, and so a restart, at each claim"
+        );
+        return stalled(PoolReason::TemplateUnfit, why);
+    }
+    let stopped = |reason, why| Some(Stop { reason, why, stalled: false });
+    if let Some(why) = &world.no_creating {
+        return stopped(PoolReason::Held, why.clone());
+    }
+    let failures = status.failures.as_ref().filter(|it| now < it.paused_until)?;
+    let bays = if failures.count == 1 { "a bay" } else { "bays" };
+    let why = format!(
+        "{bays} failed ({} in a row); the next is begun at {:.0}: {}",
+        failures.count, failures.paused_until, failures.message
+    );
+    stopped(PoolReason::Paused, why)
+}
+
+/// The new status as it is counted, and what else comes of counting.
+struct Count {
+    status: WarmPoolStatus,
+    /// Whether unbound bays run.
+    runs: bool,
+    retire: Vec<String>,
+    wake_at: Vec<Timestamp>,
+}
+
+impl Count {
+    /// Claims of the last hour.
+    fn lately(&mut self, world: &PoolWorld, now: Timestamp) {
+        let uid = &world.pool.metadata.uid;
+        let (mut hits, mut misses) = (0_u32, 0_u32);
+        let mut first: Option<Timestamp> = None;
+        for fact in world.bays.iter().filter(|it| it.pool_uid == *uid) {
+            let at = if fact.missed { Some(fact.made_at) } else { fact.claimed_at };
+            let Some(at) = at.filter(|at| now < *at + HOUR) else { continue };
+            *(if fact.missed { &mut misses } else { &mut hits }) += 1;
+            first = Some(first.map_or(at, |it| it.min(at)));
+        }
+        self.wake_at.extend(first.map(|at| at + HOUR));
+        self.status.claimed_last_hour = hits;
+        self.status.missed_last_hour = misses;
+        let all = hits.saturating_add(misses);
+        self.status.hit_rate_percent = hits.saturating_mul(100).checked_div(all);
+    }
+
+    fn failures(&mut self, failed: &[&StockFact], own: &[&StockFact], now: Timestamp) {
+        let last = self.status.failures.take();
+        // One that got ready since says that what is wrong is wrong no more.
+        let last = last.filter(|last| {
+            let since = last.failed_at;
+            !own.iter().any(|it| it.available_since.is_some_and(|at| at > since))
+        });
+        let Some(trouble) = failed.last().and_then(|it| it.trouble.as_ref()) else {
+            self.wake_at.extend(last.as_ref().map(|it| it.paused_until));
+            self.status.failures = last;
+            return;
+        };
+        let more = u32::try_from(failed.len()).unwrap_or(u32::MAX);
+        let count = last.map_or(0, |it| it.count).saturating_add(more);
+        let doublings = count.saturating_sub(1).min(PAUSE_DOUBLINGS_MAX);
+        let paused_until = now + PAUSE * 2_i32.pow(doublings);
+        self.wake_at.push(paused_until);
+        let message = trouble.message.clone();
+        self.status.failures = Some(PoolFailures { count, message, failed_at: now, paused_until });
+    }
+
+    fn totals(&mut self, shelves: &BTreeMap<Option<&str>, Shelf<'_>>, failed: usize) {
+        let sum = |of: fn(&Shelf<'_>) -> usize| number(shelves.values().map(of).sum());
+        let fresh = sum(|it| it.ready.len());
+        let status = &mut self.status;
+        status.outdated = sum(|it| it.outdated.len());
+        status.ready = fresh + status.outdated;
+        status.provisioning = sum(|it| it.coming.len());
+        status.failed = number(failed);
+        status.replicas = status.ready + status.provisioning;
+        let ready = shelves.values().flat_map(|it| it.ready.iter().chain(&it.outdated));
+        status.oldest_ready_at = ready.filter_map(|it| it.available_since).min();
+    }
+
+    /// What is running, or rests, of the stock, in a day.
+    fn cost(&mut self, template: Option<&Template>, own: &[&StockFact]) {
+        let Some(template) = template else { return };
+        let guest = template.spec.machine.guest.clone().unwrap_or_default();
+        let size = Size {
+            performance: machine::size(template).starts_with("performance"),
+            cpus: guest.cpus,
+            memory_mib: u32::try_from(guest.memory.mib()).unwrap_or(u32::MAX),
+        };
+        let gib = template.spec.volume.as_ref().map_or(0, |it| it.size.gib());
+        let volume = volume_monthly_microdollars(u32::try_from(gib).unwrap_or(u32::MAX));
+        let runs = self.runs;
+        let monthly: u64 = own
+            .iter()
+            .map(|it| {
+                let region = it.region.as_deref().unwrap_or_default();
+                let starts = it.available_since.is_none();
+                volume + machine_monthly_microdollars(size, region, runs || starts)
+            })
+            .sum();
+        self.status.cost_per_day_microdollars = monthly / 30;
+    }
+
+    /// Bays to begin, region by region in turn, as far as the bounds allow.
+    fn make(
+        &mut self,
+        world: &PoolWorld,
+        shelves: &BTreeMap<Option<&str>, Shelf<'_>>,
+        now: Timestamp,
+    ) -> Vec<Option<String>> {
+        let spec = &world.pool.spec;
+        let coming: usize = shelves.values().map(|it| it.coming.len()).sum();
+        let at_once = usize::try_from(spec.max_in_flight()).unwrap_or(usize::MAX);
+        let mut room = at_once.saturating_sub(coming);
+        if let Some(refill) = &spec.refill {
+            let begun: Vec<_> = world
+                .bays
+                .iter()
+                .filter(|it| !it.missed && it.pool_uid == world.pool.metadata.uid)
+                .map(|it| it.made_at)
+                .filter(|at| now < *at + MINUTE)
+                .collect();
+            let most = usize::try_from(refill.max_per_minute).unwrap_or(usize::MAX);
+            room = room.min(most.saturating_sub(begun.len()));
+            self.wake_at.extend(begun.into_iter().min().map(|at| at + MINUTE));
+        }
+        let mut lacking: Vec<_> =
+            shelves.iter().map(|(region, shelf)| (*region, shelf.lacks())).collect();
+        let mut make = Vec::new();
+        while make.len() < room {
+            let Some((region, lacks)) = lacking.iter_mut().max_by_key(|(_, lacks)| *lacks) else {
+                break;
+            };
+            if *lacks == 0 {
+                break;
+            }
+            *lacks -= 1;
+            make.push(region.map(str::to_owned));
+        }
+        make
+    }
+
+    fn conditions(
+        &mut self,
+        world: &PoolWorld,
+        stop: Option<Stop>,
+        (make, shelves): (&[Option<String>], &BTreeMap<Option<&str>, Shelf<'_>>),
+        now: Timestamp,
+    ) {
+        use PoolConditionType as C;
+        let status = &self.status;
+        let (wanted, ready) = (world.pool.spec.total(), status.ready);
+        let lacks: usize = shelves.values().map(Shelf::lacks).sum();
+        let counted =
+            format!("{ready} of {wanted} are ready, {} on their way", status.provisioning);
+        let is_full = lacks == 0 && status.provisioning == 0 && status.outdated == 0;
+        let renewing = shelves.values().flat_map(|it| &it.outdated).any(|it| {
+            world.template.as_ref().is_some_and(|now| made_from(&now.spec) == it.made_from)
+        });
+        let full = match &stop {
+            Some(stop) if !is_full || stop.stalled => (false, stop.reason, stop.why.clone()),
+            Some(_) | None if is_full && self.retire.is_empty() => {
+                (true, PoolReason::AsDeclared, counted.clone())
+            }
+            Some(_) | None if is_full => (true, PoolReason::ScalingDown, counted.clone()),
+            Some(_) | None if status.outdated > 0 => {
+                let reason = if renewing { PoolReason::Renewing } else { PoolReason::RollingOut };
+                let why = format!("{counted}; {} of the ready are to be replaced", status.outdated);
+                (false, reason, why)
+            }
+            Some(_) | None => {
+                let more = if make.is_empty() { "" } else { "; more are begun" };
+                (false, PoolReason::Refilling, format!("{counted}{more}"))
+            }
+        };
+        let available = match (ready, wanted) {
+            (0, 0) => (false, PoolReason::ScaledToZero, "no bay is wanted".to_owned()),
+            (0, _) => {
+                let why =
+                    "none is ready: an environment that is made now gets a bay of its own making";
+                (false, PoolReason::Empty, why.to_owned())
+            }
+            (_, _) => (true, PoolReason::AsDeclared, counted),
+        };
+        let stalled = match stop.filter(|it| it.stalled) {
+            Some(stop) => (true, stop.reason, stop.why),
+            None => (false, PoolReason::AsDeclared, String::new()),
+        };
+        for (kind, (truth, reason, message)) in
+            [(C::Full, full), (C::Available, available), (C::Stalled, stalled)]
+        {
+            let status = if truth { Truth::True } else { Truth::False };
+            let condition = PoolCondition {
+                kind,
+                status,
+                reason,
+                message,
+                last_transition_time: now,
+                observed_generation: world.pool.metadata.generation,
+            };
+            condition::set(&mut self.status.conditions, condition);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

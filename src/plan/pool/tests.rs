@@ -1,0 +1,229 @@
+//! What pools do: kept full, rolled without being emptied, careful with what fails and with what is bound.
+
+use expect_test::expect;
+use jiff::ToSpan as _;
+
+use super::*;
+use crate::api::{admit, bay::Trouble, environment::Reason, kind::Kind};
+
+const NOW: &str = "2026-01-01T12:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn ago(minutes: i64) -> Timestamp {
+    now() - minutes.minutes()
+}
+
+/// A pool with these fields of a specification, of a template that can be personalised.
+fn world(spec: serde_json::Value, bays: Vec<StockFact>) -> PoolWorld {
+    let object = |kind: Kind, spec: serde_json::Value| {
+        let object = serde_json::json!({
+            "apiVersion": "hangar.dev/v1alpha1", "kind": kind.info().kind_name,
+            "metadata": {"name": "node", "namespace": "default"}, "spec": spec,
+        });
+        admit::admit(kind, object, None).unwrap().object
+    };
+    let mut pool = serde_json::json!({"templateRef": {"name": "node"}});
+    pool.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let template = serde_json::json!({
+        "machine": {"image": "hangar.dev/sample-app:1"}, "regions": ["ams", "fra"],
+        "personalize": {"file": "/env.json"},
+    });
+    let mut pool: WarmPool = serde_json::from_value(object(Kind::WarmPool, pool)).unwrap();
+    pool.metadata.uid = "p".to_owned();
+    let template = serde_json::from_value(object(Kind::Template, template)).unwrap();
+    PoolWorld { pool, template: Some(template), bays, no_creating: None }
+}
+
+fn fresh() -> String {
+    let world = world(serde_json::json!({"replicas": 1}), Vec::new());
+    made_from(&world.template.unwrap().spec)
+}
+
+fn coming(name: &str) -> StockFact {
+    StockFact {
+        name: name.to_owned(),
+        pool_uid: "p".to_owned(),
+        wanted_region: None,
+        region: None,
+        made_from: fresh(),
+        made_at: ago(5),
+        available_since: None,
+        trouble: None,
+        going: false,
+        doubtful: false,
+        claimed_at: None,
+        missed: false,
+    }
+}
+
+fn ready(name: &str, minutes: i64) -> StockFact {
+    StockFact { made_at: ago(minutes), available_since: Some(ago(minutes)), ..coming(name) }
+}
+
+fn outdated(name: &str, minutes: i64) -> StockFact {
+    StockFact { made_from: "old".to_owned(), ..ready(name, minutes) }
+}
+
+fn failed(name: &str) -> StockFact {
+    let (reason, message) = (Reason::MachineFailed, "it does not start".to_owned());
+    StockFact { trouble: Some(Trouble { reason, message, since: ago(2) }), ..coming(name) }
+}
+
+/// What is done, and what is said of it.
+#[track_caller]
+fn check(world: &PoolWorld, expected: &expect_test::Expect) {
+    let plan = plan(world, now());
+    let mut text = format!("make {:?}, retire {:?}\n", plan.make, plan.retire);
+    for it in &plan.status.conditions {
+        let line = format!("{:?} {:?} {:?}: {}\n", it.kind, it.status, it.reason, it.message);
+        text.push_str(&line);
+    }
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn an_empty_pool_is_filled_a_few_bays_at_a_time() {
+    let spec = serde_json::json!({"replicas": {"ams": 3, "fra": 2}, "maxInFlight": 3});
+    let mut fra = coming("a");
+    fra.wanted_region = Some("fra".to_owned());
+    check(
+        &world(spec, vec![fra]),
+        &expect![[r#"
+        make [Some("ams"), Some("ams")], retire []
+        Full False Refilling: 0 of 5 are ready, 1 on their way; more are begun
+        Available False Empty: none is ready: an environment that is made now gets a bay of its own making
+        Stalled False AsDeclared: 
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_claimed_is_made_again_and_counted() {
+    let spec = serde_json::json!({"replicas": 2, "refill": {"maxPerMinute": 1}});
+    let mut claimed = ready("a", 30);
+    claimed.claimed_at = Some(ago(1));
+    let missed = StockFact { missed: true, made_at: ago(10), ..coming("m") };
+    let world = world(spec, vec![claimed, ready("b", 5), missed]);
+    check(
+        &world,
+        &expect![[r#"
+        make [None], retire []
+        Full False Refilling: 1 of 2 are ready, 0 on their way; more are begun
+        Available True AsDeclared: 1 of 2 are ready, 0 on their way
+        Stalled False AsDeclared: 
+    "#]],
+    );
+    let status = plan(&world, now()).status;
+    let counted = (status.claimed_last_hour, status.missed_last_hour, status.hit_rate_percent);
+    assert_eq!(counted, (1, 1, Some(50)));
+}
+
+#[test]
+fn new_bays_are_ready_before_old_ones_go() {
+    let spec = || serde_json::json!({"replicas": 2, "maxInFlight": 1});
+    let old = || vec![outdated("a", 60), outdated("b", 50)];
+    check(
+        &world(spec(), old()),
+        &expect![[r#"
+        make [None], retire []
+        Full False RollingOut: 2 of 2 are ready, 0 on their way; 2 of the ready are to be replaced
+        Available True AsDeclared: 2 of 2 are ready, 0 on their way
+        Stalled False AsDeclared: 
+    "#]],
+    );
+    let half = [old(), vec![ready("c", 1)]].concat();
+    check(
+        &world(spec(), half),
+        &expect![[r#"
+        make [None], retire ["a"]
+        Full False RollingOut: 3 of 2 are ready, 0 on their way; 2 of the ready are to be replaced
+        Available True AsDeclared: 3 of 2 are ready, 0 on their way
+        Stalled False AsDeclared: 
+    "#]],
+    );
+    // One on its way from the old template is nothing to wait for.
+    let never = StockFact { made_from: "old".to_owned(), ..coming("d") };
+    let plan = plan(&world(spec(), [old(), vec![never]].concat()), now());
+    assert_eq!(plan.retire, ["d"]);
+}
+
+#[test]
+fn what_is_too_many_goes_and_what_can_be_had_goes_last() {
+    let spec = serde_json::json!({"replicas": 1});
+    check(
+        &world(spec, vec![ready("a", 60), ready("b", 5), coming("c")]),
+        &expect![[r#"
+        make [], retire ["c", "a"]
+        Full False Refilling: 2 of 1 are ready, 1 on their way
+        Available True AsDeclared: 2 of 1 are ready, 1 on their way
+        Stalled False AsDeclared: 
+    "#]],
+    );
+}
+
+#[test]
+fn a_bay_of_a_certain_age_is_replaced_by_a_new_one() {
+    let spec = serde_json::json!({"replicas": 1, "maxAge": "1h"});
+    let plan_of = |bays| plan(&world(spec.clone(), bays), now());
+    let young = plan_of(vec![ready("a", 59)]);
+    assert_eq!((young.make.len(), young.wake_at), (0, Some(ago(59) + 60.minutes())));
+    let old = plan_of(vec![ready("a", 60)]);
+    assert_eq!((old.make.len(), old.retire.len()), (1, 0));
+    let both = plan_of(vec![ready("a", 60), ready("b", 1)]);
+    assert_eq!((both.make.len(), both.retire), (0, vec!["a".to_owned()]));
+}
+
+#[test]
+fn bays_that_fail_are_removed_and_the_pool_pauses_longer_each_time() {
+    let spec = serde_json::json!({"replicas": 2});
+    let mut world = world(spec, vec![failed("a"), ready("b", 30)]);
+    check(
+        &world,
+        &expect![[r#"
+        make [], retire ["a"]
+        Full False Paused: a bay failed (1 in a row); the next is begun at 2026-01-01T12:00:10Z: it does not start
+        Available True AsDeclared: 1 of 2 are ready, 0 on their way
+        Stalled False AsDeclared: 
+    "#]],
+    );
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let planned = plan(&world, now());
+        pauses.push(planned.status.failures.as_ref().unwrap().paused_until.as_second());
+        world.pool.status = planned.status;
+    }
+    let pauses: Vec<_> = pauses.iter().map(|it| it - now().as_second()).collect();
+    assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 640, 640]);
+    world.bays = vec![StockFact { available_since: Some(now() + 1.seconds()), ..coming("c") }];
+    assert_eq!(plan(&world, now() + 2.seconds()).status.failures, None, "one got ready since");
+}
+
+#[test]
+fn a_template_that_cannot_be_claimed_stops_the_pool_and_says_why() {
+    let mut world = world(serde_json::json!({"replicas": 1}), vec![outdated("a", 5)]);
+    world.template.as_mut().unwrap().spec.personalize = None;
+    check(
+        &world,
+        &expect![[r#"
+        make [], retire []
+        Full False TemplateUnfit: template node has no `personalize`: what an environment adds to it could not reach a bay that runs already
+        Available True AsDeclared: 1 of 1 are ready, 0 on their way
+        Stalled True TemplateUnfit: template node has no `personalize`: what an environment adds to it could not reach a bay that runs already
+    "#]],
+    );
+}
+
+#[test]
+fn bound_bays_and_those_of_others_are_never_let_go() {
+    let mut bound = outdated("a", 600);
+    bound.claimed_at = Some(ago(1));
+    let other = StockFact { pool_uid: "q".to_owned(), ..outdated("b", 600) };
+    // It may have been claimed after the export that the store was made from.
+    let doubtful = StockFact { doubtful: true, ..failed("c") };
+    let bays = vec![bound, other, doubtful];
+    let plan = plan(&world(serde_json::json!({"replicas": 0}), bays), now());
+    assert_eq!((plan.retire, plan.status.doubtful), (Vec::<String>::new(), 1));
+}

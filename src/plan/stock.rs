@@ -1,0 +1,204 @@
+//! What a pool's bay is: what it is planned as while it is unbound, when it can be had, and which one an environment gets. It must
+//! never count them.
+//!
+//! An unbound bay is kept by the same plan as an environment's: [`vacant`] makes an environment of it that wants nothing of
+//! its own. It is never changed, but replaced.
+
+use std::collections::BTreeMap;
+
+use crate::api::{
+    Timestamp,
+    bay::{Bay, Stock, Trouble},
+    environment::{Environment, EnvironmentSpec, EnvironmentStatus, OperatingMode, Phase, Reason},
+    kind::Kind,
+    meta::{Metadata, NameRef, Resource as _},
+    pool::{WarmPool, WarmState},
+    quantity::Span,
+    template::{Sleep, SleepDecider, SleepMode, Template, TemplateSpec, Update, UpdateStrategy},
+};
+use crate::plan::{Plan, bay};
+
+/// What a pool needs to know of a bay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockFact {
+    /// Its name.
+    pub name: String,
+    /// The pool's uid.
+    pub pool_uid: String,
+    /// Region that it must be in; `None` is any.
+    pub wanted_region: Option<String>,
+    /// Region that it is in.
+    pub region: Option<String>,
+    /// Digest of the template that it was made from.
+    pub made_from: String,
+    /// When it was begun.
+    pub made_at: Timestamp,
+    /// Since when it can be had.
+    pub available_since: Option<Timestamp>,
+    /// What is wrong with it.
+    pub trouble: Option<Trouble>,
+    /// Whether it is being removed.
+    pub going: bool,
+    /// Whether it was begun before the store was made from an export: it may have been claimed after that, and somebody's data may be
+    /// in it.
+    pub doubtful: bool,
+    /// When it was bound.
+    pub claimed_at: Option<Timestamp>,
+    /// Whether the pool did not make it: it stands for an environment that found none ready.
+    pub missed: bool,
+}
+
+/// A bay that can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vacancy {
+    /// Its name.
+    pub name: String,
+    /// The pool that has it.
+    pub pool: String,
+    /// Region that it is in.
+    pub region: Option<String>,
+    /// Since when it can be had.
+    pub since: Timestamp,
+    /// Digest of the template that it was made from.
+    pub made_from: String,
+}
+
+/// The vacancy that an environment gets: of the template as it is now before an older one, in its region before another, and the
+/// one that waited longest.
+#[must_use]
+pub fn choose<'a>(
+    vacancies: impl Iterator<Item = &'a Vacancy>,
+    made_from: &str,
+    region: Option<&str>,
+) -> Option<&'a Vacancy> {
+    vacancies.min_by_key(|it| {
+        let elsewhere = region.is_some() && it.region.as_deref() != region;
+        (it.made_from != made_from, elsewhere, it.since, it.name.clone())
+    })
+}
+
+/// A digest of what makes a difference to an unbound bay: when environments sleep, and when changes reach them, does not.
+#[must_use]
+pub fn made_from(template: &TemplateSpec) -> String {
+    let plain = TemplateSpec { sleep: None, update: None, ..template.clone() };
+    // A struct of strings, numbers and maps always serialises; an empty digest would only cost a new bay.
+    let bytes = serde_json::to_vec(&plain).unwrap_or_default();
+    blake3::hash(&bytes).to_hex().chars().take(16).collect()
+}
+
+/// What an unbound bay is planned as: an environment that wants nothing of its own, and its template as it was.
+#[must_use]
+pub fn vacant(bay: &Bay, stock: &Stock, warm_state: WarmState) -> (Environment, Template) {
+    let metadata = Metadata {
+        name: bay.metadata.name.clone(),
+        namespace: bay.metadata.namespace.clone(),
+        uid: bay.metadata.uid.clone(),
+        generation: 1,
+        deletion_timestamp: bay.metadata.deletion_timestamp,
+        ..Metadata::default()
+    };
+    // It must have served before it may rest.
+    let served = bay.status.machine.as_ref().is_some_and(|it| it.ready.is_some());
+    let rests = served && warm_state != WarmState::Started;
+    let mode = if rests { OperatingMode::Asleep } else { OperatingMode::Running };
+    let environment = Environment {
+        api_version: Kind::Environment.info().api_version(),
+        kind: Kind::Environment.info().kind_name.to_owned(),
+        metadata,
+        spec: EnvironmentSpec {
+            template_ref: NameRef { name: stock.template.clone() },
+            owner: None,
+            region: None,
+            hostnames: Vec::new(),
+            access: None,
+            operating_mode: Some(mode),
+            env: BTreeMap::new(),
+            secrets: Vec::new(),
+            deletion_policy: None,
+        },
+        status: EnvironmentStatus::default(),
+    };
+    let mut spec = stock.made_from.clone();
+    if let Some(region) = &stock.region {
+        spec.regions = vec![region.clone()];
+    }
+    // Fly Proxy must not stop what nobody uses yet.
+    spec.sleep = Span::parse("1h").ok().map(|after| Sleep {
+        after,
+        mode: Some(match warm_state {
+            WarmState::Stopped => SleepMode::Stop,
+            WarmState::Started | WarmState::Suspended => SleepMode::Suspend,
+        }),
+        decided_by: Some(SleepDecider::Hangar),
+    });
+    spec.update = Some(Update { strategy: UpdateStrategy::Rolling });
+    let template = Template {
+        api_version: Kind::Template.info().api_version(),
+        kind: Kind::Template.info().kind_name.to_owned(),
+        metadata: Metadata { name: stock.template.clone(), ..Metadata::default() },
+        spec,
+    };
+    (environment, template)
+}
+
+/// Completes the plan for an unbound bay: whether it can be had, and what is wrong with it if not.
+pub fn judge(plan: &mut Plan, warm_state: WarmState, now: Timestamp) {
+    let Some(status) = &mut plan.bay else { return };
+    if let Some(machine) = &mut status.machine {
+        machine.as_stock = true;
+    }
+    let rests = match warm_state {
+        WarmState::Started => Phase::Ready,
+        WarmState::Suspended | WarmState::Stopped => Phase::Asleep,
+    };
+    let served = status.machine.as_ref().is_some_and(|it| it.ready.is_some());
+    let still = served && plan.action.is_none();
+    if still && plan.status.phase == rests {
+        status.available_since.get_or_insert(now);
+        status.trouble = None;
+        return;
+    }
+    status.available_since = None;
+    if still && plan.status.phase == Phase::Ready {
+        // It served, so it may rest now.
+        plan.wake_at = Some(now);
+    }
+    let bad = matches!(plan.status.phase, Phase::Degraded | Phase::Stalled);
+    let passing = matches!(
+        plan.note.reason,
+        Reason::NoCapacity
+            | Reason::Held
+            | Reason::ViewIncomplete
+            | Reason::FlyUnreachable
+            | Reason::CallFailed
+    );
+    if !bad || passing {
+        status.trouble = None;
+        return;
+    }
+    let since = status.trouble.as_ref().map_or(now, |it| it.since);
+    let (reason, message) = (plan.note.reason, plan.note.message.clone());
+    status.trouble = Some(Trouble { reason, message, since });
+}
+
+/// What a new bay of a pool's is made as.
+#[must_use]
+pub fn stock(pool: &WarmPool, template: &Template, region: Option<String>) -> Stock {
+    Stock {
+        pool: pool.metadata.name.clone(),
+        pool_uid: pool.metadata.uid.clone(),
+        template: pool.spec.template_ref.name.clone(),
+        made_from: template.spec.clone(),
+        region,
+    }
+}
+
+/// A bay of the pool's that is to be made; its uid is set by whoever stores it.
+#[must_use]
+pub fn made(pool: &WarmPool, stock: Stock, instance: &str, fresh_name: &str) -> Bay {
+    let mut bay = bay::fresh(instance, fresh_name, stock.made_from.volume.is_some());
+    bay.metadata.namespace.clone_from(&pool.metadata.namespace);
+    bay.metadata.owner_references = vec![pool.owner_reference()];
+    bay.spec.stock = Some(Box::new(stock));
+    bay
+}

@@ -1,0 +1,116 @@
+//! The beginning and the end of a bay's time with an environment: which one it gets, and what is left when it goes. It must never
+//! decide whether it gets one.
+
+use std::{sync::PoisonError, time::Duration};
+
+use crate::api::meta::ObjectRef;
+use crate::clock::Timestamp;
+use crate::plan::{
+    Binding, bay,
+    stock::{self, Vacancy},
+    world::World,
+};
+use crate::reconcile::{
+    objects::Objects,
+    pass::{Next, Pass, Shared},
+};
+use crate::store;
+use crate::telemetry::journal;
+
+impl Pass<'_> {
+    /// A bay of a pool, where one may be had and there is none yet; it is offered to nobody else meanwhile.
+    pub(super) fn look_for_vacancy(&self, objects: &Objects, world: &mut World) {
+        let environment = &objects.environment.value;
+        let first = objects.bay.is_none() && environment.status.bay.is_none();
+        let Some(template) = objects.template.as_ref().filter(|_| first) else { return };
+        let (namespace, name) = (&self.of.namespace, &environment.spec.template_ref.name);
+        let mut room = self.shared.stock();
+        if objects.orphan.is_none() && environment.status.bays_given_up == 0 {
+            let made_from = stock::made_from(&template.spec);
+            let region = environment.spec.region.as_deref();
+            world.vacancy = room.reserve(namespace, name, &made_from, region);
+        }
+        if world.vacancy.is_none() {
+            world.empty_pool = room.pool_of(namespace, name);
+        }
+    }
+
+    pub(super) async fn release(
+        &self,
+        objects: Objects,
+        now: Timestamp,
+    ) -> Result<Next, store::Error> {
+        let store = &self.shared.store;
+        match objects.vacant {
+            Some(_) => objects.forget_bay(store).await?,
+            None => objects.release(store, now).await?,
+        }
+        self.log("release", journal::Outcome::Ok, "nothing is left of it");
+        Ok(Next::Settled(None))
+    }
+
+    pub(super) async fn bind(
+        &self,
+        mut objects: Objects,
+        world: &World,
+        binding: Binding,
+        reserved: Reserved<'_>,
+    ) -> Result<Next, store::Error> {
+        let (store, now) = (&self.shared.store, self.shared.clock.now());
+        let (name, app, next) = match binding {
+            Binding::New if objects.vacant.is_some() => {
+                // Its app's name is somebody else's, so nothing of it was made: the pool begins another.
+                objects.forget_bay(store).await?;
+                self.log("release", journal::Outcome::Ok, "nothing was made of it");
+                return Ok(Next::Settled(None));
+            }
+            Binding::New => {
+                let bay = bay::made(world);
+                let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
+                objects.bind(store, bay, None, (now, &*self.shared.chance)).await?;
+                self.shared.metrics.claim(if world.empty_pool.is_some() { "miss" } else { "none" });
+                (name, app, Next::In(Duration::ZERO))
+            }
+            Binding::Claim(vacancy) => {
+                // Whether it was claimed or is somebody else's by now, it is not offered again.
+                reserved.keep();
+                objects.claim(store, &vacancy, now).await?;
+                self.shared.metrics.claim("hit");
+                let app = objects.environment.value.status.bay.take().map(|it| it.app);
+                (vacancy.name, app.unwrap_or_default(), Next::GoOn)
+            }
+            Binding::GiveUp => {
+                objects.give_up(store, now).await?;
+                self.log("give-up-bay", journal::Outcome::Refused, "it gets another one");
+                return Ok(Next::GoOn);
+            }
+        };
+        // Calls about the app may be logged before the store's feed tells whose it is.
+        let index = &self.shared.index;
+        index.write().unwrap_or_else(PoisonError::into_inner).bound(app, self.of.clone());
+        self.log("bind", journal::Outcome::Ok, &format!("bound to {name}"));
+        Ok(next)
+    }
+}
+
+/// A vacancy that is offered to nobody else, until this is dropped.
+pub(super) struct Reserved<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) of: &'a ObjectRef,
+    pub(super) vacancy: Option<Vacancy>,
+}
+
+impl Reserved<'_> {
+    /// It was claimed.
+    fn keep(mut self) {
+        self.vacancy = None;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if let Some(vacancy) = self.vacancy.take() {
+            self.shared.stock().put_back(&self.of.namespace, vacancy);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What an environment adds to its template, as the personalize file has it, and the command that writes it. It must never be
+//! printed or stored.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::fly::wire;
+use crate::plan::machine;
+use crate::reconcile::objects::Objects;
+
+/// Writes standard input to the file `$0`, whole or not at all and for its owner only, and then runs the rest of the command
+/// line, if there is one. Where machines are processes, the file is below the machine's directory.
+const WRITE: &str = r#"set -e; umask 077; f="${HANGAR_ROOT:-}$0"; mkdir -p "${f%/*}"; cat > "$f.new"; sync "$f.new" 2>/dev/null || sync; mv -f "$f.new" "$f"; [ $# -eq 0 ] || exec "$@""#;
+/// Seconds that writing and the command may take.
+const TIMEOUT_S: u64 = 10;
+
+/// The file's content. Version 1 of its format, which docs/pools.md describes.
+#[derive(Serialize)]
+struct File<'a> {
+    version: u32,
+    environment: &'a str,
+    namespace: &'a str,
+    uid: &'a str,
+    owner: Option<&'a str>,
+    hostnames: Vec<&'a str>,
+    /// What the machine's environment variables would be.
+    env: BTreeMap<String, String>,
+    secrets: BTreeMap<String, String>,
+}
+
+/// The text of a personalize file; it has secrets in it.
+pub(crate) struct Personal(String);
+
+impl fmt::Debug for Personal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Personal(…)")
+    }
+}
+
+impl Personal {
+    /// From what was read of an environment.
+    pub(crate) fn gather(objects: &Objects) -> Self {
+        let environment = &objects.environment.value;
+        let mut secrets = BTreeMap::new();
+        for secret in objects.secrets.values().flatten() {
+            for key in secret.data.keys() {
+                let value = secret.value(key).and_then(|it| String::from_utf8(it).ok());
+                secrets.extend(value.map(|it| (key.clone(), it)));
+            }
+        }
+        let epoch = objects.bay.as_ref().map_or(0, |it| it.value.status.epoch);
+        let env = objects.template.as_ref().map(|it| machine::env(environment, it, epoch));
+        let file = File {
+            version: 1,
+            environment: &environment.metadata.name,
+            namespace: environment.metadata.namespace.as_deref().unwrap_or_default(),
+            uid: &environment.metadata.uid,
+            owner: environment.spec.owner.as_deref(),
+            hostnames: environment.hostnames(),
+            env: env.unwrap_or_default(),
+            secrets,
+        };
+        // Strings in maps always serialise; an empty file would fail whoever reads it.
+        Self(serde_json::to_string_pretty(&file).unwrap_or_default() + "\n")
+    }
+
+    /// The call that writes it.
+    pub(crate) fn exec(&self, file: &str, command: &[String]) -> wire::Exec {
+        let line = ["sh", "-c", WRITE, file].into_iter().map(str::to_owned);
+        wire::Exec {
+            command: line.chain(command.iter().cloned()).collect(),
+            stdin: Some(self.0.clone()),
+            timeout: Some(TIMEOUT_S),
+            ..wire::Exec::default()
+        }
+    }
+}

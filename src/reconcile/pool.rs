@@ -1,0 +1,159 @@
+//! One pass for a pool: count, plan, begin bays, let bays go, publish. What becomes of each bay is its own pass's business. It
+//! must never touch a bay that is bound.
+
+use std::time::Duration;
+
+use crate::api::{
+    bay::Bay,
+    kind::Kind,
+    meta::{ObjectRef, Resource as _},
+    pool::WarmPool,
+    template::Template,
+};
+use crate::clock::Timestamp;
+use crate::plan::{
+    pool::{self, PoolPlan, PoolWorld},
+    stock,
+};
+use crate::reconcile::{
+    holds,
+    objects::{key, key_of},
+    pass::{Next, Shared, fresh_name, in_time},
+};
+use crate::store::{self, Precondition, handle::Stored};
+use crate::telemetry::journal::{Line, Outcome};
+
+/// How long a pass waits for what an earlier one wrote to come back by the feed.
+const HEAR_WAIT: Duration = Duration::from_millis(5);
+
+impl Shared {
+    /// Runs one pass for a pool.
+    pub(super) async fn pool_pass(&self, of: &ObjectRef) -> Result<Next, store::Error> {
+        let Some(pool) = self.store.get::<WarmPool>(&key_for(of)).await? else {
+            return Ok(Next::Settled(None));
+        };
+        let now = self.clock.now();
+        let Some(bays) = self.stock().of_pool(&pool.value.metadata.uid, now) else {
+            return Ok(Next::In(HEAR_WAIT));
+        };
+        let name = &pool.value.spec.template_ref.name;
+        let template =
+            self.store.get::<Template>(&key(Kind::Template, &of.namespace, name)).await?;
+        let world = PoolWorld {
+            pool: pool.value.clone(),
+            template: template.map(|it| it.value),
+            bays,
+            no_creating: holds::holding(&self.store).await?.creating,
+        };
+        let plan = pool::plan(&world, now);
+        let wake = plan.wake_at.map(|at| in_time(at, now));
+        self.publish_pool(pool, &plan).await?;
+        if let Some(template) = &world.template {
+            self.begin(&world.pool, template, &plan.make, now).await?;
+        }
+        for name in &plan.retire {
+            self.let_go(of, &world.pool, name, now).await?;
+        }
+        Ok(Next::Settled(wake))
+    }
+
+    async fn publish_pool(
+        &self,
+        mut pool: Stored<WarmPool>,
+        plan: &PoolPlan,
+    ) -> Result<(), store::Error> {
+        if pool.value.status == plan.status {
+            return Ok(());
+        }
+        pool.value.status = plan.status.clone();
+        let at = Precondition::At(pool.revision);
+        self.store.txn().put(&pool.key, at, &pool.value).commit().await?;
+        Ok(())
+    }
+
+    /// Writes new bays; their own passes make them.
+    async fn begin(
+        &self,
+        pool: &WarmPool,
+        template: &Template,
+        regions: &[Option<String>],
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        if regions.is_empty() {
+            return Ok(());
+        }
+        let namespace = pool.metadata.namespace.clone().unwrap_or_default();
+        let mut txn = self.store.txn();
+        let mut begun = Vec::new();
+        for region in regions {
+            let made_as = stock::stock(pool, template, region.clone());
+            let fresh = fresh_name(&*self.chance);
+            let mut bay = stock::made(pool, made_as, &self.settings.instance, &fresh);
+            let secret = key_of(&mut bay, now, &*self.chance);
+            let name = &bay.metadata.name;
+            txn = txn.put(&key(Kind::Bay, &namespace, name), Precondition::Absent, &bay).put(
+                &key(Kind::Secret, &namespace, name),
+                Precondition::Absent,
+                &secret,
+            );
+            begun.push((name.clone(), region.clone()));
+        }
+        let revision = txn.commit().await?;
+        self.stock().wrote(revision);
+        for (name, region) in begun {
+            let place = region.map(|it| format!(" in {it}")).unwrap_or_default();
+            self.log_pool(pool, "begin-bay", format!("{name}{place}"), now);
+        }
+        Ok(())
+    }
+
+    /// Asks for a bay's removal, if it is still the pool's and unbound.
+    async fn let_go(
+        &self,
+        of: &ObjectRef,
+        pool: &WarmPool,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        let found = self.store.get::<Bay>(&key(Kind::Bay, &of.namespace, name)).await?;
+        let Some(mut bay) = found else { return Ok(()) };
+        let stock = bay.value.spec.stock.as_ref();
+        let own = stock.is_some_and(|it| it.pool_uid == pool.metadata.uid);
+        if !own || bay.value.spec.environment_ref.is_some() || bay.value.is_deleting() {
+            return Ok(());
+        }
+        bay.value.metadata.deletion_timestamp = Some(now);
+        let at = Precondition::At(bay.revision);
+        match self.store.txn().put(&bay.key, at, &bay.value).commit().await {
+            Ok(revision) => {
+                self.stock().wrote(revision);
+                let why = bay
+                    .value
+                    .status
+                    .trouble
+                    .map_or_else(|| "it is not needed any more".to_owned(), |it| it.message);
+                self.log_pool(pool, "retire-bay", format!("{name}: {why}"), now);
+                Ok(())
+            }
+            // It was claimed, or learned something: the next pass counts again.
+            Err(store::Error::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn log_pool(&self, pool: &WarmPool, action: &str, message: String, at: Timestamp) {
+        self.journal.record(Line {
+            at,
+            object: pool.object_ref().to_string(),
+            action: action.to_owned(),
+            outcome: Outcome::Ok,
+            duration_ms: None,
+            message,
+            request_id: None,
+        });
+    }
+}
+
+fn key_for(of: &ObjectRef) -> store::Key {
+    key(of.kind, &of.namespace, &of.name)
+}

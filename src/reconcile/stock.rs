@@ -1,0 +1,233 @@
+//! The bays of pools as the store's feed tells of them, so that a claim finds one without a search, and a pool counts its own
+//! without reading others'. What it gives out is only a proposal: the store decides. It must never hold an object.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::SignedDuration;
+
+use crate::api::{
+    Timestamp,
+    bay::Bay,
+    kind::Kind,
+    meta::{ObjectRef, Resource as _},
+    pool::WarmPool,
+};
+use crate::plan::stock::{self, StockFact, Vacancy};
+use crate::store::Revision;
+
+/// What was claimed or missed longer ago is not counted any more.
+const KEPT: SignedDuration = SignedDuration::from_hours(1);
+
+/// Namespace and name of a template.
+type TemplateKey = (String, String);
+
+#[derive(Debug)]
+struct Known {
+    app: String,
+    fact: StockFact,
+    template: TemplateKey,
+}
+
+/// The room.
+#[derive(Debug, Default)]
+pub(crate) struct StockRoom {
+    /// In order, so that what is queued for all of them is queued alike in every run.
+    bays: BTreeMap<ObjectRef, Known>,
+    /// By the pool's uid.
+    of_pool: HashMap<String, BTreeSet<ObjectRef>>,
+    vacancies: HashMap<TemplateKey, BTreeMap<String, Vacancy>>,
+    pools: BTreeMap<ObjectRef, (String, TemplateKey)>,
+    heard: Revision,
+    written: Revision,
+    /// When the store was made from an export, if it was.
+    restored_at: Option<Timestamp>,
+}
+
+impl StockRoom {
+    /// An empty one.
+    pub(crate) fn new(restored_at: Option<Timestamp>) -> Self {
+        Self { restored_at, ..Self::default() }
+    }
+
+    /// Takes a pool in.
+    pub(crate) fn put_pool(&mut self, pool: &WarmPool) {
+        let key = pool.object_ref();
+        let template = (key.namespace.clone(), pool.spec.template_ref.name.clone());
+        self.pools.insert(key, (pool.metadata.uid.clone(), template));
+    }
+
+    /// Takes a pool out; what is left of its bays.
+    pub(crate) fn remove_pool(&mut self, key: &ObjectRef) -> Vec<ObjectRef> {
+        let Some((uid, _)) = self.pools.remove(key) else { return Vec::new() };
+        self.of_pool.get(&uid).into_iter().flatten().cloned().collect()
+    }
+
+    /// Pools that are not in this list.
+    pub(crate) fn pools_missing_from(&self, listed: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
+        self.pools.keys().filter(|it| !listed.contains(*it)).cloned().collect()
+    }
+
+    /// Bays that are not in this list.
+    pub(crate) fn bays_missing_from(&self, listed: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
+        self.bays.keys().filter(|it| !listed.contains(*it)).cloned().collect()
+    }
+
+    /// Takes a bay in as it was at a revision; the pool that has something to decide because of that, if one has.
+    pub(crate) fn put(&mut self, bay: &Bay, at: Revision) -> Option<ObjectRef> {
+        self.heard = self.heard.max(at);
+        let key = bay.object_ref();
+        let before = self.take_out(&key).map(|it| it.fact);
+        let Some((fact, template)) = fact(bay, self.restored_at) else {
+            return before.and_then(|it| self.pool_of_uid(&it.pool_uid));
+        };
+        if let Some(since) = fact.available_since
+            && !fact.going
+            && !fact.doubtful
+            && fact.claimed_at.is_none()
+        {
+            let vacancy = Vacancy {
+                name: fact.name.clone(),
+                pool: bay.spec.stock.as_ref().map(|it| it.pool.clone()).unwrap_or_default(),
+                region: fact.region.clone(),
+                since,
+                made_from: fact.made_from.clone(),
+            };
+            let vacancies = self.vacancies.entry(template.clone()).or_default();
+            vacancies.insert(fact.name.clone(), vacancy);
+        }
+        self.of_pool.entry(fact.pool_uid.clone()).or_default().insert(key.clone());
+        let is_news = before.as_ref() != Some(&fact);
+        let pool = is_news.then(|| self.pool_of_uid(&fact.pool_uid)).flatten();
+        let app = bay.spec.app.clone();
+        self.bays.insert(key, Known { app, fact, template });
+        pool
+    }
+
+    /// Takes a bay out; its app, and the pool that it was of.
+    pub(crate) fn remove(&mut self, key: &ObjectRef) -> Option<(String, Option<ObjectRef>)> {
+        let known = self.take_out(key)?;
+        Some((known.app, self.pool_of_uid(&known.fact.pool_uid)))
+    }
+
+    fn take_out(&mut self, key: &ObjectRef) -> Option<Known> {
+        let known = self.bays.remove(key)?;
+        if let Some(vacancies) = self.vacancies.get_mut(&known.template) {
+            vacancies.remove(&key.name);
+        }
+        if let Some(own) = self.of_pool.get_mut(&known.fact.pool_uid) {
+            own.remove(key);
+        }
+        Some(known)
+    }
+
+    /// Whether this bay is a pool's and unbound, so that there is something to remember of it between passes.
+    pub(crate) fn knows(&self, key: &ObjectRef) -> bool {
+        self.bays.get(key).is_some_and(|it| !it.fact.missed && it.fact.claimed_at.is_none())
+    }
+
+    /// Unbound bays and pools: whoever must look again when a hold changes.
+    pub(crate) fn keys(&self) -> Vec<ObjectRef> {
+        let unbound = self.bays.keys().filter(|it| self.knows(it));
+        unbound.chain(self.pools.keys()).cloned().collect()
+    }
+
+    /// Pools of a template.
+    pub(crate) fn pools_of(&self, namespace: &str, template: &str) -> Vec<ObjectRef> {
+        let of = |it: &TemplateKey| it.0 == namespace && it.1 == template;
+        self.pools.iter().filter(|(_, (_, it))| of(it)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Uid and name of a pool of a template.
+    pub(crate) fn pool_of(&self, namespace: &str, template: &str) -> Option<(String, String)> {
+        let key = self.pools_of(namespace, template).into_iter().next()?;
+        let (uid, _) = self.pools.get(&key)?;
+        Some((uid.clone(), key.name))
+    }
+
+    fn pool_of_uid(&self, uid: &str) -> Option<ObjectRef> {
+        self.pools.iter().find(|(_, (it, _))| it == uid).map(|(key, _)| key.clone())
+    }
+
+    /// Takes away the bay that an environment is to have, so that no other is offered the same one.
+    pub(crate) fn reserve(
+        &mut self,
+        namespace: &str,
+        template: &str,
+        made_from: &str,
+        region: Option<&str>,
+    ) -> Option<Vacancy> {
+        let vacancies = self.vacancies.get_mut(&(namespace.to_owned(), template.to_owned()))?;
+        let name = stock::choose(vacancies.values(), made_from, region)?.name.clone();
+        vacancies.remove(&name)
+    }
+
+    /// Offers it again, unless more was heard of it.
+    pub(crate) fn put_back(&mut self, namespace: &str, vacancy: Vacancy) {
+        let key = ObjectRef::new(Kind::Bay, namespace, &vacancy.name);
+        let Some(known) = self.bays.get(&key) else { return };
+        if known.fact.available_since == Some(vacancy.since) && self.knows(&key) {
+            let template = known.template.clone();
+            self.vacancies.entry(template).or_default().insert(vacancy.name.clone(), vacancy);
+        }
+    }
+
+    /// The bays of a pool; `None` while not all that was written for pools was heard of.
+    pub(crate) fn of_pool(&mut self, uid: &str, now: Timestamp) -> Option<Vec<StockFact>> {
+        if self.heard < self.written {
+            return None;
+        }
+        let own: Vec<_> = self.of_pool.get(uid).into_iter().flatten().cloned().collect();
+        let mut facts = Vec::with_capacity(own.len());
+        for key in own {
+            let Some(fact) = self.bays.get(&key).map(|it| it.fact.clone()) else { continue };
+            let ended = if fact.missed { Some(fact.made_at) } else { fact.claimed_at };
+            if ended.is_some_and(|at| now >= at + KEPT) {
+                self.take_out(&key);
+            } else {
+                facts.push(fact);
+            }
+        }
+        Some(facts)
+    }
+
+    /// Bays were written at this revision.
+    pub(crate) fn wrote(&mut self, at: Revision) {
+        self.written = self.written.max(at);
+    }
+
+    /// A list that is true at this revision was heard.
+    pub(crate) fn listed(&mut self, at: Revision) {
+        self.heard = self.heard.max(at);
+    }
+}
+
+/// What of a bay concerns a pool, and its template.
+fn fact(bay: &Bay, restored_at: Option<Timestamp>) -> Option<(StockFact, TemplateKey)> {
+    let namespace = bay.metadata.namespace.clone().unwrap_or_default();
+    let made_at = bay.metadata.creation_timestamp.unwrap_or_default();
+    let mut fact = StockFact {
+        name: bay.metadata.name.clone(),
+        pool_uid: String::new(),
+        wanted_region: None,
+        region: bay.status.region.clone(),
+        made_from: String::new(),
+        made_at,
+        available_since: None,
+        trouble: None,
+        going: bay.is_deleting(),
+        doubtful: restored_at.is_some_and(|at| made_at <= at),
+        claimed_at: bay.spec.claimed_at,
+        missed: false,
+    };
+    if let Some(stock) = &bay.spec.stock {
+        fact.pool_uid.clone_from(&stock.pool_uid);
+        fact.wanted_region.clone_from(&stock.region);
+        fact.made_from = stock::made_from(&stock.made_from);
+        fact.available_since = bay.status.available_since;
+        fact.trouble.clone_from(&bay.status.trouble);
+        return Some((fact, (namespace, stock.template.clone())));
+    }
+    fact.pool_uid.clone_from(bay.spec.missed_pool.as_ref()?);
+    fact.missed = true;
+    Some((fact, (namespace, String::new())))
+}

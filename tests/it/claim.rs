@@ -1,0 +1,210 @@
+//! Environments that get a bay of a pool: claimed while it runs, made theirs without a restart, never anybody else's.
+
+use serde_json::Value;
+
+use crate::harness::{Hangar, PATIENCE, until};
+use crate::manifest;
+
+/// A template whose running machines can be made somebody's.
+fn template(more: &str) -> String {
+    let personalize = "personalize: {file: /data/hangar/env.json}\n";
+    manifest::template("node", manifest::SAMPLE, &format!("{personalize}{more}"))
+}
+
+fn pool(more: &str) -> String {
+    format!(
+        "---
+apiVersion: hangar.dev/v1alpha1
+kind: WarmPool
+metadata: {{name: warm}}
+spec: {{templateRef: {{name: node}}, {more}}}
+"
+    )
+}
+
+/// What the tests ask of a pool.
+impl Hangar {
+    async fn pool(&self) -> Value {
+        self.object("pool/warm").await["status"].take()
+    }
+
+    /// Waits until so many bays can be had and none is on its way.
+    async fn stocked(&self, ready: u64) {
+        until(&format!("{ready} bays that can be had"), PATIENCE, async || {
+            let status = self.pool().await;
+            let full = status["ready"] == ready && status["replicas"] == ready;
+            if full { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await;
+    }
+
+    /// An environment's bay and machine.
+    async fn bay_of(&self, environment: &str) -> (String, String) {
+        let bay = self.object(&format!("environment/{environment}")).await["status"]["bay"].take();
+        let text = |field: &str| bay[field].as_str().unwrap().to_owned();
+        (text("name"), text("machine"))
+    }
+
+    async fn machine_ids(&self) -> Vec<String> {
+        let machines = self.fly().machines().await;
+        machines.iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn alice(greeting: &str) -> String {
+    let secret = "---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {WORD: hush}
+";
+    let more = format!("env: {{GREETING: {greeting}}}\nsecrets: [{{name: keys}}]\n");
+    secret.to_owned() + &manifest::environment("alice", "node", &more)
+}
+
+#[tokio::test]
+async fn a_claimed_bay_is_its_environments_without_a_restart() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 2"))).await;
+    hangar.stocked(2).await;
+    let waiting = hangar.machine_ids().await;
+    let calls = hangar.mutating_calls().await;
+    hangar.apply(&alice("hello")).await.good();
+    hangar.phase("alice", "Ready").await;
+    let (bay, machine) = hangar.bay_of("alice").await;
+    assert!(waiting.contains(&machine), "{machine} was not of the stock: {waiting:?}");
+
+    let page = hangar.page("alice").await;
+    assert_eq!(page["environment"], "alice");
+    assert_eq!(page["env"]["GREETING"], "hello");
+    assert_eq!(page["machine"], machine.as_str());
+    let read = async |name: &str| {
+        let object = hangar.object(name).await;
+        object["metadata"]["uid"].as_str().unwrap().to_owned()
+    };
+    let described = hangar.run("describe env alice").await;
+    assert!(described.contains("Personalized"), "{described}");
+    let bound = hangar.object(&format!("bay/{bay}")).await;
+    assert_eq!(bound["spec"]["environmentRef"]["uid"], read("environment/alice").await);
+
+    // What changes is written again; the program goes on.
+    hangar.apply(&alice("again")).await.good();
+    until("the change", PATIENCE, async || {
+        let page = hangar.page("alice").await;
+        let there = page["env"]["GREETING"] == "again" && page["machine"] == machine.as_str();
+        if there { Ok(()) } else { Err(page.to_string()) }
+    })
+    .await;
+
+    // The pool is filled up again: an app, a volume and a machine, and nothing else was made.
+    hangar.stocked(2).await;
+    let now = hangar.machine_ids().await;
+    assert_eq!(now.len(), 3);
+    assert!(waiting.iter().all(|it| now.contains(it)), "{waiting:?} {now:?}");
+    let made = hangar.mutating_calls().await - calls;
+    // App, secrets, volume and machine of the bay that took its place.
+    assert_eq!(made, 4);
+    let status = hangar.pool().await;
+    let counted =
+        (&status["claimedLastHour"], &status["missedLastHour"], &status["hitRatePercent"]);
+    assert_eq!(counted, (&1.into(), &0.into(), &100.into()));
+}
+
+#[tokio::test]
+async fn a_deleted_environments_bay_never_comes_back() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 1"))).await;
+    hangar.stocked(1).await;
+    hangar.apply(&alice("hello")).await.good();
+    hangar.phase("alice", "Ready").await;
+    let (_, machine) = hangar.bay_of("alice").await;
+    hangar.stocked(1).await;
+    hangar.run("delete env alice").await;
+    hangar.apply(&alice("hello")).await.good();
+    hangar.phase("alice", "Ready").await;
+    assert_ne!(hangar.bay_of("alice").await.1, machine);
+    assert!(!hangar.machine_ids().await.contains(&machine));
+}
+
+#[tokio::test]
+async fn an_empty_pool_keeps_nobody_waiting_and_says_so() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 0"))).await;
+    hangar.apply(&alice("hello")).await.good();
+    hangar.phase("alice", "Ready").await;
+    let page = hangar.page("alice").await;
+    assert_eq!(
+        (&page["environment"], &page["env"]["GREETING"]),
+        (&"alice".into(), &"hello".into())
+    );
+    let events = hangar.run("events").await;
+    assert!(events.contains("PoolEmpty"), "{events}");
+    until("the miss to be counted", PATIENCE, async || {
+        let status = hangar.pool().await;
+        if status["missedLastHour"] == 1 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn suspended_and_stopped_stock_is_started_for_its_claim() {
+    for state in ["Suspended", "Stopped"] {
+        let hangar =
+            Hangar::up(&(template("") + &pool(&format!("replicas: 1, warmState: {state}")))).await;
+        hangar.stocked(1).await;
+        let machines = hangar.fly().machines().await;
+        assert_eq!(machines[0]["state"], state.to_lowercase());
+        hangar.apply(&alice("hello")).await.good();
+        hangar.phase("alice", "Ready").await;
+        let page = hangar.page("alice").await;
+        assert_eq!(
+            (&page["env"]["GREETING"], &page["machine"]),
+            (&"hello".into(), &machines[0]["id"])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_new_template_replaces_the_stock_and_never_empties_it() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 2, maxInFlight: 1"))).await;
+    hangar.stocked(2).await;
+    let before = hangar.machine_ids().await;
+    hangar.apply(&template("").replace("timeout: 3s", "timeout: 4s")).await.good();
+    until("the stock to be another", PATIENCE, async || {
+        let status = hangar.pool().await;
+        assert!(status["ready"].as_u64().unwrap() >= 2, "{status}");
+        let now = hangar.machine_ids().await;
+        let new = now.len() == 2 && now.iter().all(|it| !before.contains(it));
+        if new && status["outdated"] == 0 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pool_that_is_deleted_leaves_nothing_and_keeps_what_was_claimed() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 2"))).await;
+    hangar.stocked(2).await;
+    hangar.apply(&alice("hello")).await.good();
+    hangar.phase("alice", "Ready").await;
+    let (_, machine) = hangar.bay_of("alice").await;
+    hangar.run("delete pool warm").await;
+    until("the stock to go", PATIENCE, async || {
+        let left = hangar.machine_ids().await;
+        if left == [machine.clone()] { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    assert_eq!(hangar.fly().apps().await.len(), 1);
+    assert_eq!(hangar.page("alice").await["machine"], machine.as_str());
+}
+
+#[tokio::test]
+async fn a_pool_is_scaled_by_number_and_by_region() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 1"))).await;
+    hangar.stocked(1).await;
+    assert_eq!(hangar.run("scale pool/warm --replicas 2").await, "warmpool/warm scaled\n");
+    hangar.stocked(2).await;
+    hangar.run("scale pool warm --replicas ams=1,fra=1").await;
+    hangar.run("scale pool warm --replicas fra=1").await;
+    let spec = hangar.object("pool/warm").await["spec"].take();
+    assert_eq!(spec["replicas"], serde_json::json!({"fra": 1}));
+    hangar.stocked(1).await;
+    let refused = hangar.cli(&["scale", "template/node", "--replicas", "1"]).await;
+    assert!(refused.code == 2 && refused.stderr.contains("pools can"), "{}", refused.stderr);
+}

@@ -234,6 +234,8 @@ pub enum Reason {
     BayPending,
     /// A pool had no bay ready, so one is made.
     PoolEmpty,
+    /// Its namespace's quota has no room for a bay of its own; it gets one when another goes.
+    QuotaExceeded,
     /// What the environment adds to its template is being written into a bay that a pool made.
     Personalizing,
     /// That could not be written into the bay that it had, so it gets another.

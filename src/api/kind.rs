@@ -24,6 +24,8 @@ pub enum Kind {
     Hold,
     /// A tenant.
     Namespace,
+    /// How many objects a namespace may have.
+    ResourceQuota,
     /// Values that nobody should read.
     Secret,
     /// Something that happened.
@@ -91,6 +93,8 @@ pub enum Cell {
     Reason(&'static str),
     /// How many entries the object or list at this path has.
     Count(&'static str),
+    /// For each entry of the object at the second path, its value at the first path over that: `count/x: 3/5`.
+    Share(&'static str, &'static str),
 }
 
 const fn column(name: &'static str, cell: Cell, about: &'static str) -> Column {
@@ -316,6 +320,31 @@ static NAMESPACE: Info = Info {
     about: "A tenant",
 };
 
+static RESOURCE_QUOTA: Info = Info {
+    kind: Kind::ResourceQuota,
+    group: "",
+    version: "v1",
+    kind_name: "ResourceQuota",
+    plural: "resourcequotas",
+    singular: "resourcequota",
+    short_names: &["quota"],
+    categories: &[],
+    namespaced: true,
+    writable: true,
+    deletable: true,
+    has_status: true,
+    columns: &[
+        column(
+            "Used",
+            Cell::Share("status.used", "spec.hard"),
+            "How much of what is allowed is used",
+        ),
+        AGE,
+    ],
+    selectable: &[],
+    about: "How many environments and bays a namespace may have",
+};
+
 static SECRET: Info = Info {
     kind: Kind::Secret,
     group: "",
@@ -374,8 +403,9 @@ static EVENT: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Namespace,
+        Self::ResourceQuota,
         Self::Secret,
         Self::Template,
         Self::WarmPool,
@@ -399,6 +429,7 @@ impl Kind {
             Self::Orphan => &ORPHAN,
             Self::Hold => &HOLD,
             Self::Namespace => &NAMESPACE,
+            Self::ResourceQuota => &RESOURCE_QUOTA,
             Self::Secret => &SECRET,
             Self::Event => &EVENT,
         }
@@ -496,9 +527,19 @@ impl Cell {
                 Some(Value::Array(list)) => list.len().to_string(),
                 Some(_) | None => "0".to_owned(),
             }),
+            Self::Share(part, whole) => share(at_path(object, part), at_path(object, whole)),
         };
         text.unwrap_or_else(|| "<none>".to_owned())
     }
+}
+
+fn share(part: Option<&Value>, whole: Option<&Value>) -> Option<String> {
+    let one = |(key, all): (&String, &Value)| {
+        let used = part.and_then(|it| plain(it.get(key)?)).unwrap_or_else(|| "?".to_owned());
+        Some(format!("{key}: {used}/{}", plain(all)?))
+    };
+    let shares: Vec<_> = whole?.as_object()?.iter().filter_map(one).collect();
+    (!shares.is_empty()).then(|| shares.join(", "))
 }
 
 fn condition(object: &Value, kind: &str, field: &str) -> Option<String> {

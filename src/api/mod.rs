@@ -19,6 +19,7 @@ pub mod name;
 pub mod orphan;
 pub mod pool;
 pub mod quantity;
+pub mod quota;
 pub mod restored;
 pub mod schema;
 pub mod selector;

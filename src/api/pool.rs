@@ -170,6 +170,8 @@ pub enum PoolReason {
     ScaledToZero,
     /// Bays failed in a row; the next one is tried later.
     Paused,
+    /// The namespace's quota has no room for more bays.
+    QuotaExceeded,
     /// Making bays is held back until a person speaks.
     Held,
     /// The named template does not exist.

@@ -19,6 +19,7 @@ use crate::api::{
     kind::Kind,
     orphan::Orphan,
     pool::WarmPool,
+    quota::ResourceQuota,
     template::Template,
 };
 
@@ -75,6 +76,7 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Hostname => inline::<Hostname>(generator),
         Kind::Orphan => inline::<Orphan>(generator),
         Kind::Hold => inline::<Hold>(generator),
+        Kind::ResourceQuota => inline::<ResourceQuota>(generator),
         Kind::Namespace => inline::<Namespace>(generator),
         Kind::Secret => inline::<Secret>(generator),
         Kind::Event => inline::<Event>(generator),
@@ -289,8 +291,19 @@ mod tests {
             .iter()
             .map(|it| it["properties"]["kind"]["const"].as_str().unwrap())
             .collect();
-        assert_eq!(kinds, ["Namespace", "Secret", "Template", "WarmPool", "Environment", "Event"]);
-        assert_eq!(schema["oneOf"][3]["additionalProperties"], false);
+        assert_eq!(
+            kinds,
+            [
+                "Namespace",
+                "ResourceQuota",
+                "Secret",
+                "Template",
+                "WarmPool",
+                "Environment",
+                "Event"
+            ]
+        );
+        assert_eq!(schema["oneOf"][4]["additionalProperties"], false);
     }
 
     #[test]

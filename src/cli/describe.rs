@@ -67,6 +67,7 @@ fn description(object: &ObjectRef, value: &Value, events: &[Event], now: Timesta
             Err(_) => page.rest(value),
         },
         Kind::Secret => page.secret(value),
+        Kind::ResourceQuota => page.quota(value),
         _ => page.rest(value),
     }
     page.section("Events", events::section(events, now), events.is_empty());
@@ -195,6 +196,19 @@ impl Page {
             .collect();
         let is_empty = keys.is_empty();
         self.section("Data", keys, is_empty);
+    }
+
+    fn quota(&mut self, quota: &Value) {
+        let hard = at_path(quota, "spec.hard").and_then(Value::as_object);
+        let used = at_path(quota, "status.used");
+        let row = |(name, hard): (&String, &Value)| {
+            let used =
+                used.and_then(|it| it.get(name)).map_or_else(|| "?".to_owned(), table::plain);
+            vec![name.clone(), used, table::plain(hard)]
+        };
+        let rows: Vec<_> = hard.into_iter().flatten().map(row).collect();
+        let is_empty = rows.is_empty();
+        self.section("Limits", table::lines(&["Resource", "Used", "Hard"], rows), is_empty);
     }
 
     /// Everything else of an object, as YAML.
@@ -331,6 +345,29 @@ mod tests {
             Type:         Opaque
             Data:
               KEY: 7 bytes
+            Events:       none"#]],
+        );
+    }
+
+    #[test]
+    fn a_quota_shows_what_is_used_of_what_is_allowed() {
+        let value = json!({
+            "metadata": {"name": "small", "namespace": "default"},
+            "spec": {"hard": {"count/bays.hangar.dev": "12", "count/environments.hangar.dev": "10"}},
+            "status": {"used": {"count/environments.hangar.dev": "3"}},
+        });
+        check(
+            Kind::ResourceQuota,
+            value,
+            json!([]),
+            &expect_test::expect![[r#"
+            Name:         small
+            Namespace:    default
+            Kind:         ResourceQuota
+            Limits:
+              RESOURCE                        USED   HARD
+              count/bays.hangar.dev           ?      12
+              count/environments.hangar.dev   3      10
             Events:       none"#]],
         );
     }

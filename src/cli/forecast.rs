@@ -270,6 +270,7 @@ impl Then {
             bay,
             vacancy: None,
             empty_pool: None,
+            no_bay: None,
             orphan: None,
             last_request_at: None,
             connections: None,

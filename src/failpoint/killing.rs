@@ -89,6 +89,10 @@ impl Backend for Commits {
         self.store.list(prefix)
     }
 
+    fn count<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<u64, Error>> {
+        self.store.count(directory)
+    }
+
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>> {
         Box::pin(async move {
             let what = failpoint::commit(&txn);

@@ -121,7 +121,7 @@ fn bind(world: &World, now: Timestamp) -> Step {
         )
     };
     let why = match (&world.environment.status.bay, &world.orphan) {
-        (None, None) => return first_bay(world),
+        (None, None) => return first_bay(world, now),
         (None, Some(orphan)) => {
             format!("something at Fly was made for an environment of this name: {}", adopt(orphan))
         }
@@ -141,11 +141,19 @@ fn bind(world: &World, now: Timestamp) -> Step {
 }
 
 /// One of a pool's if there is one ready, or else one of its own making.
-fn first_bay(world: &World) -> Step {
+fn first_bay(world: &World, now: Timestamp) -> Step {
     if let Some(vacancy) = &world.vacancy {
         let why = format!("bay {} of pool {} is claimed", vacancy.name, vacancy.pool);
         let to = Binding::Claim(vacancy.clone());
         return Step::Bind { to, reason: Reason::BayPending, why };
+    }
+    if let Some(exceeded) = &world.no_bay {
+        return Step::Wait {
+            reason: Reason::QuotaExceeded,
+            why: format!("no bay can be made for it: {exceeded}"),
+            until: Some(now + LATE_LOOK),
+            health: Health::Degraded,
+        };
     }
     let (reason, why) = match &world.empty_pool {
         Some((_, pool)) => {

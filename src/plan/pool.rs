@@ -27,6 +27,8 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 /// How long no bay is begun after one failed; doubled with every one that follows.
 const PAUSE: SignedDuration = SignedDuration::from_secs(10);
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
+/// How often it is looked whether a quota has room again: that is when any bay of the namespace goes.
+const ROOM_LOOK: SignedDuration = SignedDuration::from_secs(10);
 
 /// What one pass for a pool decides from.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +41,17 @@ pub struct PoolWorld {
     pub bays: Vec<StockFact>,
     /// Why nothing may be made now, if so.
     pub no_creating: Option<String>,
+    /// How many more bays its namespace's quota leaves, if there is one.
+    pub room: Option<Room>,
+}
+
+/// How many more bays a quota leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// So many.
+    pub left: usize,
+    /// Why there may not be one more, once that is none.
+    pub why: String,
 }
 
 /// What a pass for a pool does.
@@ -142,6 +155,10 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
         None => count.make(world, &shelves, now),
         Some(_) => Vec::new(),
     };
+    let full = stop.as_ref().is_some_and(|it| it.reason == PoolReason::QuotaExceeded);
+    if full && shelves.values().any(|it| it.lacks() > 0) {
+        count.wake_at.push(now + ROOM_LOOK);
+    }
     count.conditions(world, stop, (&make, &shelves), now);
     let wake_at = count.wake_at.into_iter().filter(|at| *at > now).min();
     PoolPlan { status: count.status, make, retire: count.retire, wake_at }
@@ -194,6 +211,9 @@ fn stop(world: &PoolWorld, status: &WarmPoolStatus, now: Timestamp) -> Option<St
     let stopped = |reason, why| Some(Stop { reason, why, stalled: false });
     if let Some(why) = &world.no_creating {
         return stopped(PoolReason::Held, why.clone());
+    }
+    if let Some(full) = world.room.as_ref().filter(|it| it.left == 0) {
+        return stopped(PoolReason::QuotaExceeded, format!("no bay is begun: {}", full.why));
     }
     let failures = status.failures.as_ref().filter(|it| now < it.paused_until)?;
     let bays = if failures.count == 1 { "a bay" } else { "bays" };
@@ -311,6 +331,9 @@ impl Count {
             let most = usize::try_from(refill.max_per_minute).unwrap_or(usize::MAX);
             room = room.min(most.saturating_sub(begun.len()));
             self.wake_at.extend(begun.into_iter().min().map(|at| at + MINUTE));
+        }
+        if let Some(quota) = &world.room {
+            room = room.min(quota.left);
         }
         let mut lacking: Vec<_> =
             shelves.iter().map(|(region, shelf)| (*region, shelf.lacks())).collect();

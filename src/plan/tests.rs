@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::api::{
     Timestamp,
     bay::{Order, OrderKind},
-    environment::{Environment, Phase},
+    condition,
+    environment::{ConditionType, Environment, Phase, Reason},
     template::Template,
 };
 use crate::plan::{
-    Plan,
+    Binding, Level, Plan,
     action::{self, Action, Outcome},
     bay, plan,
     world::{CheckState, MachineState, Seen, SeenMachine, SeenVolume, Settings, Sight, World},
@@ -45,6 +46,7 @@ fn world(mode: &str, volume: bool) -> World {
         bay: None,
         vacancy: None,
         empty_pool: None,
+        no_bay: None,
         orphan: None,
         seen: Seen::default(),
         last_request_at: None,
@@ -248,4 +250,17 @@ fn a_bay_that_is_younger_than_the_restore_is_made_without_looking() {
     (world.seen.machine, world.seen.volume) = (Sight::Unasked, Sight::Unasked);
     let action = pass(&mut world, at(200)).action;
     assert!(matches!(action, Some(Action::CreateVolume { .. })), "{action:?}");
+}
+
+#[test]
+fn an_environment_that_no_quota_has_room_for_waits_and_says_so() {
+    let mut world = world("Auto", true);
+    world.no_bay = Some("exceeded quota: small".to_owned());
+    let plan = pass(&mut world, at(0));
+    assert_eq!((plan.bind, plan.wake_at), (None, Some(at(10))));
+    assert_eq!((plan.note.reason, plan.note.level), (Reason::QuotaExceeded, Level::Warning));
+    let ready = condition::get(&plan.status.conditions, ConditionType::Ready).unwrap();
+    assert_eq!(ready.message, "no bay can be made for it: exceeded quota: small");
+    world.no_bay = None;
+    assert_eq!(pass(&mut world, at(10)).bind, Some(Binding::New));
 }

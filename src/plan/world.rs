@@ -28,6 +28,8 @@ pub struct World {
     pub vacancy: Option<Vacancy>,
     /// The uid and name of a pool of its template that had none for it.
     pub empty_pool: Option<(String, String)>,
+    /// Why no bay may be made for it, where it has none, if so.
+    pub no_bay: Option<String>,
     /// An orphan that was made for it, where it has no bay: what is in that is perhaps its data.
     pub orphan: Option<String>,
     /// What Fly shows of the bay.

@@ -20,6 +20,7 @@ mod pass;
 mod personal;
 mod pool;
 mod queue;
+mod quota;
 mod regions;
 mod stock;
 mod translate;
@@ -147,6 +148,7 @@ pub async fn run(
         breaker: Mutex::new(Breaker::new()),
         regions: Mutex::new(full_regions(&bays)),
         stock: Mutex::new(StockRoom::new(restored_at)),
+        quota_turn: tokio::sync::Mutex::new(()),
     };
     let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();

@@ -93,6 +93,7 @@ pub(crate) async fn observe(
         bay,
         vacancy: None,
         empty_pool: None,
+        no_bay: None,
         orphan: objects.orphan.clone(),
         seen,
         last_request_at: objects.last_request_at,

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) breaker: Mutex<Breaker<ObjectRef>>,
     pub(crate) regions: Mutex<Regions<ObjectRef>>,
     pub(crate) stock: Mutex<StockRoom>,
+    /// Held while a bay is begun in a namespace with a quota, from the count to the commit.
+    pub(crate) quota_turn: tokio::sync::Mutex<()>,
 }
 
 /// When to look again.
@@ -162,6 +164,8 @@ impl Pass<'_> {
         world.full_regions = self.full_regions(&objects, now);
         self.look_for_vacancy(&objects, &mut world);
         let vacancy = Reserved { shared, of: self.of, vacancy: world.vacancy.clone() };
+        let held = self.room_for_own_bay(&objects, world.vacancy.is_some()).await?;
+        world.no_bay = held.room.as_ref().filter(|it| it.left == 0).map(|it| it.why.clone());
         let mut plan = plan::plan(&world, now);
         self.asks_region(&plan, now);
         if let Some(why) = self.held(&objects, &plan, now).await? {
@@ -177,7 +181,7 @@ impl Pass<'_> {
         if let Some(binding) = plan.bind.clone() {
             return self.bind(objects, &world, binding, vacancy).await;
         }
-        drop(vacancy);
+        drop((vacancy, held));
         if plan.release {
             return self.release(objects, now).await;
         }

@@ -39,11 +39,13 @@ impl Shared {
         let name = &pool.value.spec.template_ref.name;
         let template =
             self.store.get::<Template>(&key(Kind::Template, &of.namespace, name)).await?;
+        let held = self.bay_room(&of.namespace).await?;
         let world = PoolWorld {
             pool: pool.value.clone(),
             template: template.map(|it| it.value),
             bays,
             no_creating: holds::holding(&self.store).await?.creating,
+            room: held.room.clone(),
         };
         let plan = pool::plan(&world, now);
         let wake = plan.wake_at.map(|at| in_time(at, now));
@@ -51,6 +53,7 @@ impl Shared {
         if let Some(template) = &world.template {
             self.begin(&world.pool, template, &plan.make, now).await?;
         }
+        drop(held);
         for name in &plan.retire {
             self.let_go(of, &world.pool, name, now).await?;
         }

@@ -18,10 +18,11 @@ use crate::api::{
     hostname::{Hostname, QUARANTINE_DAYS},
     kind::Kind,
     meta::{Metadata, ObjectRef, OwnerReference},
+    quota::COUNTED,
 };
 use crate::clock::Clock;
 use crate::server::{
-    claims, draft,
+    claims, draft, quota,
     removal::{self, Options},
     status::Status,
     write,
@@ -48,8 +49,13 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let mut follow = store.follow("");
     let mut tick = tokio::time::interval(EVERY);
-    let mut collector =
-        Collector { store, clock, dependents: BTreeMap::new(), closing: BTreeSet::new() };
+    let mut collector = Collector {
+        store,
+        clock,
+        dependents: BTreeMap::new(),
+        closing: BTreeSet::new(),
+        limited: BTreeSet::new(),
+    };
     let mut has_seen_all = false;
     loop {
         tokio::select! {
@@ -84,6 +90,8 @@ struct Collector {
     dependents: BTreeMap<String, BTreeSet<Key>>,
     /// Namespaces that are being deleted.
     closing: BTreeSet<String>,
+    /// Namespaces with a quota.
+    limited: BTreeSet<String>,
 }
 
 /// The part of any object that matters here.
@@ -97,6 +105,7 @@ impl Collector {
     fn forget(&mut self) {
         self.dependents.clear();
         self.closing.clear();
+        self.limited.clear();
     }
 
     async fn seen(&mut self, entry: &Entry, act: bool) {
@@ -107,6 +116,12 @@ impl Collector {
         }
         if act && !metadata.owner_references.is_empty() {
             self.check_dependent(&entry.key).await;
+        }
+        if object.kind == Kind::ResourceQuota {
+            self.limited.insert(object.namespace.clone());
+        }
+        if act {
+            self.count(&object).await;
         }
         if object.kind == Kind::Namespace
             && metadata.deletion_timestamp.is_some()
@@ -121,6 +136,9 @@ impl Collector {
         let dependents: BTreeSet<_> = self.dependents.values().flatten().cloned().collect();
         for key in dependents {
             self.check_dependent(&key).await;
+        }
+        for namespace in self.limited.clone() {
+            self.count_in(&namespace).await;
         }
         report(self.release_orphans().await);
         self.close_all().await;
@@ -143,6 +161,7 @@ impl Collector {
         {
             report(self.forget_environment(&object, &environment).await);
         }
+        self.count(&object).await;
         if self.closing.contains(&object.namespace) {
             self.close(&object.namespace).await;
         }
@@ -155,6 +174,24 @@ impl Collector {
         report(self.expire_events().await);
         report(self.expire_hostnames().await);
         self.close_all().await;
+    }
+
+    /// Says in the quotas of its namespace what is used, after an object that counts came, went or changed.
+    async fn count(&mut self, object: &ObjectRef) {
+        let counts = object.kind == Kind::ResourceQuota || COUNTED.contains(&object.kind);
+        if counts && self.limited.contains(&object.namespace) {
+            self.count_in(&object.namespace).await;
+        }
+    }
+
+    async fn count_in(&mut self, namespace: &str) {
+        match quota::refresh(&self.store, namespace).await {
+            Ok(0) => {
+                self.limited.remove(namespace);
+            }
+            Ok(_) => {}
+            Err(error) => report(Err(error.into())),
+        }
     }
 
     /// Deletes a dependent none of whose owners is there any more.
@@ -277,7 +314,7 @@ impl Collector {
         let mut metadata = draft::metadata(&current.object);
         metadata.finalizers.retain(|it| it != api::CONTENTS_FINALIZER);
         let (key, at) = (write::key(&object), Precondition::At(current.revision));
-        let txn = self.store.txn();
+        let txn = self.store.txn().delete(&quota::turn_key(namespace), Precondition::Any);
         let txn = if metadata.is_finished() {
             txn.delete(&key, at)
         } else {

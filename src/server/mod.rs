@@ -12,6 +12,7 @@ mod logs;
 mod order;
 mod pages;
 mod patch;
+mod quota;
 mod read;
 mod readiness;
 mod removal;
@@ -129,6 +130,8 @@ struct State {
     /// Where the store was when this process began to answer.
     started: Revision,
     pages: Pages,
+    /// Held by a creation in a namespace with a quota, from the count to the commit.
+    quota_turn: tokio::sync::Mutex<()>,
     shutdown: Shutdown,
 }
 
@@ -222,6 +225,7 @@ impl Api {
             token,
             started,
             pages,
+            quota_turn: tokio::sync::Mutex::new(()),
             shutdown,
         }))
     }

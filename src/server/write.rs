@@ -16,6 +16,7 @@ use crate::server::{
     claims::{self, Claim},
     draft::{self, Current, Draft},
     patch::Change,
+    quota,
     status::Status,
     view,
 };
@@ -103,6 +104,7 @@ pub(super) async fn create(
             }
             return Err(Status::already_exists(&draft.target));
         }
+        let place = quota::place(state, &draft.target).await?;
         let after = environment(scope.kind, &draft.object)?;
         let claims = claims::decide(store, None, after.as_ref(), (now, &*state.chance)).await?;
         check_size(&draft)?;
@@ -113,6 +115,7 @@ pub(super) async fn create(
         if let Some((key, revision)) = &namespace {
             txn = txn.check(key, Precondition::At(*revision));
         }
+        txn = place.take(txn, &draft::metadata(&draft.object).uid);
         match with_claims(txn, &claims).commit().await {
             Ok(revision) => return Ok(Written::new(draft, Some(revision))),
             Err(store::Error::Conflict { .. }) => {}

@@ -161,6 +161,11 @@ impl Backend for Mounted {
         Box::pin(async move { durable.list(prefix).await })
     }
 
+    fn count<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<u64, Error>> {
+        let durable = self.disk.durable();
+        Box::pin(async move { durable.count(directory).await })
+    }
+
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>> {
         Box::pin(self.commit_here(txn))
     }

@@ -69,6 +69,7 @@ backends! {
     a_stale_revision_conflicts_and_names_key_and_current;
     a_transaction_does_all_or_nothing;
     a_list_is_a_snapshot_in_key_order;
+    what_is_right_under_a_directory_is_counted;
     nothing_changed_keeps_the_revision_and_tells_nothing;
     what_can_never_be_written_is_refused;
     a_deletion_carries_what_was_there;
@@ -175,6 +176,22 @@ async fn a_transaction_does_all_or_nothing(it: Subject) {
     let Event::Changes(changes) = next(&mut events).await.unwrap() else { panic!() };
     let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
     assert_eq!(keys, ["b", "c"], "one event for one transaction");
+}
+
+async fn what_is_right_under_a_directory_is_counted(it: Subject) {
+    let count = async |directory| it.backend.count(directory).await.unwrap();
+    for at in ["a/x/2", "a/x/1", "a/x", "a/xy/1", "a/x/1/deep", "a"] {
+        put(&*it.backend, at, "1").await;
+    }
+    put(&*it.backend, "a/x/1", "2").await;
+    assert_eq!((count("a/x").await, count("a").await, count("").await), (2, 1, 1));
+    for at in ["a/x/1", "a/x/1", "a/x/9"] {
+        it.backend.commit(Txn::one(key(at), Precondition::Any, Op::Delete)).await.unwrap();
+    }
+    let refused = Txn::one(key("a/x/3"), Precondition::Any, Op::Put(value("1")));
+    let refused = refused.and(key("a/x/9"), Precondition::At(Revision(1)), Op::Delete);
+    assert!(it.backend.commit(refused).await.is_err());
+    assert_eq!((count("a/x").await, count("a/xy").await, count("b").await), (1, 1, 0));
 }
 
 async fn a_list_is_a_snapshot_in_key_order(it: Subject) {

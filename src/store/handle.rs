@@ -116,6 +116,15 @@ impl Store {
         Ok((entries.collect::<Result<_, _>>()?, revision))
     }
 
+    /// How many values there are right under a directory: `environments/default` has `environments/default/alice`. It costs
+    /// the same whatever the number.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub async fn count(&self, directory: &str) -> Result<u64, Error> {
+        self.0.backend.count(directory).await
+    }
+
     /// An empty transaction.
     pub fn txn(&self) -> Write {
         Write { store: self.clone(), txn: Txn::default(), failed: None }

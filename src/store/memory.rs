@@ -71,6 +71,10 @@ impl Backend for Memory {
         future::ready(self.shared.list(prefix)).boxed()
     }
 
+    fn count<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<u64, Error>> {
+        future::ready(self.shared.count(directory)).boxed()
+    }
+
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>> {
         async move { self.commit_now(txn) }.boxed()
     }

@@ -248,6 +248,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Entry>, Error>>;
     /// Every entry whose key starts with the prefix, in key order, and the revision at which that is true.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<(Vec<Entry>, Revision), Error>>;
+    /// How many entries there are right under a directory: `environments/default` has `environments/default/alice`. Counted
+    /// as they come and go, so that asking costs no list.
+    fn count<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<u64, Error>>;
     /// Checks every precondition, then does every step at one new revision, which it returns. A transaction that
     /// changes nothing returns the current revision. Dropping the future does not take the transaction back.
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>>;

@@ -71,6 +71,8 @@ pub(super) struct State {
     entries: HashMap<Key, Held>,
     /// The keys of `entries`, for lists.
     keys: BTreeSet<Key>,
+    /// How many of them there are in each directory.
+    counts: HashMap<Box<str>, u64>,
     live: Live,
     revision: Revision,
     history: History,
@@ -90,10 +92,12 @@ impl State {
         }
         let keys = entries.iter().map(|(key, _)| key.clone()).collect();
         let mut live = Live::default();
+        let mut counts = HashMap::new();
         for (key, held) in &entries {
             live.add(key, held.revision, &held.value);
+            *counts.entry(directory(key).into()).or_default() += 1;
         }
-        Self { entries: entries.into_iter().collect(), keys, live, revision, history }
+        Self { entries: entries.into_iter().collect(), keys, counts, live, revision, history }
     }
 
     /// The state of a new store.
@@ -132,6 +136,10 @@ impl State {
             .collect()
     }
 
+    pub(super) fn count(&self, directory: &str) -> u64 {
+        self.counts.get(directory).copied().unwrap_or_default()
+    }
+
     /// Makes everything in the draft visible. The draft must have been started from this state. Returns what fell out of
     /// the history, because freeing it takes a while and can wait.
     #[must_use = "drop it when nobody waits any more"]
@@ -154,11 +162,22 @@ impl State {
             (Some(new), None) => {
                 self.entries.insert(change.key.clone(), new);
                 self.keys.insert(change.key.clone());
+                *self.counts.entry(directory(&change.key).into()).or_default() += 1;
             }
-            (None, _) => {
+            (None, None) => {}
+            (None, Some(_)) => {
                 self.entries.remove(&change.key);
                 self.keys.remove(&change.key);
+                self.uncount(directory(&change.key));
             }
+        }
+    }
+
+    fn uncount(&mut self, directory: &str) {
+        let Some(count) = self.counts.get_mut(directory) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(directory);
         }
     }
 
@@ -191,6 +210,11 @@ pub(super) struct Look {
     pub(super) upto: Revision,
     /// Where the store is.
     pub(super) head: Revision,
+}
+
+/// Everything before a key's last slash.
+fn directory(key: &Key) -> &str {
+    key.as_str().rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 fn held(change: &Change) -> Option<Held> {

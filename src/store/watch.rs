@@ -65,6 +65,11 @@ impl Shared {
         Ok((state.list(prefix), state.revision()))
     }
 
+    pub(super) fn count(&self, directory: &str) -> Result<u64, Error> {
+        self.open()?;
+        Ok(self.read().count(directory))
+    }
+
     pub(super) fn watch(
         self: &Arc<Self>,
         prefix: &str,

@@ -14,6 +14,7 @@ mod first_start;
 mod fly;
 mod harness;
 mod manifest;
+mod quota;
 mod recovery;
 mod refused;
 mod removal;

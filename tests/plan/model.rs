@@ -152,6 +152,7 @@ impl Model {
             bay: self.bay.clone(),
             vacancy: None,
             empty_pool: None,
+            no_bay: None,
             orphan: self.orphan.clone(),
             seen,
             last_request_at: self.last_request_at,

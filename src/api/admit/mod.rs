@@ -5,6 +5,7 @@ mod core;
 mod environment;
 mod metadata;
 mod pool;
+mod quota;
 mod read;
 mod template;
 mod text;
@@ -21,6 +22,7 @@ use crate::api::{
     kind::Kind,
     meta::Resource,
     orphan::Orphan,
+    quota::ResourceQuota,
 };
 
 /// An object that may be stored.
@@ -85,6 +87,7 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
         Kind::Template => door(new, old, template::complete, template::check),
         Kind::Environment => door(new, old, environment::complete, environment::check),
         Kind::WarmPool => door(new, old, pool::complete, pool::check),
+        Kind::ResourceQuota => door::<ResourceQuota>(new, old, |_| {}, quota::check),
         Kind::Namespace => door::<Namespace>(new, old, |_| {}, |_, _, _| {}),
         Kind::Secret => door::<Secret>(new, old, core::complete_secret, core::check_secret),
         Kind::Event => door::<Event>(new, old, |_| {}, core::check_event),

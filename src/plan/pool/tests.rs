@@ -34,7 +34,7 @@ fn world(spec: serde_json::Value, bays: Vec<StockFact>) -> PoolWorld {
     let mut pool: WarmPool = serde_json::from_value(object(Kind::WarmPool, pool)).unwrap();
     pool.metadata.uid = "p".to_owned();
     let template = serde_json::from_value(object(Kind::Template, template)).unwrap();
-    PoolWorld { pool, template: Some(template), bays, no_creating: None }
+    PoolWorld { pool, template: Some(template), bays, no_creating: None, room: None }
 }
 
 fn fresh() -> String {
@@ -226,4 +226,27 @@ fn bound_bays_and_those_of_others_are_never_let_go() {
     let bays = vec![bound, other, doubtful];
     let plan = plan(&world(serde_json::json!({"replicas": 0}), bays), now());
     assert_eq!((plan.retire, plan.status.doubtful), (Vec::<String>::new(), 1));
+}
+
+#[test]
+fn no_more_bays_are_begun_than_a_quota_leaves() {
+    let spec = serde_json::json!({"replicas": 4});
+    let with_room = |left, bays| {
+        let why = "exceeded quota: small".to_owned();
+        PoolWorld { room: Some(Room { left, why }), ..world(spec.clone(), bays) }
+    };
+    assert_eq!(plan(&with_room(1, vec![ready("a", 5)]), now()).make.len(), 1);
+    let full = with_room(0, vec![ready("a", 5), coming("b")]);
+    check(
+        &full,
+        &expect![[r#"
+        make [], retire []
+        Full False QuotaExceeded: no bay is begun: exceeded quota: small
+        Available True AsDeclared: 1 of 4 are ready, 1 on their way
+        Stalled False AsDeclared: 
+    "#]],
+    );
+    assert_eq!(plan(&full, now()).wake_at, Some(now() + 10.seconds()));
+    let all = with_room(0, ["a", "b", "c", "d"].map(|it| ready(it, 5)).to_vec());
+    assert_eq!(plan(&all, now()).wake_at, None, "nothing is waited for");
 }

@@ -9,6 +9,7 @@ mod hold;
 mod hostname;
 mod list;
 mod order;
+mod quota;
 mod secret;
 mod watch;
 

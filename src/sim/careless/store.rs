@@ -188,6 +188,10 @@ impl Backend for Store {
         .boxed()
     }
 
+    fn count<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<u64, Error>> {
+        self.inner.count(directory)
+    }
+
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>> {
         self.commit_here(txn).boxed()
     }

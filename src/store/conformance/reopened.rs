@@ -32,6 +32,8 @@ async fn everything_is_there_again_and_revisions_go_on() {
     for _ in 0..4 {
         let store = open(&path, HISTORY_COMMITS_MAX).await;
         assert_eq!(store.list("").await.unwrap(), before);
+        let in_a = before.0.iter().filter(|it| it.key.as_str().starts_with("a/")).count();
+        assert_eq!(store.count("a").await.unwrap(), u64::try_from(in_a).unwrap());
         let mut last = before.1;
         for round in 0..40 {
             let revision = store.commit(dice.txn(round)).await.unwrap();

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     condition,
     meta::{NameRef, resource},
+    quantity::Span,
 };
 
 resource! {
@@ -52,6 +53,18 @@ pub struct EnvironmentSpec {
     /// What happens to its data when it is deleted. By default Delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Lifetime>,
+}
+
+/// When an environment ends by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Lifetime {
+    /// So long after it was made it is deleted, as `hangar delete` would; at least 1m. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_after: Option<Span>,
 }
 
 /// Who may reach an environment.
@@ -100,6 +113,10 @@ pub struct EnvironmentStatus {
     /// Why it is awake or asleep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep: Option<SleepStatus>,
+    /// When it is deleted, if it has a lifetime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub expires_at: Option<Timestamp>,
     /// Bays of pools that were given up because what it adds to its template could not be written into them; after one, a bay is
     /// made for it.
     #[serde(skip_serializing_if = "is_zero")]
@@ -217,6 +234,8 @@ pub enum ConditionType {
     Stalled,
     /// Fly could be asked lately. Absent while that was always so.
     Observed,
+    /// Its lifetime is over and it is deleted for that; False while something keeps it. Absent before.
+    Expired,
 }
 
 /// Why a condition of an environment is what it is.
@@ -298,6 +317,8 @@ pub enum Reason {
     Awake,
     /// It has no service to route to.
     NoService,
+    /// Its lifetime is over.
+    Expired,
     /// Deletion was asked for.
     Deleting,
     /// Nothing is known yet.

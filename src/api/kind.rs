@@ -162,6 +162,7 @@ static ENVIRONMENT: Info = Info {
             Cell::Path("status.sleep.signal"),
             "What keeps it awake or put it to sleep",
         ),
+        wide("Expires", Cell::Path("status.expiresAt"), "When its lifetime is over"),
         column("Reason", Cell::Reason("Ready"), "Why it is, or is not, ready"),
         AGE,
     ],

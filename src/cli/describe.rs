@@ -131,6 +131,10 @@ impl Page {
         let secrets: Vec<_> = spec.secrets.iter().map(|it| it.name.as_str()).collect();
         self.field("Secrets", &secrets.join(", "));
         self.field("Bay", &status.bay.as_ref().map_or_else(|| "none yet".to_owned(), bay));
+        if let Some(at) = status.expires_at {
+            let left = age(self.now, at);
+            self.field("Expires", &format!("{at:.0} (in {left}), and is deleted with its data"));
+        }
         if let Some(sleep) = &status.sleep {
             let is_asleep = holds(&status.conditions, ConditionType::Asleep);
             let text = self.sleep(sleep, is_asleep);
@@ -256,7 +260,8 @@ fn waiting(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
         | ConditionType::Updated
         | ConditionType::Personalized
         | ConditionType::Routed
-        | ConditionType::Observed => it.status != Truth::True,
+        | ConditionType::Observed
+        | ConditionType::Expired => it.status != Truth::True,
         ConditionType::Ready => it.status != Truth::True && !is_asleep,
         ConditionType::Degraded | ConditionType::Stalled => it.status == Truth::True,
         ConditionType::Asleep => false,

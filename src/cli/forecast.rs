@@ -278,6 +278,7 @@ impl Then {
             no_destroying: self.held.destroying.clone(),
             full_regions: Vec::new(),
             unheard_since: None,
+            clock_was_set: None,
             no_replacing: self.held.replacing.clone(),
             no_creating: self.held.creating.clone(),
         })

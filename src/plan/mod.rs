@@ -9,6 +9,7 @@ pub mod bay;
 pub mod environment;
 pub mod hold;
 pub mod ledger;
+pub mod lifetime;
 pub mod machine;
 pub mod observe;
 pub mod orphan;
@@ -32,6 +33,7 @@ use crate::api::{
 use crate::plan::{
     action::Action,
     hold::{Absence, Impact},
+    lifetime::Lifetime,
     world::World,
 };
 
@@ -51,6 +53,8 @@ pub struct Plan {
     pub impact: Impact,
     /// Whether something is missing that nobody ordered to go.
     pub absence: Absence,
+    /// Its lifetime is over, so its deletion is asked for.
+    pub expire: bool,
     /// Nothing is left at Fly: the bay, its key and the finalizer go, the hostnames are freed.
     pub release: bool,
     /// Why this and not something else.
@@ -163,6 +167,10 @@ pub(crate) enum Health {
 
 /// Plans one pass. Total: it never fails and never panics.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
+    let lifetime = lifetime::look(world, now);
+    if let Lifetime::Over(at) = lifetime {
+        return lifetime::end(world, at, now);
+    }
     let mut bay = world.bay.as_ref().map(|bay| bay.status.clone()).unwrap_or_default();
     let deleting = world.environment.is_deleting();
     let adopted = if deleting { None } else { restored::adopt(&mut bay, world, now) };
@@ -220,7 +228,9 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     };
     // What is to be discarded is looked at a second time, whatever else there is to wait for.
     let stray_at = bay.stray.as_ref().map(|it| it.since + observe::SECOND_LOOK);
-    let wake_at = [wake_at, stray_at.filter(|at| *at > now)].into_iter().flatten().min();
+    let stray_at = stray_at.filter(|at| *at > now);
+    let wake_at = [wake_at, stray_at, lifetime.wake_at(now)].into_iter().flatten().min();
+    lifetime.tell(world, &mut status, now);
     status.observed_generation = world.environment.metadata.generation;
     Plan {
         status,
@@ -232,6 +242,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         action,
         impact,
         absence,
+        expire: false,
         release: matches!(step, Step::Release),
         note,
         wake_at,
@@ -263,4 +274,4 @@ fn quiet(reason: Reason, message: &str) -> Note {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

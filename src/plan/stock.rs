@@ -115,6 +115,7 @@ pub fn vacant(bay: &Bay, stock: &Stock, warm_state: WarmState) -> (Environment, 
             env: BTreeMap::new(),
             secrets: Vec::new(),
             deletion_policy: None,
+            lifetime: None,
         },
         status: EnvironmentStatus::default(),
     };

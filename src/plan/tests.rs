@@ -54,6 +54,7 @@ fn world(mode: &str, volume: bool) -> World {
         fresh_name: "abc".to_owned(),
         full_regions: Vec::new(),
         unheard_since: None,
+        clock_was_set: None,
         no_destroying: None,
         no_replacing: None,
         no_creating: None,
@@ -80,7 +81,7 @@ fn answer(world: &mut World, action: &Action, outcome: &Outcome, now: Timestamp)
 }
 
 /// A world whose environment serves.
-fn serving(mode: &str, volume: bool) -> World {
+pub(crate) fn serving(mode: &str, volume: bool) -> World {
     let mut world = world(mode, volume);
     for _ in 0..20 {
         let plan = pass(&mut world, at(0));

@@ -44,6 +44,8 @@ pub struct World {
     pub full_regions: Vec<FullRegion>,
     /// Since when Fly could not be asked, where that is longer than a moment.
     pub unheard_since: Option<Timestamp>,
+    /// Why nobody's time may be taken to be over, if so: the clock was set a moment ago.
+    pub clock_was_set: Option<String>,
     /// Why nothing may be destroyed now, if so.
     pub no_destroying: Option<String>,
     /// Why nothing may be made in the place of what is gone, if so.

@@ -8,6 +8,7 @@ mod breaker;
 pub mod calls;
 mod events;
 mod execute;
+mod expire;
 mod feed;
 pub mod holds;
 mod index;
@@ -22,6 +23,7 @@ mod pool;
 mod queue;
 mod quota;
 mod regions;
+mod steady;
 mod stock;
 mod translate;
 
@@ -149,6 +151,7 @@ pub async fn run(
         regions: Mutex::new(full_regions(&bays)),
         stock: Mutex::new(StockRoom::new(restored_at)),
         quota_turn: tokio::sync::Mutex::new(()),
+        steady: Mutex::default(),
     };
     let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();

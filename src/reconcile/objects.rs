@@ -23,7 +23,7 @@ use crate::plan::stock::{self, Vacancy};
 use crate::reconcile::holds::{self, Holding};
 use crate::store::{
     Error, Key, Precondition, Revision,
-    handle::{Store, Stored},
+    handle::{Store, Stored, Write},
 };
 
 /// An environment and what hangs on it, as stored.
@@ -323,16 +323,8 @@ impl Objects {
         environment.metadata.finalizers.retain(|it| it != FINALIZER);
         let at = Precondition::At(self.environment.revision);
         if environment.metadata.finalizers.is_empty() {
-            for label in environment.hostnames() {
-                let key = key(Kind::Hostname, "", label);
-                let Some(mut record) = store.get::<Hostname>(&key).await? else { continue };
-                if record.value.spec.uid != environment.metadata.uid {
-                    continue;
-                }
-                record.value.status.released_at.get_or_insert(now);
-                txn = txn.put(&key, Precondition::At(record.revision), &record.value);
-            }
-            txn = txn
+            txn = free_hostnames(store, txn, &environment, now)
+                .await?
                 .delete(&self.environment.key, at)
                 .delete(&activity_key(&of), Precondition::Any)
                 .delete(&nudge_key(&of), Precondition::Any);
@@ -350,6 +342,25 @@ impl Objects {
         let secret = read::<Secret>(store, &namespace, &bay.value.metadata.name).await?;
         Ok(secret.and_then(|it| it.value.value("key")))
     }
+}
+
+/// Adds to a transaction that an environment gives its hostnames up.
+pub(super) async fn free_hostnames(
+    store: &Store,
+    mut txn: Write,
+    environment: &Environment,
+    now: Timestamp,
+) -> Result<Write, Error> {
+    for label in environment.hostnames() {
+        let key = key(Kind::Hostname, "", label);
+        let Some(mut record) = store.get::<Hostname>(&key).await? else { continue };
+        if record.value.spec.uid != environment.metadata.uid {
+            continue;
+        }
+        record.value.status.released_at.get_or_insert(now);
+        txn = txn.put(&key, Precondition::At(record.revision), &record.value);
+    }
+    Ok(txn)
 }
 
 /// Gives a new bay what the store gives, and makes the secret with its key, which has its name.

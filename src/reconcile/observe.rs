@@ -101,6 +101,7 @@ pub(crate) async fn observe(
         fresh_name,
         full_regions: Vec::new(),
         unheard_since: sources.informer.unheard_since(now),
+        clock_was_set: None,
         no_destroying,
         no_replacing: objects.held.replacing.clone(),
         no_creating: objects.held.creating.clone(),

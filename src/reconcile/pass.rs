@@ -36,6 +36,7 @@ use crate::reconcile::{
     observe::{Memo, Sources, observe},
     personal::Personal,
     regions::Regions,
+    steady::Steady,
     stock::StockRoom,
     translate,
 };
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) stock: Mutex<StockRoom>,
     /// Held while a bay is begun in a namespace with a quota, from the count to the commit.
     pub(crate) quota_turn: tokio::sync::Mutex<()>,
+    pub(crate) steady: Mutex<Steady>,
 }
 
 /// When to look again.
@@ -106,6 +108,12 @@ impl Shared {
     /// Regions without room. Never held across an await.
     pub(crate) fn regions(&self) -> MutexGuard<'_, Regions<ObjectRef>> {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the clock is not to be relied on, if so.
+    fn clock_was_set(&self) -> Option<String> {
+        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        steady.look(self.clock.now(), self.clock.monotonic())
     }
 
     /// The mass-change breaker. Never held across an await.
@@ -162,6 +170,7 @@ impl Pass<'_> {
         let mut world = observe(sources, &objects, memo, fresh_name(&*shared.chance), now).await;
         memo.doubted = false;
         world.full_regions = self.full_regions(&objects, now);
+        world.clock_was_set = shared.clock_was_set();
         self.look_for_vacancy(&objects, &mut world);
         let vacancy = Reserved { shared, of: self.of, vacancy: world.vacancy.clone() };
         let held = self.room_for_own_bay(&objects, world.vacancy.is_some()).await?;
@@ -184,6 +193,11 @@ impl Pass<'_> {
         drop((vacancy, held));
         if plan.release {
             return self.release(objects, now).await;
+        }
+        if plan.expire {
+            objects.expire(&shared.store, plan.status, now).await?;
+            self.log("expire", journal::Outcome::Ok, &plan.note.message);
+            return Ok(Next::GoOn);
         }
         let settled = matches!(plan.status.phase, Phase::Ready | Phase::Asleep);
         objects.publish(&shared.store, plan.status.clone(), plan.bay.clone()).await?;
@@ -248,7 +262,7 @@ impl Pass<'_> {
         let pass = breaker::Pass {
             impact: plan.impact,
             absence: plan.absence,
-            ordered: objects.environment.value.is_deleting(),
+            ordered: objects.environment.value.is_deleting() || plan.expire,
             held: plan.note.reason == Reason::Held,
             settled: matches!(plan.status.phase, Phase::Ready | Phase::Asleep),
         };
@@ -384,7 +398,7 @@ impl Pass<'_> {
         let serves_now = serves && environment.status.phase != plan.status.phase;
         // Of a pool's bays there are many, made all alike.
         let binds = plan.bind.is_some() && note.level != Level::Quiet;
-        let tells = (acts || serves_now || binds) && objects.vacant.is_none();
+        let tells = (acts || serves_now || binds || plan.expire) && objects.vacant.is_none();
         if tells || note.level == Level::Warning {
             let about = (self.of, environment.metadata.uid.as_str());
             events::emit(&self.shared.store, about, note, (now, &*self.shared.chance)).await?;

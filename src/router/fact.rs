@@ -308,6 +308,7 @@ mod tests {
                 env: Default::default(),
                 secrets: vec![],
                 deletion_policy: None,
+                lifetime: None,
             },
             status: EnvironmentStatus {
                 bay: Some(BayRef {

@@ -9,6 +9,7 @@ mod change;
 mod claim;
 mod drift;
 mod end;
+mod expiry;
 mod failing;
 mod first_start;
 mod fly;

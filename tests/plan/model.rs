@@ -118,6 +118,7 @@ impl Model {
             connections: None,
             no_destroying: None,
             unheard_since: None,
+            clock_was_set: None,
             full_regions: Vec::new(),
             read_at: None,
             hold: None,

@@ -1,13 +1,16 @@
 //! Defaults and rules of environments. It must never look at the template; what depends on both is a condition, not a
 //! refusal, since either may come first.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::api::{
     admit::{Findings, ViolationReason},
     environment::{Access, DeletionPolicy, Environment, OperatingMode},
     name,
 };
+
+/// Less than this is sooner than most are ready.
+const EXPIRES_AFTER_MIN: Duration = Duration::from_secs(60);
 
 pub(super) fn complete(environment: &mut Environment) {
     let spec = &mut environment.spec;
@@ -51,6 +54,10 @@ pub(super) fn check(environment: &Environment, old: Option<&Environment>, findin
                 format!("`{}` is listed twice", secret.name),
             );
         }
+    }
+    let expires_after = spec.lifetime.as_ref().and_then(|it| it.expires_after.as_ref());
+    if expires_after.is_some_and(|it| it.get() < EXPIRES_AFTER_MIN) {
+        findings.invalid("spec.lifetime.expiresAfter", "at least 1m");
     }
     let Some(old) = old else { return };
     findings.immutable(

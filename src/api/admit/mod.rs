@@ -203,8 +203,8 @@ const FIELDS_NOT_YET: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Environment,
-        "spec.lifetime",
-        "lifetimes are not acted on yet; delete the environment when its time has come",
+        "spec.lifetime.archiveAfter",
+        "archiving comes with checkpoints, which do not exist yet; expiresAfter deletes the environment with its data",
     ),
 ];
 

@@ -194,7 +194,7 @@ fn what_cannot_change_says_so() {
 #[test]
 fn what_does_not_work_yet_is_refused_with_a_sentence() {
     for (path, value) in [
-        ("spec.lifetime", json!({"expiresAfter": "1d"})),
+        ("spec.lifetime", json!({"archiveAfter": "1d"})),
         ("spec.deletionPolicy", json!("Archive")),
         ("spec.deletionPolicy", json!("Retain")),
     ] {
@@ -261,4 +261,15 @@ fn the_personalize_file_is_on_the_volume() {
     }
     let nothing = json!({"file": "/data/env.json", "exec": {"command": []}});
     refused(Kind::Template, personalize(nothing), None, &["spec.personalize.exec.command"]);
+}
+
+#[test]
+fn a_lifetime_is_a_minute_at_least_and_archives_nothing() {
+    let lives = |lifetime| with(environment(), "spec.lifetime", lifetime);
+    admitted(Kind::Environment, lives(json!({"expiresAfter": "1m"})), None);
+    let field = "spec.lifetime.expiresAfter";
+    refused(Kind::Environment, lives(json!({"expiresAfter": "59s"})), None, &[field]);
+    refused(Kind::Environment, lives(json!({"expiresAfter": 60})), None, &[field]);
+    let archive = lives(json!({"archiveAfter": "7d"}));
+    refused(Kind::Environment, archive, None, &["spec.lifetime.archiveAfter"]);
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -23,6 +23,8 @@ const UNPULLABLE: &str = "hangar.test/unpullable";
 #[derive(Debug, Default)]
 pub struct NoRun {
     machines: Mutex<HashMap<String, watch::Sender<Status>>>,
+    /// What a command in each machine was last given on its standard input.
+    given: Mutex<BTreeMap<String, Arc<str>>>,
     exit_at: Mutex<Timestamp>,
 }
 
@@ -41,6 +43,13 @@ impl NoRun {
         }
     }
 
+    /// What a command was last given on its standard input, by machine: as if it wrote that into a file on the machine's volume,
+    /// or, without one, on its root file system, of which a start makes a new one.
+    #[must_use]
+    pub fn given(&self) -> BTreeMap<String, Arc<str>> {
+        self.commands().clone()
+    }
+
     /// Times of exits from now on; this driver has no clock.
     pub fn exits_at(&self, at: Timestamp) {
         *self.exit_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
@@ -53,6 +62,10 @@ impl NoRun {
 
     fn machines(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Status>>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commands(&self) -> MutexGuard<'_, BTreeMap<String, Arc<str>>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, id: &str, status: Status) {
@@ -102,6 +115,9 @@ impl Driver for NoRun {
 
     fn start<'a>(&'a self, spec: &'a Spec) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
+            if spec.volume.is_none() {
+                self.commands().remove(&spec.id);
+            }
             self.set(&spec.id, Status::Running { pid: PID, restarts: 0 });
             Ok(())
         })
@@ -161,11 +177,15 @@ impl Driver for NoRun {
         &'a self,
         id: &'a str,
         _argv: &'a [String],
-        _stdin: &'a [u8],
+        stdin: &'a [u8],
         _timeout: Duration,
     ) -> BoxFuture<'a, Result<Executed, Error>> {
         Box::pin(async move {
             self.running(id)?;
+            if !stdin.is_empty() {
+                let text = String::from_utf8_lossy(stdin);
+                self.commands().insert(id.to_owned(), Arc::from(text));
+            }
             Ok(Executed { code: Some(0), signal: None, stdout: Vec::new(), stderr: Vec::new() })
         })
     }
@@ -221,6 +241,7 @@ impl Driver for NoRun {
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             self.machines().remove(id);
+            self.commands().remove(id);
             Ok(())
         })
     }

@@ -1,6 +1,7 @@
 //! Courses that are walked again and again with something going wrong at each of their steps. A course says what a user
 //! does and when; it must never look at what hangar does beyond waiting for it to rest.
 
+mod pools;
 mod trouble;
 
 use std::time::Duration;
@@ -50,11 +51,21 @@ pub enum Course {
     Exodus,
     /// Lists show nothing for a while, and then only some regions.
     Blind,
+    /// Gets a bay of a pool, changes, sleeps, wakes, goes.
+    Claim,
+    /// Two at once share a pool with one bay ready and one on its way.
+    Share,
+    /// Three come into a pool of two whose bays rest.
+    Refill,
+    /// Changes a template, and one comes while its pool follows.
+    Roll,
+    /// Scales a pool down and to nothing while environments come, and deletes it.
+    Shrink,
 }
 
 impl Course {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Create,
         Self::Pair,
         Self::Update,
@@ -71,6 +82,11 @@ impl Course {
         Self::Crowded,
         Self::Exodus,
         Self::Blind,
+        Self::Claim,
+        Self::Share,
+        Self::Refill,
+        Self::Roll,
+        Self::Shrink,
     ];
 
     /// Its name on command lines.
@@ -93,13 +109,18 @@ impl Course {
             Self::Crowded => "crowded",
             Self::Exodus => "exodus",
             Self::Blind => "blind",
+            Self::Claim => "claim",
+            Self::Share => "share",
+            Self::Refill => "refill",
+            Self::Roll => "roll",
+            Self::Shrink => "shrink",
         }
     }
 
     /// Whether what is made on the way hangs on who is faster, so that only the end can be compared.
     #[must_use]
     pub fn races(self) -> bool {
-        self == Self::Hurry
+        matches!(self, Self::Hurry | Self::Share | Self::Refill | Self::Roll | Self::Shrink)
     }
 
     /// Walks it to its end.
@@ -142,6 +163,11 @@ impl Course {
             Self::Crowded => trouble::crowded(universe).await?,
             Self::Exodus => trouble::exodus(universe).await?,
             Self::Blind => trouble::blind(universe).await?,
+            Self::Claim => pools::claim(universe).await?,
+            Self::Share => pools::share(universe).await?,
+            Self::Refill => pools::refill(universe).await?,
+            Self::Roll => pools::roll(universe).await?,
+            Self::Shrink => pools::shrink(universe).await?,
         }
         rest(universe).await
     }

@@ -20,4 +20,4 @@ pub mod swarm;
 mod universe;
 mod wire;
 
-pub use universe::{Report, Setup, Universe, environment, template};
+pub use universe::{Report, Setup, Universe, environment, pool, template};

@@ -1,10 +1,13 @@
 //! The rules that must hold after every step, whatever happens. It must never change what it looks at.
 
 mod calls;
+mod claims;
 mod facts;
 mod objects;
 mod routes;
 mod shown;
+mod stock;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +22,8 @@ use http::Request;
 
 use crate::{
     api::environment::{Environment, Phase},
-    clock::Clock,
-    local::Backend,
+    clock::{Clock, Timestamp},
+    local::{Backend, norun::NoRun},
     router::table::Table,
     sim::{
         chronicle::Chronicle,
@@ -35,6 +38,7 @@ pub(crate) use facts::Count;
 /// Watches a course.
 pub(crate) struct Oracle {
     fly: Arc<Backend>,
+    driver: Arc<NoRun>,
     clock: Arc<dyn Clock>,
     chronicle: Arc<Chronicle>,
     facts: Mutex<Facts>,
@@ -48,13 +52,13 @@ impl fmt::Debug for Oracle {
 
 impl Oracle {
     pub(crate) fn new(
-        fly: Arc<Backend>,
+        (fly, driver): (Arc<Backend>, Arc<NoRun>),
         clock: Arc<dyn Clock>,
         chronicle: Arc<Chronicle>,
         canaries: Vec<String>,
     ) -> Arc<Self> {
         let facts = Mutex::new(Facts::new(canaries));
-        Arc::new(Self { fly, clock, chronicle, facts })
+        Arc::new(Self { fly, driver, clock, chronicle, facts })
     }
 
     /// The router's table of the life that begins, or none at its end, with which its calls end too.
@@ -67,12 +71,13 @@ impl Oracle {
         facts.lost.clear();
     }
 
-    /// Whether no environment is on its way somewhere.
+    /// Whether no environment is on its way somewhere, and no pool.
     pub(crate) fn is_settled(&self) -> bool {
         let settled = |it: &Environment| {
             matches!(it.status.phase, Phase::Ready | Phase::Asleep | Phase::Stalled)
         };
-        self.facts().environments.values().all(settled)
+        let facts = self.facts();
+        facts.environments.values().all(settled) && facts.pools_are_settled()
     }
 
     /// Whether a call is waited for.
@@ -101,11 +106,10 @@ impl Oracle {
 
     /// A commit became durable.
     pub(crate) fn committed(&self, txn: &Txn) {
-        let census = self.fly.census();
         let now = self.clock.now();
         let mut facts = self.facts();
         facts.commits += 1;
-        facts.see(census, now);
+        self.see(&mut facts, now);
         // An environment's status is judged with the bay that the same commit writes.
         let (bays, others): (Vec<_>, Vec<_>) =
             txn.steps.iter().partition(|(key, _, _)| key.as_str().starts_with("bays/"));
@@ -130,20 +134,21 @@ impl Oracle {
 
     /// Looks without an occasion.
     pub(crate) fn look(&self) {
-        let (census, now) = (self.fly.census(), self.clock.now());
+        let now = self.clock.now();
         let mut facts = self.facts();
-        facts.see(census, now);
+        self.see(&mut facts, now);
         facts.check_routes(now);
         self.speak(&mut facts);
     }
 
     /// What is wrong at the end, when nothing goes on any more.
     pub(crate) fn rest(&self) {
-        let (census, now) = (self.fly.census(), self.clock.now());
+        let now = self.clock.now();
         let mut facts = self.facts();
-        facts.see(census, now);
+        self.see(&mut facts, now);
         facts.check_routes(now);
         facts.check_rest();
+        facts.check_stock();
         self.speak(&mut facts);
     }
 
@@ -184,6 +189,12 @@ impl Oracle {
         self.facts().summary(&census)
     }
 
+    /// Takes in what Fly has now, and what is in its machines.
+    fn see(&self, facts: &mut Facts, now: Timestamp) {
+        facts.see(self.fly.census(), now);
+        facts.look_into(self.driver.given());
+    }
+
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,7 +224,7 @@ impl Listener for Oracle {
         if request.method() == http::Method::GET {
             return;
         }
-        facts.see(self.fly.census(), now);
+        self.see(&mut facts, now);
         facts.call(what, request, now);
         self.speak(&mut facts);
     }
@@ -230,7 +241,7 @@ impl Listener for Oracle {
         facts.under_way = facts.under_way.saturating_sub(1);
         facts.called(exchange, now);
         if changes {
-            facts.see(self.fly.census(), now);
+            self.see(&mut facts, now);
             self.speak(&mut facts);
         }
     }

@@ -262,7 +262,7 @@ pub(crate) fn differences(
     let mut wrong = report.violations.clone();
     compare("ends as", &reference.summary, &report.summary, &mut wrong);
     if course.races() {
-        balance(&report.counts, &mut wrong);
+        balance(&reference.counts, &report.counts, &mut wrong);
     } else {
         let counted = |report: &Report| {
             let mut counts = report.counts.clone();
@@ -277,14 +277,24 @@ pub(crate) fn differences(
     (!wrong.is_empty()).then_some(wrong)
 }
 
-/// Whatever was made is gone.
-fn balance(counts: &BTreeMap<(String, &'static str), u64>, wrong: &mut Vec<String>) {
-    let sum = |what: &str| -> u64 {
+/// Whatever was made beyond what is left without the disturbance is gone.
+fn balance(
+    reference: &BTreeMap<(String, &'static str), u64>,
+    counts: &BTreeMap<(String, &'static str), u64>,
+    wrong: &mut Vec<String>,
+) {
+    type Counts = BTreeMap<(String, &'static str), u64>;
+    let sum = |counts: &Counts, what: &str| -> u64 {
         counts.iter().filter(|((_, it), _)| *it == what).map(|(_, count)| count).sum()
     };
     for (made, gone) in [("app made", "app gone"), ("machine made", "machine gone")] {
-        if sum(made) != sum(gone) {
-            wrong.push(format!("{}: {}, {}: {}", made, sum(made), gone, sum(gone)));
+        let left = |it: &Counts| sum(it, made).checked_sub(sum(it, gone));
+        if left(counts) != left(reference) {
+            let (made_times, gone_times) = (sum(counts, made), sum(counts, gone));
+            let should = left(reference);
+            wrong.push(format!(
+                "{made}: {made_times}, {gone}: {gone_times}, and {should:?} should be left"
+            ));
         }
     }
 }

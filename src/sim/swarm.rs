@@ -1,6 +1,8 @@
 //! Many courses that nobody thought of: one seed draws how many environments there are, what their users do, what breaks
 //! and when the controller dies; then everything heals and must come right. It must never draw from anything but the seed.
 
+mod pools;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
@@ -49,6 +51,7 @@ struct Scope {
     pause_ms: u64,
     strikes: Vec<u64>,
     faults: Vec<Rule>,
+    pools: bool,
     day_after: bool,
 }
 
@@ -103,6 +106,7 @@ impl Scope {
             pause_ms,
             strikes,
             faults,
+            pools: pools::has_pools(seed),
             day_after: seed.is_multiple_of(DAY_AFTER_ONE_IN),
         }
     }
@@ -116,6 +120,8 @@ struct Swarm {
     declared: BTreeMap<String, Value>,
     /// Environments whose data somebody destroyed: they stall, and say so.
     robbed: Vec<String>,
+    /// Pools that are declared.
+    pools: Vec<String>,
     made: u64,
 }
 
@@ -152,8 +158,14 @@ pub fn walk_with(seed: u64, plant: Option<Mistake>) -> Outcome {
             Ok(universe) => universe,
             Err(error) => return failed(error, Report::default()),
         };
-        let mut swarm =
-            Swarm { universe, scope, declared: BTreeMap::new(), robbed: Vec::new(), made: 0 };
+        let mut swarm = Swarm {
+            universe,
+            scope,
+            declared: BTreeMap::new(),
+            robbed: Vec::new(),
+            pools: Vec::new(),
+            made: 0,
+        };
         let walked = Box::pin(swarm.walk()).await;
         let report = swarm.universe.report();
         let mut wrong = report.violations.clone();
@@ -168,6 +180,9 @@ pub fn walk_with(seed: u64, plant: Option<Mistake>) -> Outcome {
 impl Swarm {
     async fn walk(&mut self) -> anyhow::Result<()> {
         self.templates().await?;
+        if self.scope.pools {
+            self.pools = pools::begin(&mut self.universe).await?;
+        }
         for rule in self.scope.faults.clone() {
             self.universe.tell(format_args!("fault {rule:?}"));
             self.universe.fly().faults().add(rule).context("no such fault")?;
@@ -178,7 +193,11 @@ impl Swarm {
         for _ in 0..self.scope.events {
             let pause = self.universe.draw(self.scope.pause_ms);
             self.universe.pass(Duration::from_millis(pause)).await?;
-            self.event().await?;
+            if self.scope.pools && self.universe.draw(3) == 0 {
+                self.pool_event().await?;
+            } else {
+                self.event().await?;
+            }
         }
         self.settle().await
     }
@@ -209,7 +228,8 @@ impl Swarm {
                 anyhow::bail!("9: {name} ends as {is}: {}", self.universe.says(name).await?);
             }
         }
-        for (name, is) in &summary {
+        self.check_pools()?;
+        for (name, is) in summary.iter().filter(|(name, _)| !name.starts_with("pool ")) {
             anyhow::ensure!(self.declared.contains_key(name), "9: {name} was deleted and is {is}");
         }
         if self.scope.day_after {
@@ -255,9 +275,18 @@ impl Swarm {
     }
 
     async fn declare(&mut self) -> anyhow::Result<()> {
+        let template = if self.scope.pools && self.universe.draw(2) == 0 {
+            self.pick(&["warm", "warm", "bare"])
+        } else {
+            self.pick(&["node", "node", "plain", "probed"])
+        };
+        let template = template.to_owned();
+        self.declare_of(&template).await
+    }
+
+    async fn declare_of(&mut self, template: &str) -> anyhow::Result<()> {
         let name = format!("env-{}", self.made);
         self.made += 1;
-        let template = self.pick(&["node", "node", "plain", "probed"]);
         let spec = json!({"operatingMode": self.pick(&["Auto", "Auto", "Running"])});
         let object = environment(&name, template, &spec);
         self.universe.apply(&object).await?;

@@ -25,7 +25,7 @@ use crate::{
 mod user;
 
 pub(crate) use self::user::ENVIRONMENTS;
-pub use self::user::{environment, template};
+pub use self::user::{environment, pool, template};
 
 /// When every course begins.
 const START: &str = "2026-09-01T00:00:00Z";
@@ -108,7 +108,7 @@ impl Universe {
         });
         let chronicle = Arc::new(Chronicle::new());
         let oracle = Oracle::new(
-            Arc::clone(&fly),
+            (Arc::clone(&fly), Arc::clone(&driver)),
             Arc::clone(&clock),
             Arc::clone(&chronicle),
             setup.canaries.clone(),

@@ -41,7 +41,9 @@ impl Facts {
         if request.method() == Method::DELETE {
             self.old_view(what, now);
         }
-        if !request.uri().path().ends_with("/secrets") {
+        self.claim_call(request);
+        // What an environment adds is told to its machine, and to no other: rule 23.
+        if !["/secrets", "/exec"].iter().any(|it| request.uri().path().ends_with(it)) {
             self.check_text(what, &String::from_utf8_lossy(request.body()));
         }
         let path = request.uri().path().trim_matches('/').to_owned();
@@ -98,6 +100,7 @@ impl Facts {
             self.shown.answered(exchange, machines, now);
             return;
         }
+        self.commanded(exchange);
         if exchange.status().is_some_and(|it| (400..500).contains(&it)) {
             self.refuses(exchange.what, now);
         }
@@ -203,6 +206,11 @@ impl Facts {
 
     /// 7: not many lose something at once, unless a person says so.
     fn loses(&mut self, app: &str, now: Timestamp) {
+        let bound = |it: &Bay| it.spec.environment_ref.is_some() && !it.is_deleting();
+        if self.bay_of(app).is_some_and(|it| !bound(it)) {
+            // It is nobody's, or was never anybody's who served in it.
+            return;
+        }
         self.lost.retain(|_, at| now < *at + LOST_WITHIN);
         self.lost.insert(app.to_owned(), now);
         let count = self.lost.len();

@@ -12,6 +12,7 @@ use crate::api::{bay::Bay, environment::Environment, hostname::Hostname};
 use crate::clock::Timestamp;
 use crate::local::census::{Census, Machine};
 use crate::router::table::Table;
+use crate::sim::oracle::claims::Claims;
 use crate::sim::oracle::shown::Shown;
 
 /// A thing that was made, changed or destroyed: the environment's name, and what.
@@ -27,7 +28,7 @@ pub(crate) struct Facts {
     pub(super) environments: BTreeMap<String, Environment>,
     pub(super) bays: BTreeMap<String, Bay>,
     pub(super) hostnames: BTreeMap<String, Hostname>,
-    /// Every bay there ever was, by app: its environment's uid and name.
+    /// Every bay there ever was, by app: its environment's uid and name, or, until it is bound, its own uid and its pool.
     pub(super) apps: BTreeMap<String, (String, String)>,
     /// Bay's uid and epoch by machine id, for machines that ever were.
     pub(super) machines: BTreeMap<String, (String, u64)>,
@@ -63,6 +64,9 @@ pub(crate) struct Facts {
     pub(super) deleted_at: BTreeMap<String, Timestamp>,
     /// When a label got its holder, by label, and a bay its epoch, by name.
     pub(super) changed_at: BTreeMap<String, Timestamp>,
+    /// Apps of bays that were given up.
+    pub(super) given_up_apps: BTreeSet<String>,
+    pub(super) claims: Claims,
     pub(super) canaries: Vec<String>,
     pub(super) table: Option<Arc<Table>>,
     pub(super) counts: BTreeMap<Count, u64>,
@@ -182,7 +186,8 @@ impl Facts {
     fn lost_volume(&mut self, id: &str, app: &str) {
         self.count(app, "volume gone");
         let deleted = self.apps.get(app).is_some_and(|(uid, _)| self.deleted_at.contains_key(uid));
-        if self.used.contains(id) && !deleted && !self.excused.contains(app) {
+        let excused = self.excused.contains(app) || self.given_up_apps.contains(app);
+        if self.used.contains(id) && !deleted && !excused {
             let owner = self.owner(app);
             self.violation(format!("3: volume {id} of {owner} was destroyed"));
         }

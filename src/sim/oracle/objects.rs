@@ -10,6 +10,8 @@ use crate::{
         environment::{ConditionType, Environment},
         hostname::Hostname,
         meta::Resource as _,
+        pool::WarmPool,
+        template::Template,
     },
     sim::oracle::facts::Facts,
     store::Op,
@@ -51,6 +53,18 @@ impl Facts {
                 }
             }
             ("bays", None) => self.bay_gone(key),
+            ("templates", Some(value)) => {
+                if let Some(template) = self.read::<Template>(key, value) {
+                    self.claims.templates.insert(key.to_owned(), template);
+                }
+            }
+            ("templates", None) => drop(self.claims.templates.remove(key)),
+            ("warmpools", Some(value)) => {
+                if let Some(pool) = self.read::<WarmPool>(key, value) {
+                    self.claims.pools.insert(key.to_owned(), pool);
+                }
+            }
+            ("warmpools", None) => drop(self.claims.pools.remove(key)),
             ("holds", Some(_)) => drop(self.holds.insert(key.to_owned())),
             ("holds", None) => self.lifted |= self.holds.remove(key),
             ("hostnames", Some(value)) => {
@@ -105,6 +119,7 @@ impl Facts {
             self.deleted_at.entry(new.metadata.uid.clone()).or_insert(self.now);
         }
         self.ready(&new);
+        self.claimed(&new);
         self.environments.insert(key.to_owned(), new);
     }
 
@@ -138,7 +153,8 @@ impl Facts {
         // One that is being deleted can no longer be read, and goes by itself.
         let stays = |app: &str| self.census.apps.get(app).is_some_and(|it| !it.deleting);
         let left: Vec<_> = left.filter(|(app, _)| stays(app)).map(|it| it.0).collect();
-        let left: Vec<_> = left.into_iter().filter(|it| !self.excused.contains(*it)).collect();
+        let alone = |it: &String| self.excused.contains(it) || self.given_up_apps.contains(it);
+        let left: Vec<_> = left.into_iter().filter(|it| !alone(it)).collect();
         if !left.is_empty() {
             let what = format!("1: {name} was forgotten while Fly still has {left:?}");
             self.violation(what);
@@ -147,12 +163,15 @@ impl Facts {
 
     fn bay(&mut self, key: &str, new: Bay) {
         let name = new.metadata.name.clone();
+        let pool = new.spec.stock.as_ref().map(|it| format!("pool {}", it.pool));
+        let unbound = (new.metadata.uid.clone(), pool.unwrap_or_else(|| name.clone()));
         let owner = new.spec.environment_ref.as_ref().map_or_else(
             // Until it is bound it is its own.
-            || (new.metadata.uid.clone(), name.clone()),
+            || unbound.clone(),
             |of| (of.uid.clone(), of.name.clone()),
         );
-        let unbound = (new.metadata.uid.clone(), name.clone());
+        let old = self.bays.get(&name).cloned();
+        self.claim(old.as_ref(), &new);
         match self.apps.get(&new.spec.app) {
             Some(before) if *before == unbound => {
                 self.apps.insert(new.spec.app.clone(), owner);
@@ -166,7 +185,7 @@ impl Facts {
                 self.apps.insert(new.spec.app.clone(), owner);
             }
         }
-        if let Some(old) = self.bays.get(&name).cloned() {
+        if let Some(old) = old {
             if new.status.epoch < old.status.epoch {
                 self.violation(format!("14: the epoch of bay {name} went back"));
             }

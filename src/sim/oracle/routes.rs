@@ -1,12 +1,10 @@
 //! The rules about what the router would answer now, and what must be there when all is quiet. It must never ask the
 //! router anything that counts as a request.
 
-use std::collections::BTreeMap;
-
 use crate::{
-    api::{environment::Phase, hostname::Hostname},
+    api::{environment::Phase, hostname::Hostname, meta::Resource as _},
     clock::Timestamp,
-    local::census::{Census, Machine},
+    local::census::Machine,
     router::{
         packed::Label,
         table::{Flag, Route, Table},
@@ -49,6 +47,9 @@ impl Facts {
             );
             self.violation(what);
         }
+        if self.leads_to_another(&machine, &hostname.spec.uid) && self.since(label, now) {
+            self.violation(format!("24: {label} leads to machine {machine}, which was another's"));
+        }
         if let Some(at) = self.deleted_at.get(&uid)
             && now > *at + GONE_WITHIN
         {
@@ -85,13 +86,15 @@ impl Facts {
             let rests = matches!(environment.status.phase, Phase::Ready | Phase::Asleep);
             let name = environment.metadata.name.clone();
             let app = &bay.spec.app;
-            if rests {
+            if rests && !bay.is_deleting() {
+                let environment = environment.clone();
                 self.check_bay(app, &name, bay.spec.volume);
+                self.check_person(&environment, &bay);
             }
         }
     }
 
-    fn check_bay(&mut self, app: &str, name: &str, has_volume: bool) {
+    pub(super) fn check_bay(&mut self, app: &str, name: &str, has_volume: bool) {
         // A stranger's is not ours to count, and what is being destroyed goes, on a dead host when that is back.
         let ours = |it: &&Machine| {
             it.app == app
@@ -109,48 +112,6 @@ impl Facts {
             self.violation(format!("1: {name} has {volumes} volumes"));
         }
     }
-
-    /// What there is, by environment, without ids and times.
-    pub(super) fn summary(&self, census: &Census) -> BTreeMap<String, String> {
-        let mut summary = BTreeMap::new();
-        for environment in self.environments.values() {
-            let app = environment.status.bay.as_ref().map(|it| it.app.clone()).unwrap_or_default();
-            let machines: Vec<_> = census
-                .machines
-                .values()
-                .filter(|it| it.app == app && it.destroyed_at.is_none())
-                .map(|it| {
-                    let env: Vec<_> = it.env.iter().filter(|(key, _)| !is_id(key)).collect();
-                    format!("{} {} {} {env:?}", it.region, it.state, it.image)
-                })
-                .collect();
-            let volumes: Vec<_> = census
-                .volumes
-                .values()
-                .filter(|it| it.app == app && it.destroy_at.is_none())
-                .map(|it| format!("{} {} GiB", it.region, it.size_gib))
-                .collect();
-            let conditions: Vec<_> = environment
-                .status
-                .conditions
-                .iter()
-                .map(|it| format!("{:?}={:?}", it.kind, it.status))
-                .collect();
-            let all = format!(
-                "{:?} at {} of {}, {conditions:?}, {machines:?}, {volumes:?}",
-                environment.status.phase,
-                environment.status.observed_generation,
-                environment.metadata.generation
-            );
-            summary.insert(environment.metadata.name.clone(), all);
-        }
-        summary
-    }
-}
-
-/// Variables whose values are ids.
-fn is_id(key: &str) -> bool {
-    key.starts_with("HANGAR_") || key.starts_with("FLY_")
 }
 
 fn replays(table: &Table, label: &str) -> Option<Route> {

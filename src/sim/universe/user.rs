@@ -24,7 +24,8 @@ const MEDDLES_MAX: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where environments are.
 pub(crate) const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
-
+/// Where pools are.
+const POOLS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/warmpools";
 const HOLDS: &str = "/apis/hangar.dev/v1alpha1/holds";
 
 impl Universe {
@@ -114,14 +115,25 @@ impl Universe {
     /// # Errors
     /// As [`Self::ask`], and when the API refuses.
     pub async fn delete(&mut self, environment: &str) -> anyhow::Result<()> {
-        let path = format!("{ENVIRONMENTS}/{environment}");
-        let (status, answer) = self.ask(Method::DELETE, &path, &Value::Null).await?;
+        self.remove(&format!("{ENVIRONMENTS}/{environment}")).await
+    }
+
+    /// Deletes a pool.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn remove_pool(&mut self, pool: &str) -> anyhow::Result<()> {
+        self.remove(&format!("{POOLS}/{pool}")).await
+    }
+
+    async fn remove(&mut self, path: &str) -> anyhow::Result<()> {
+        let (status, answer) = self.ask(Method::DELETE, path, &Value::Null).await?;
         let fine = status.is_success() || status == StatusCode::NOT_FOUND;
         anyhow::ensure!(fine, "{status}: {answer}");
         Ok(())
     }
 
-    /// What the environments that are on their way somewhere wait for.
+    /// What the environments and pools that are on their way somewhere wait for.
     ///
     /// # Errors
     /// As [`Self::ask`].
@@ -136,7 +148,14 @@ impl Universe {
             let why = why.map(|it| it["message"].to_string()).unwrap_or_default();
             (!settled).then(|| format!("{} is {phase}: {why}", it["metadata"]["name"]))
         };
-        Ok(items.iter().filter_map(waits).collect())
+        let (_, list) = self.ask(Method::GET, POOLS, &Value::Null).await?;
+        let pools = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        let fills = |it: &Value| {
+            let full = it.pointer("/status/conditions")?.as_array()?;
+            let full = full.iter().find(|it| it["type"] == "Full" && it["status"] == "False")?;
+            Some(format!("pool {}: {}", it["metadata"]["name"], full["message"]))
+        };
+        Ok(items.iter().filter_map(waits).chain(pools.iter().filter_map(fills)).collect())
     }
 
     /// What an environment says of itself, where that is not all well.
@@ -234,6 +253,7 @@ fn public(path: &str, body: &Value) -> String {
 fn collection(object: &Value) -> anyhow::Result<String> {
     Ok(match object.get("kind").and_then(Value::as_str) {
         Some("Environment") => ENVIRONMENTS.to_owned(),
+        Some("WarmPool") => POOLS.to_owned(),
         Some("Template") => ENVIRONMENTS.replace("environments", "templates"),
         Some("Secret") => "/api/v1/namespaces/default/secrets".to_owned(),
         other => anyhow::bail!("no collection for {other:?}"),
@@ -256,6 +276,19 @@ pub fn template(name: &str, spec: &Value) -> Value {
             "readiness": {"http": {"path": "/healthz", "port": 8080}},
             "sleep": {"after": "5m", "mode": "Suspend"},
         }
+    });
+    json_patch::merge(&mut object["spec"], spec);
+    object
+}
+
+/// A pool of a template.
+#[must_use]
+pub fn pool(name: &str, template: &str, spec: &Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "hangar.dev/v1alpha1",
+        "kind": "WarmPool",
+        "metadata": {"name": name},
+        "spec": {"templateRef": {"name": template}},
     });
     json_patch::merge(&mut object["spec"], spec);
     object

@@ -483,6 +483,12 @@ impl Info {
         }
     }
 
+    /// Whether how many there are of what it keeps can be read and written apart, as `autoscaling/v1` has it.
+    #[must_use]
+    pub fn has_scale(&self) -> bool {
+        self.kind == Kind::WarmPool
+    }
+
     /// The path of a list, or of one object.
     #[must_use]
     pub fn path(&self, namespace: Option<&str>, name: Option<&str>) -> String {

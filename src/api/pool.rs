@@ -25,6 +25,9 @@ resource! {
     }
 }
 
+/// Label of the bays that wait in a pool, with its name; a claimed one has it no more.
+pub const POOL_LABEL: &str = "hangar.dev/pool";
+
 /// What is wanted of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,11 +1,15 @@
-//! `hangar scale`: how many bays a pool keeps. It must never change anything else of it.
+//! `hangar scale`: how many bays a pool keeps, by its scale, or region by region. It must never change anything else of it.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use crate::{
-    api::{kind::Kind, pool::WarmPool},
+    api::{
+        kind::Kind,
+        meta::ObjectRef,
+        pool::{Replicas, WarmPool},
+    },
     cli::{
         Exit,
         connection::Connection,
@@ -13,6 +17,7 @@ use crate::{
         printer::Printer,
         targets::{self, label},
     },
+    client::{Client, Error, Written},
 };
 
 /// What to scale, and to what.
@@ -23,16 +28,16 @@ pub struct Args {
     words: Vec<String>,
     /// How many bays are kept: a number, or one for each region (ams=3,fra=1)
     #[arg(long, value_name = "COUNT", value_parser = replicas)]
-    replicas: Value,
+    replicas: Replicas,
     /// Check, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 /// `3`, or `ams=3,fra=1`.
-fn replicas(text: &str) -> Result<Value, String> {
-    if let Ok(count) = text.parse::<u32>() {
-        return Ok(json!(count));
+fn replicas(text: &str) -> Result<Replicas, String> {
+    if let Ok(count) = text.parse() {
+        return Ok(Replicas::Anywhere(count));
     }
     let mut counts = BTreeMap::new();
     for part in text.split(',') {
@@ -40,9 +45,9 @@ fn replicas(text: &str) -> Result<Value, String> {
         let Some((region, count)) = pair else {
             return Err(format!("`{part}` is neither a number nor REGION=NUMBER"));
         };
-        let _again: Option<u32> = counts.insert(region, count);
+        let _again: Option<u32> = counts.insert(region.to_owned(), count);
     }
-    Ok(json!(counts))
+    Ok(Replicas::PerRegion(counts))
 }
 
 pub(super) async fn run(
@@ -59,23 +64,35 @@ pub(super) async fn run(
         );
     }
     for object in objects {
-        let pool: WarmPool = client.get(&object).await?;
-        // A patch merges maps, so that regions that are not named go by name.
-        let mut replicas = args.replicas.clone();
-        if let (Some(new), Ok(Value::Object(old))) =
-            (replicas.as_object_mut(), serde_json::to_value(&pool.spec.replicas))
-        {
-            old.into_iter().for_each(|(region, _)| {
-                new.entry(region).or_insert(Value::Null);
-            });
-        }
-        let patch = json!({"spec": {"replicas": replicas}});
-        let scaled = client.merge_patch::<WarmPool>(&object, &patch, args.dry_run).await?;
+        let scaled = match &args.replicas {
+            Replicas::Anywhere(count) => client.scale(&object, *count, args.dry_run).await?,
+            Replicas::PerRegion(counts) => {
+                by_region(&client, &object, counts, args.dry_run).await?
+            }
+        };
         scaled.warnings.iter().for_each(|it| printer.note(it));
         let done = if args.dry_run { "scaled (dry run)" } else { "scaled" };
         printer.line(format_args!("{} {done}", label(&object)))?;
     }
     Ok(Exit::Success)
+}
+
+/// A patch merges maps, so that regions that are not named go by name.
+async fn by_region(
+    client: &Client,
+    object: &ObjectRef,
+    counts: &BTreeMap<String, u32>,
+    dry_run: bool,
+) -> Result<Written<Value>, Error> {
+    let pool: WarmPool = client.get(object).await?;
+    let mut replicas: BTreeMap<_, _> =
+        counts.iter().map(|(region, count)| (region.clone(), json!(count))).collect();
+    if let Replicas::PerRegion(old) = pool.spec.replicas {
+        for region in old.into_keys() {
+            replicas.entry(region).or_insert(Value::Null);
+        }
+    }
+    client.merge_patch(object, &json!({"spec": {"replicas": replicas}}), dry_run).await
 }
 
 #[cfg(test)]
@@ -84,8 +101,9 @@ mod tests {
 
     #[test]
     fn a_number_or_one_for_each_region_is_read() {
-        assert_eq!(replicas("3"), Ok(json!(3)));
-        assert_eq!(replicas("ams=3,fra=0"), Ok(json!({"ams": 3, "fra": 0})));
+        assert_eq!(replicas("3"), Ok(Replicas::Anywhere(3)));
+        let counts = [("ams".to_owned(), 3), ("fra".to_owned(), 0)];
+        assert_eq!(replicas("ams=3,fra=0"), Ok(Replicas::PerRegion(counts.into())));
         for wrong in ["", "-1", "ams", "ams=x", "ams=1,", "ams=1 fra=2"] {
             assert!(replicas(wrong).is_err(), "{wrong}");
         }

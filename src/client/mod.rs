@@ -200,6 +200,22 @@ impl Client {
         self.written(request).await
     }
 
+    /// Sets how many there are of what an object keeps, by its `scale`.
+    ///
+    /// # Errors
+    /// [`Error::Status`] with reason `NotFound`, or `Invalid` with why it cannot be scaled by a number.
+    pub async fn scale(
+        &self,
+        target: &ObjectRef,
+        replicas: u32,
+        dry_run: bool,
+    ) -> Result<Written<Value>, Error> {
+        let path = format!("{}/scale", path_of(target)?);
+        let patch = serde_json::json!({"spec": {"replicas": replicas}});
+        let request = self.request(Method::PATCH, &path, &write_query(dry_run));
+        self.written(request.header(CONTENT_TYPE, MERGE_PATCH).json(&patch)).await
+    }
+
     /// Asks for an object's deletion. It is gone at once, or when its finalizers are.
     ///
     /// # Errors

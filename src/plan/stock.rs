@@ -12,7 +12,7 @@ use crate::api::{
     environment::{Environment, EnvironmentSpec, EnvironmentStatus, OperatingMode, Phase, Reason},
     kind::Kind,
     meta::{Metadata, NameRef, Resource as _},
-    pool::{WarmPool, WarmState},
+    pool::{POOL_LABEL, WarmPool, WarmState},
     quantity::Span,
     template::{Sleep, SleepDecider, SleepMode, Template, TemplateSpec, Update, UpdateStrategy},
 };
@@ -200,6 +200,7 @@ pub fn made(pool: &WarmPool, stock: Stock, instance: &str, fresh_name: &str) -> 
     let mut bay = bay::fresh(instance, fresh_name, stock.made_from.volume.is_some());
     bay.metadata.namespace.clone_from(&pool.metadata.namespace);
     bay.metadata.owner_references = vec![pool.owner_reference()];
+    bay.metadata.labels.insert(POOL_LABEL.to_owned(), pool.metadata.name.clone());
     bay.spec.stock = Some(Box::new(stock));
     bay
 }

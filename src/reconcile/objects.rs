@@ -15,7 +15,7 @@ use crate::api::{
     kind::Kind,
     meta::{Metadata, ObjectRef, Resource},
     orphan::{MadeBy, Orphan, OrphanStatus, OrphanWhat, Side},
-    pool::{WarmPool, WarmState},
+    pool::{POOL_LABEL, WarmPool, WarmState},
     template::Template,
 };
 use crate::chance::{self, Chance};
@@ -252,6 +252,7 @@ impl Objects {
         bay.value.spec.claimed_at = Some(now);
         bay.value.status.available_since = None;
         bay.value.metadata.owner_references = vec![environment.owner_reference()];
+        bay.value.metadata.labels.remove(POOL_LABEL);
         bay.value.metadata.generation += 1;
         environment.status.bay = Some(BayRef {
             name: vacancy.name.clone(),

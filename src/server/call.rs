@@ -42,6 +42,12 @@ pub(super) enum Call {
     Patch(Target, WriteOptions),
     /// The end of an object.
     Delete(ObjectRef, WriteOptions),
+    /// How many bays a pool wants.
+    GetScale(ObjectRef),
+    /// Another number of bays for a pool, as a whole scale.
+    ReplaceScale(ObjectRef, WriteOptions),
+    /// Another number of bays for a pool, by a patch.
+    PatchScale(ObjectRef, WriteOptions),
     /// An order about an orphan.
     Order(ObjectRef, WriteOptions),
     /// The end of many objects.
@@ -274,6 +280,12 @@ fn resource(group: &str, rest: &[&str], method: &Method, query: &Query) -> Resul
         [_, name, "status"] if kind.info().has_status => {
             one(Target { object: object(name)?, status: true }, method, query)
         }
+        [_, name, "scale"] if kind.info().has_scale() => match *method {
+            Method::GET => Ok(Call::GetScale(object(name)?)),
+            Method::PUT => Ok(Call::ReplaceScale(object(name)?, query.write()?)),
+            Method::PATCH => Ok(Call::PatchScale(object(name)?, query.write()?)),
+            _ => Err(NoCall::MethodNotAllowed),
+        },
         [_, name, "order"] if kind == Kind::Orphan => match *method {
             Method::POST => Ok(Call::Order(object(name)?, query.write()?)),
             _ => Err(NoCall::MethodNotAllowed),

@@ -59,6 +59,17 @@ fn resources(group: &str, group_version: &str) -> Value {
                 "verbs": verbs,
             }));
         }
+        if info.has_scale() {
+            resources.push(json!({
+                "name": format!("{}/scale", info.plural),
+                "singularName": "",
+                "namespaced": info.namespaced,
+                "group": "autoscaling",
+                "version": "v1",
+                "kind": "Scale",
+                "verbs": ["get", "patch", "update"],
+            }));
+        }
     }
     json!({
         "kind": "APIResourceList",

@@ -17,6 +17,7 @@ mod read;
 mod readiness;
 mod removal;
 mod respond;
+mod scale;
 mod status;
 mod view;
 mod watch;
@@ -299,14 +300,7 @@ async fn perform(
         }
         Call::Create(scope, options) => {
             draft::check_writable(scope.kind, None)?;
-            let view = view(Include::Metadata)?;
-            check_object(media)?;
-            let object = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
-            let written = write::create(state, &scope, &options, object).await?;
-            let mut response =
-                respond::created(&view.one(scope.kind, written.object, state.clock.now()));
-            respond::warn(&mut response, &written.warnings);
-            Ok(response)
+            create(state, &scope, &options, (media, body), view(Include::Metadata)?).await
         }
         Call::Replace(target, options) => {
             check_object(media)?;
@@ -326,6 +320,16 @@ async fn perform(
             let deleted = removal::delete(&state.store, &object, &options, now).await?;
             Ok(respond::json(&deleted.answer(&object)))
         }
+        Call::GetScale(object) => Ok(respond::json(&scale::get(state, &object).await?)),
+        Call::ReplaceScale(object, options) => {
+            check_object(media)?;
+            let scale = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
+            scaled(state, &object, &options, &Change::Whole(scale)).await
+        }
+        Call::PatchScale(object, options) => {
+            let body = patch::read(body, BODY_BYTES_MAX).await?;
+            scaled(state, &object, &options, &Change::patch(object.kind, media, &body)?).await
+        }
         Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
             draft::check_deletable(scope.kind, None)?;
@@ -339,6 +343,33 @@ async fn backup(state: &State, now: Timestamp) -> Result<Response<Body>, Status>
     let written = state.backups.write(&state.store, now).await;
     let written = written.map_err(|error| Status::internal(retry::chain(&error)))?;
     Ok(respond::json(&json!(written)))
+}
+
+async fn create(
+    state: &State,
+    scope: &Scope,
+    options: &WriteOptions,
+    (media, body): (Media, impl RequestBody),
+    view: View,
+) -> Result<Response<Body>, Status> {
+    check_object(media)?;
+    let object = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
+    let written = write::create(state, scope, options, object).await?;
+    let mut response = respond::created(&view.one(scope.kind, written.object, state.clock.now()));
+    respond::warn(&mut response, &written.warnings);
+    Ok(response)
+}
+
+async fn scaled(
+    state: &State,
+    object: &ObjectRef,
+    options: &WriteOptions,
+    change: &Change,
+) -> Result<Response<Body>, Status> {
+    let written = scale::update(state, object, options, change).await?;
+    let mut response = respond::json(&written.object);
+    respond::warn(&mut response, &written.warnings);
+    Ok(response)
 }
 
 async fn update(

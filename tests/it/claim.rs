@@ -201,6 +201,9 @@ async fn a_pool_is_scaled_by_number_and_by_region() {
     assert_eq!(hangar.run("scale pool/warm --replicas 2").await, "warmpool/warm scaled\n");
     hangar.stocked(2).await;
     hangar.run("scale pool warm --replicas ams=1,fra=1").await;
+    let number = hangar.cli(&["scale", "pool/warm", "--replicas", "3"]).await;
+    let why = "spec.replicas: it has a number for each region";
+    assert!(number.code != 0 && number.stderr.contains(why), "{}", number.stderr);
     hangar.run("scale pool warm --replicas fra=1").await;
     let spec = hangar.object("pool/warm").await["spec"].take();
     assert_eq!(spec["replicas"], serde_json::json!({"fra": 1}));

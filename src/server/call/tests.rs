@@ -99,6 +99,18 @@ fn a_watch_starts_where_it_is_told_to() {
 }
 
 #[test]
+fn only_pools_have_a_scale() {
+    let pools = NS.replace("environments", "warmpools");
+    let node = r#"ObjectRef { kind: WarmPool, namespace: "default", name: "node" }"#;
+    check(&format!("GET {pools}/node/scale"), &format!("GetScale({node})"));
+    let write = "WriteOptions { dry_run: true }";
+    check(&format!("PUT {pools}/node/scale?dryRun=All"), &format!("ReplaceScale({node}, {write})"));
+    check(&format!("PATCH {pools}/node/scale?dryRun=All"), &format!("PatchScale({node}, {write})"));
+    check(&format!("POST {pools}/node/scale"), "MethodNotAllowed");
+    check(&format!("GET {NS}/alice/scale"), "NotFound");
+}
+
+#[test]
 fn the_other_paths_mean_their_calls() {
     check("GET /version/", "Version");
     check("GET /healthz", "Live");

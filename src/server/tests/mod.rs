@@ -10,6 +10,7 @@ mod hostname;
 mod list;
 mod order;
 mod quota;
+mod scale;
 mod secret;
 mod watch;
 

@@ -186,6 +186,7 @@ static WARM_POOL: Info = Info {
     columns: &[
         column("Template", Cell::Path("spec.templateRef.name"), "What its bays are made from"),
         column("Ready", Cell::Path("status.ready"), "Bays that a claim can have now"),
+        wide("Wanted", Cell::Path("status.desiredReplicas"), "How many are wanted"),
         column("Provisioning", Cell::Path("status.provisioning"), "Bays on their way to that"),
         column("Claimed", Cell::Path("status.claimedLastHour"), "Claimed in the last hour"),
         column("Hit-Rate", Cell::Path("status.hitRatePercent"), "Per cent of claims that got one"),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +34,12 @@ pub const POOL_LABEL: &str = "hangar.dev/pool";
 pub struct WarmPoolSpec {
     /// The template that its bays are made from. Immutable.
     pub template_ref: NameRef,
-    /// How many bays are kept: a number, in the template's regions in order of preference, or a number for each region.
+    /// How many bays are kept: a number, in the template's regions in order of preference, or a number for each region. With
+    /// `autoscale` a number, from which that starts.
     pub replicas: Replicas,
+    /// Lets the number follow the claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
     /// How they wait. By default Started, which costs most and takes a claim no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_state: Option<WarmState>,
@@ -58,6 +62,39 @@ pub enum Replicas {
     Anywhere(u32),
     /// So many in each region.
     PerRegion(BTreeMap<String, u32>),
+}
+
+/// How the number of bays follows the claims.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Autoscale {
+    /// The fewest that are kept, without any claims.
+    pub min: u32,
+    /// The most that are kept.
+    pub max: u32,
+    /// How many of a hundred claims are to find a bay ready; 1 to 100. By default 95.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_hit_rate: Option<u32>,
+    /// How far back claims are looked at; 1m to 1h. By default 15m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Span>,
+}
+
+/// What hangar remembers of a pool that follows its claims.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AutoscaleStatus {
+    /// How many bays are wanted.
+    pub desired: u32,
+    /// How long a bay takes to get ready, as was last seen.
+    pub ready_after_s: u32,
+    /// Since when fewer would have done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub fewer_since: Option<Timestamp>,
+    /// How many would have done since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fewer: Option<u32>,
 }
 
 /// How unbound bays wait.
@@ -85,6 +122,11 @@ pub struct Refill {
 pub struct WarmPoolStatus {
     /// The generation this status is about.
     pub observed_generation: u64,
+    /// How many bays are wanted.
+    pub desired_replicas: u32,
+    /// What is remembered where that follows the claims.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<AutoscaleStatus>,
     /// Unbound bays, ready or on their way, those that are to go left out.
     pub replicas: u32,
     /// Bays that a claim can have now.
@@ -150,6 +192,8 @@ pub enum PoolConditionType {
     Full,
     /// Claims find a ready bay.
     Available,
+    /// A bound keeps the number from what the claims need. Absent without `autoscale`.
+    ScalingLimited,
     /// hangar cannot go on without a person.
     Stalled,
 }
@@ -181,8 +225,29 @@ pub enum PoolReason {
     TemplateMissing,
     /// Environments of this template cannot be claimed.
     TemplateUnfit,
+    /// The number is what the claims need.
+    DesiredWithinRange,
+    /// The claims need more than `autoscale.max`.
+    TooManyReplicas,
+    /// The claims need fewer than `autoscale.min`.
+    TooFewReplicas,
     /// It is being deleted.
     Deleting,
+}
+
+impl Autoscale {
+    /// How many of a hundred claims are to find a bay ready, with its default.
+    #[must_use]
+    pub fn target_hit_rate(&self) -> u32 {
+        self.target_hit_rate.unwrap_or(95)
+    }
+
+    /// How far back claims are looked at, with its default.
+    #[must_use]
+    pub fn window(&self) -> SignedDuration {
+        let window = self.window.as_ref().map(Span::get);
+        window.and_then(|it| it.try_into().ok()).unwrap_or(SignedDuration::from_mins(15))
+    }
 }
 
 impl WarmPoolSpec {

@@ -5,6 +5,7 @@
 //! functions here, so that the whole course of an environment can be computed without doing any of it ([`preview`]).
 
 pub mod action;
+pub mod autoscale;
 pub mod bay;
 pub mod environment;
 pub mod hold;

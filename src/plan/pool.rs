@@ -8,12 +8,13 @@ use crate::api::{
     Timestamp,
     condition::{self, Truth},
     pool::{
-        PoolCondition, PoolConditionType, PoolFailures, PoolReason, WarmPool, WarmPoolStatus,
-        WarmState,
+        PoolCondition, PoolConditionType, PoolFailures, PoolReason, WarmPool, WarmPoolSpec,
+        WarmPoolStatus, WarmState,
     },
     template::{SleepDecider, Template},
 };
 use crate::plan::{
+    autoscale::{self, Decision},
     machine,
     price::{Size, machine_monthly_microdollars, volume_monthly_microdollars},
     stock::{StockFact, made_from},
@@ -106,14 +107,8 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
     count.lately(world, now);
     let template = world.template.as_ref();
     let current = template.map(|it| made_from(&it.spec));
-    let mut shelves: BTreeMap<Option<&str>, Shelf<'_>> = spec
-        .wanted()
-        .into_iter()
-        .map(|(region, wanted)| {
-            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-            (region, Shelf { wanted, ..Shelf::default() })
-        })
-        .collect();
+    let scaled = autoscale::of_pool(&world.pool, &world.bays, now);
+    let mut shelves = count.shelves(spec, scaled.as_ref());
     let mut own: Vec<_> = world
         .bays
         .iter()
@@ -160,6 +155,7 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
         count.wake_at.push(now + ROOM_LOOK);
     }
     count.conditions(world, stop, (&make, &shelves), now);
+    count.scaling(world, scaled, now);
     let wake_at = count.wake_at.into_iter().filter(|at| *at > now).min();
     PoolPlan { status: count.status, make, retire: count.retire, wake_at }
 }
@@ -234,6 +230,46 @@ struct Count {
 }
 
 impl Count {
+    /// Empty shelves for what is wanted.
+    fn shelves<'a>(
+        &mut self,
+        spec: &'a WarmPoolSpec,
+        scaled: Option<&Decision>,
+    ) -> BTreeMap<Option<&'a str>, Shelf<'a>> {
+        let wanted = match scaled {
+            Some(it) => BTreeMap::from([(None, it.status.desired)]),
+            None => spec.wanted(),
+        };
+        self.status.desired_replicas = wanted.values().fold(0, |sum, it| sum.saturating_add(*it));
+        let shelf = |wanted| Shelf {
+            wanted: usize::try_from(wanted).unwrap_or(usize::MAX),
+            ..Shelf::default()
+        };
+        wanted.into_iter().map(|(region, wanted)| (region, shelf(wanted))).collect()
+    }
+
+    /// What following the claims came to, and why.
+    fn scaling(&mut self, world: &PoolWorld, scaled: Option<Decision>, now: Timestamp) {
+        let kind = PoolConditionType::ScalingLimited;
+        let Some(Decision { status, limited: reason, message, wake_at }) = scaled else {
+            self.status.autoscale = None;
+            self.status.conditions.retain(|it| it.kind != kind);
+            return;
+        };
+        self.status.autoscale = Some(status);
+        self.wake_at.push(wake_at);
+        let is_limited = reason != PoolReason::DesiredWithinRange;
+        let condition = PoolCondition {
+            kind,
+            status: if is_limited { Truth::True } else { Truth::False },
+            reason,
+            message,
+            last_transition_time: now,
+            observed_generation: world.pool.metadata.generation,
+        };
+        condition::set(&mut self.status.conditions, condition);
+    }
+
     /// Claims of the last hour.
     fn lately(&mut self, world: &PoolWorld, now: Timestamp) {
         let uid = &world.pool.metadata.uid;
@@ -360,7 +396,7 @@ impl Count {
     ) {
         use PoolConditionType as C;
         let status = &self.status;
-        let (wanted, ready) = (world.pool.spec.total(), status.ready);
+        let (wanted, ready) = (status.desired_replicas, status.ready);
         let lacks: usize = shelves.values().map(Shelf::lacks).sum();
         let counted =
             format!("{ready} of {wanted} are ready, {} on their way", status.provisioning);

@@ -35,6 +35,8 @@ pub(crate) struct StockRoom {
     bays: BTreeMap<ObjectRef, Known>,
     /// By the pool's uid.
     of_pool: HashMap<String, BTreeSet<ObjectRef>>,
+    /// What was claimed or missed and is gone, by the pool's uid: it counts as long as if it were there.
+    past: HashMap<String, Vec<StockFact>>,
     vacancies: HashMap<TemplateKey, BTreeMap<String, Vacancy>>,
     pools: BTreeMap<ObjectRef, (String, TemplateKey)>,
     heard: Revision,
@@ -59,6 +61,7 @@ impl StockRoom {
     /// Takes a pool out; what is left of its bays.
     pub(crate) fn remove_pool(&mut self, key: &ObjectRef) -> Vec<ObjectRef> {
         let Some((uid, _)) = self.pools.remove(key) else { return Vec::new() };
+        self.past.remove(&uid);
         self.of_pool.get(&uid).into_iter().flatten().cloned().collect()
     }
 
@@ -105,8 +108,12 @@ impl StockRoom {
 
     /// Takes a bay out; its app, and the pool that it was of.
     pub(crate) fn remove(&mut self, key: &ObjectRef) -> Option<(String, Option<ObjectRef>)> {
-        let known = self.take_out(key)?;
-        Some((known.app, self.pool_of_uid(&known.fact.pool_uid)))
+        let Known { app, fact, .. } = self.take_out(key)?;
+        let pool = self.pool_of_uid(&fact.pool_uid);
+        if pool.is_some() && ended(&fact).is_some() {
+            self.past.entry(fact.pool_uid.clone()).or_default().push(fact);
+        }
+        Some((app, pool))
     }
 
     fn take_out(&mut self, key: &ObjectRef) -> Option<Known> {
@@ -180,12 +187,15 @@ impl StockRoom {
         let mut facts = Vec::with_capacity(own.len());
         for key in own {
             let Some(fact) = self.bays.get(&key).map(|it| it.fact.clone()) else { continue };
-            let ended = if fact.missed { Some(fact.made_at) } else { fact.claimed_at };
-            if ended.is_some_and(|at| now >= at + KEPT) {
+            if is_past(&fact, now) {
                 self.take_out(&key);
             } else {
                 facts.push(fact);
             }
+        }
+        if let Some(past) = self.past.get_mut(uid) {
+            past.retain(|it| !is_past(it, now));
+            facts.extend(past.iter().cloned());
         }
         Some(facts)
     }
@@ -199,6 +209,15 @@ impl StockRoom {
     pub(crate) fn listed(&mut self, at: Revision) {
         self.heard = self.heard.max(at);
     }
+}
+
+/// When it was claimed or missed.
+fn ended(fact: &StockFact) -> Option<Timestamp> {
+    if fact.missed { Some(fact.made_at) } else { fact.claimed_at }
+}
+
+fn is_past(fact: &StockFact, now: Timestamp) -> bool {
+    ended(fact).is_some_and(|at| now >= at + KEPT)
 }
 
 /// What of a bay concerns a pool, and its template.
@@ -230,4 +249,38 @@ fn fact(bay: &Bay, restored_at: Option<Timestamp>) -> Option<(StockFact, Templat
     fact.pool_uid.clone_from(bay.spec.missed_pool.as_ref()?);
     fact.missed = true;
     Some((fact, (namespace, String::new())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_counts_for_an_hour_however_short_its_environments_life_was() {
+        let at = |minutes: i64| Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap();
+        let metadata =
+            |name: &str, uid: &str| json!({"name": name, "namespace": "default", "uid": uid});
+        let pool = json!({
+            "apiVersion": "hangar.dev/v1alpha1", "kind": "WarmPool", "metadata": metadata("warm", "p"),
+            "spec": {"templateRef": {"name": "node"}, "replicas": 1},
+        });
+        let pool: WarmPool = serde_json::from_value(pool).unwrap();
+        let bay = json!({
+            "apiVersion": "hangar.dev/v1alpha1", "kind": "Bay", "metadata": metadata("bay-a", "b"),
+            "spec": {"app": "hgr-a", "network": "hgr-a", "volume": false, "claimedAt": at(0),
+                     "environmentRef": {"name": "alice", "uid": "e"},
+                     "stock": {"pool": "warm", "poolUid": "p", "template": "node",
+                               "madeFrom": {"machine": {"image": "i:1"}, "regions": ["ams"]}}},
+        });
+        let bay: Bay = serde_json::from_value(bay).unwrap();
+        let mut room = StockRoom::new(None);
+        room.put_pool(&pool);
+        room.put(&bay, Revision(1));
+        let (app, told) = room.remove(&bay.object_ref()).unwrap();
+        assert_eq!((app.as_str(), told), ("hgr-a", Some(pool.object_ref())));
+        let mut counted = |minutes| room.of_pool("p", at(minutes)).unwrap().len();
+        assert_eq!((counted(59), counted(60)), (1, 0));
+    }
 }

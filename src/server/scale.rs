@@ -72,12 +72,17 @@ fn shown(pool: &WarmPool, revision: &str) -> Value {
             "resourceVersion": revision,
             "creationTimestamp": metadata.creation_timestamp,
         },
-        "spec": {"replicas": pool.spec.total()},
+        "spec": {"replicas": desired(pool)},
         "status": {
             "replicas": pool.status.replicas,
             "selector": format!("{POOL_LABEL}={}", metadata.name),
         },
     })
+}
+
+fn desired(pool: &WarmPool) -> u32 {
+    let scaled = pool.spec.autoscale.as_ref().and(pool.status.autoscale.as_ref());
+    scaled.map_or_else(|| pool.spec.total(), |it| it.desired)
 }
 
 /// The number in a scale that somebody sent, if it is about this pool as it is.
@@ -107,8 +112,13 @@ fn wanted(object: &ObjectRef, now: &Value, proposed: &Value) -> Result<u32, Stat
         .ok_or_else(|| refused(ViolationReason::Invalid, "it must be a whole number, 0 or more"))
 }
 
-/// Which region a number would be for nobody can tell.
+/// Which region a number would be for nobody can tell, and a pool that follows its claims would not keep it.
 fn check_scalable(object: &ObjectRef, pool: &WarmPool) -> Result<(), Status> {
+    if pool.spec.autoscale.is_some() {
+        let why = "the pool follows its claims: change spec.autoscale.min and spec.autoscale.max";
+        let forbidden = ViolationReason::Forbidden;
+        return Err(Status::invalid_field(object, "spec.replicas", forbidden, why));
+    }
     let Replicas::PerRegion(counts) = &pool.spec.replicas else { return Ok(()) };
     let regions: Vec<_> = counts.keys().map(|region| format!("{region}=N")).collect();
     let why = format!(

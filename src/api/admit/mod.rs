@@ -197,11 +197,6 @@ const FIELDS_NOT_YET: &[(Kind, &str, &str)] = &[
         "updates are made one environment at a time; leave it out",
     ),
     (
-        Kind::WarmPool,
-        "spec.autoscale",
-        "pools do not follow the rate of claims yet; change replicas, or let `hangar scale` do it",
-    ),
-    (
         Kind::Environment,
         "spec.lifetime.archiveAfter",
         "archiving comes with checkpoints, which do not exist yet; expiresAfter deletes the environment with its data",

@@ -1,11 +1,12 @@
 //! Defaults and rules of warm pools. It must never look at the template; what depends on both is a condition.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use crate::api::{
     admit::Findings,
     name,
-    pool::{Replicas, WarmPool, WarmState},
+    pool::{Autoscale, Replicas, WarmPool, WarmState},
+    quantity::Span,
 };
 
 /// A pool of more would rather be several.
@@ -14,9 +15,16 @@ const IN_FLIGHT_MAX: u32 = 50;
 /// Bays that are replaced faster than they can be made would never be ready.
 const MAX_AGE_MIN: Duration = Duration::from_secs(600);
 
+/// Claims are remembered for an hour.
+const WINDOW: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3_600);
+
 pub(super) fn complete(pool: &mut WarmPool) {
     pool.spec.warm_state.get_or_insert(WarmState::Started);
     pool.spec.max_in_flight.get_or_insert(4);
+    if let Some(rule) = &mut pool.spec.autoscale {
+        rule.target_hit_rate.get_or_insert(95);
+        rule.window = rule.window.take().or_else(|| Span::parse("15m").ok());
+    }
 }
 
 pub(super) fn check(pool: &WarmPool, old: Option<&WarmPool>, findings: &mut Findings) {
@@ -43,6 +51,13 @@ pub(super) fn check(pool: &WarmPool, old: Option<&WarmPool>, findings: &mut Find
     if spec.refill.as_ref().is_some_and(|it| it.max_per_minute == 0) {
         findings.invalid("spec.refill.maxPerMinute", "at least 1; `replicas: 0` makes none");
     }
+    if let Some(rule) = &spec.autoscale {
+        check_autoscale(rule, findings);
+        if matches!(spec.replicas, Replicas::PerRegion(_)) {
+            let why = "with `autoscale` it is one number, from which that starts";
+            findings.invalid("spec.replicas", why);
+        }
+    }
     if let Some(old) = old {
         findings.immutable(
             "spec.templateRef",
@@ -50,5 +65,20 @@ pub(super) fn check(pool: &WarmPool, old: Option<&WarmPool>, findings: &mut Find
             &spec.template_ref,
             "make a new pool of the other template",
         );
+    }
+}
+
+fn check_autoscale(rule: &Autoscale, findings: &mut Findings) {
+    if rule.min > rule.max {
+        findings.invalid("spec.autoscale.min", "it must not be more than `max`");
+    }
+    if !(1..=REPLICAS_MAX).contains(&rule.max) {
+        findings.invalid("spec.autoscale.max", format!("1 to {REPLICAS_MAX}"));
+    }
+    if !(1..=100).contains(&rule.target_hit_rate()) {
+        findings.invalid("spec.autoscale.targetHitRate", "1 to 100: so many of a hundred claims");
+    }
+    if !WINDOW.contains(&rule.window().unsigned_abs()) {
+        findings.invalid("spec.autoscale.window", "1m to 1h");
     }
 }

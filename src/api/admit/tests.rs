@@ -242,7 +242,7 @@ fn a_pool_is_checked_and_completed() {
         ("spec.maxInFlight", json!(0), "spec.maxInFlight"),
         ("spec.maxAge", json!("1m"), "spec.maxAge"),
         ("spec.refill", json!({"maxPerMinute": 0}), "spec.refill.maxPerMinute"),
-        ("spec.autoscale", json!({"min": 1}), "spec.autoscale"),
+        ("spec.autoscale", json!({"min": 1}), "spec.autoscale.max"),
     ] {
         refused(Kind::WarmPool, with(pool(), path, value), None, &[field]);
     }
@@ -272,4 +272,29 @@ fn a_lifetime_is_a_minute_at_least_and_archives_nothing() {
     refused(Kind::Environment, lives(json!({"expiresAfter": 60})), None, &[field]);
     let archive = lives(json!({"archiveAfter": "7d"}));
     refused(Kind::Environment, archive, None, &["spec.lifetime.archiveAfter"]);
+}
+
+#[test]
+fn what_a_pool_follows_its_claims_by_is_bounded() {
+    let pool = |spec: Value| {
+        let mut all = json!({"templateRef": {"name": "node"}, "replicas": 1});
+        all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        json!({"apiVersion": "hangar.dev/v1alpha1", "kind": "WarmPool", "metadata": {"name": "p"}, "spec": all})
+    };
+    let follows = |rule| pool(json!({"autoscale": rule}));
+    let admitted = admitted(Kind::WarmPool, follows(json!({"min": 0, "max": 5})), None);
+    let rule = json!({"min": 0, "max": 5, "targetHitRate": 95, "window": "15m"});
+    assert_eq!(admitted["spec"]["autoscale"], rule);
+    for (rule, field) in [
+        (json!({"min": 6, "max": 5}), "spec.autoscale.min"),
+        (json!({"min": 0, "max": 0}), "spec.autoscale.max"),
+        (json!({"min": 0, "max": 1001}), "spec.autoscale.max"),
+        (json!({"min": 0, "max": 5, "targetHitRate": 101}), "spec.autoscale.targetHitRate"),
+        (json!({"min": 0, "max": 5, "window": "59s"}), "spec.autoscale.window"),
+        (json!({"min": 0, "max": 5, "window": "2h"}), "spec.autoscale.window"),
+    ] {
+        refused(Kind::WarmPool, follows(rule), None, &[field]);
+    }
+    let regions = pool(json!({"replicas": {"ams": 1}, "autoscale": {"min": 0, "max": 5}}));
+    refused(Kind::WarmPool, regions, None, &["spec.replicas"]);
 }

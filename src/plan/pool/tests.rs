@@ -250,3 +250,28 @@ fn no_more_bays_are_begun_than_a_quota_leaves() {
     let all = with_room(0, ["a", "b", "c", "d"].map(|it| ready(it, 5)).to_vec());
     assert_eq!(plan(&all, now()).wake_at, None, "nothing is waited for");
 }
+
+#[test]
+fn a_pool_that_follows_its_claims_wants_what_they_need_and_says_why() {
+    let spec = serde_json::json!({"replicas": 1, "autoscale": {"min": 1, "max": 3}});
+    let claimed = |name: &str| StockFact { claimed_at: Some(ago(1)), ..ready(name, 30) };
+    let mut got_ready = ready("e", 10);
+    got_ready.available_since = Some(ago(9));
+    let bays = ["a", "b", "c", "d"].map(claimed).into_iter().chain([got_ready]).collect();
+    let mut world = world(spec, bays);
+    check(
+        &world,
+        &expect![[r#"
+        make [None, None], retire []
+        Full False Refilling: 1 of 3 are ready, 0 on their way; more are begun
+        Available True AsDeclared: 1 of 3 are ready, 0 on their way
+        Stalled False AsDeclared: 
+        ScalingLimited True TooManyReplicas: 4 claims in 15m, 0 missed; a bay is ready after 60 s: 4 would have served 95 % of them, and 3 is the most
+    "#]],
+    );
+    world.pool.status = plan(&world, now()).status;
+    world.pool.spec.autoscale = None;
+    let plan = plan(&world, now());
+    assert_eq!((plan.status.desired_replicas, plan.status.autoscale), (1, None));
+    assert_eq!(plan.status.conditions.len(), 3);
+}

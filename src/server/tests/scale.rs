@@ -81,6 +81,16 @@ async fn a_number_for_all_is_refused_where_there_is_one_for_each_region() {
 }
 
 #[tokio::test]
+async fn a_number_is_refused_where_the_pool_follows_its_claims() {
+    let api = with_pool(json!(2)).await;
+    let follows = json!({"spec": {"autoscale": {"min": 1, "max": 9}}});
+    assert_eq!(api.patch(&format!("{POOLS}/node"), &follows).await.code, 200);
+    let reply = api.patch(&scale(), &json!({"spec": {"replicas": 3}})).await;
+    let message = text(&reply.body, "/message");
+    assert!(reply.code == 422 && message.contains("spec.autoscale.min"), "{message}");
+}
+
+#[tokio::test]
 async fn discovery_lists_it() {
     let api = Api::start().await;
     let list = api.get("/apis/hangar.dev/v1alpha1").await.body["resources"].take();

@@ -94,20 +94,20 @@ pub fn decide(
         () => PoolReason::DesiredWithinRange,
     };
     let seconds = ready_after.as_secs().max(0);
-    let mut message = format!(
-        "{} claims in {}, {missed} missed; a bay is ready after {seconds} s: {needed} would have served {share} % of them",
-        claims.len(),
-        rule.window.as_ref().map_or("15m", |it| it.as_str()),
-    );
     let bound = match limited {
         PoolReason::TooManyReplicas => format!(", and {} is the most", rule.max),
         PoolReason::TooFewReplicas => format!(", and {} is the least", rule.min),
         _ => String::new(),
     };
-    message.push_str(&bound);
-    if let Some((since, _)) = fewer {
-        message.push_str(&format!("; fewer than {desired} do since {since:.0}"));
-    }
+    let fewer_do = fewer.map_or_else(String::new, |(since, _)| {
+        format!("; fewer than {desired} do since {since:.0}")
+    });
+    let message = format!(
+        "{} claims in {}, {missed} missed; a bay is ready after {seconds} s: {needed} would have served {share} % of them\
+         {bound}{fewer_do}",
+        claims.len(),
+        rule.window.as_ref().map_or("15m", |it| it.as_str()),
+    );
     let status = AutoscaleStatus {
         desired,
         ready_after_s: u32::try_from(seconds).unwrap_or(u32::MAX),

@@ -168,10 +168,14 @@ pub(crate) enum Health {
 
 /// Plans one pass. Total: it never fails and never panics.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
-    let lifetime = lifetime::look(world, now);
-    if let Lifetime::Over(at) = lifetime {
-        return lifetime::end(world, at, now);
+    match lifetime::look(world, now) {
+        Lifetime::Over(at) => lifetime::end(world, at, now),
+        lifetime => living(world, &lifetime, now),
     }
+}
+
+/// Plans one pass for what is not over.
+fn living(world: &World, lifetime: &Lifetime, now: Timestamp) -> Plan {
     let mut bay = world.bay.as_ref().map(|bay| bay.status.clone()).unwrap_or_default();
     let deleting = world.environment.is_deleting();
     let adopted = if deleting { None } else { restored::adopt(&mut bay, world, now) };
@@ -194,14 +198,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     let impact = hold::impact(&step);
     let (action, note, wake_at) = match &step {
         Step::Act { action, reason, why, fault } => {
-            let note = if *fault || !status::keeps_failing(&bay) {
-                let level = if *fault { Level::Warning } else { Level::Normal };
-                Note { reason: *reason, message: why.clone(), level }
-            } else {
-                // Without the count, so that it is the same event each time.
-                let message = format!("{why}, and calls for that failed several times");
-                Note { reason: Reason::CallFailed, message, level: Level::Warning }
-            };
+            let note = acting(*reason, why, *fault, &bay);
             action::intend(&mut bay, action, world.environment.metadata.generation, now);
             (Some(action.clone()), note, Some(now))
         }
@@ -248,6 +245,16 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         note,
         wake_at,
     }
+}
+
+fn acting(reason: Reason, why: &str, fault: bool, bay: &BayStatus) -> Note {
+    if fault || !status::keeps_failing(bay) {
+        let level = if fault { Level::Warning } else { Level::Normal };
+        return Note { reason, message: why.to_owned(), level };
+    }
+    // Without the count, so that it is the same event each time.
+    let message = format!("{why}, and calls for that failed several times");
+    Note { reason: Reason::CallFailed, message, level: Level::Warning }
 }
 
 /// What the pass comes down to, holds considered.

@@ -279,11 +279,7 @@ async fn perform(
             let as_text = accept.is_some_and(|it| it.starts_with("text/plain"));
             Ok(logs::answer(state, options, as_text))
         }
-        Call::Activity => {
-            let report = activity::read(&json_body(media, body, REPORT_BYTES_MAX).await?)?;
-            activity::record_activity(&state.store, report, now).await?;
-            Ok(respond::json(&json!({})))
-        }
+        Call::Activity => reported(state, media, body, now).await,
         Call::Backup => backup(state, now).await,
         Call::Get(target) => {
             Ok(respond::json(&read::get(state, &target, view(Include::Metadata)?).await?))
@@ -337,6 +333,17 @@ async fn perform(
             delete_collection(state, &scope, &list, &options).await
         }
     }
+}
+
+async fn reported(
+    state: &State,
+    media: Media,
+    body: impl RequestBody,
+    now: Timestamp,
+) -> Result<Response<Body>, Status> {
+    let report = activity::read(&json_body(media, body, REPORT_BYTES_MAX).await?)?;
+    activity::record_activity(&state.store, report, now).await?;
+    Ok(respond::json(&json!({})))
 }
 
 async fn backup(state: &State, now: Timestamp) -> Result<Response<Body>, Status> {

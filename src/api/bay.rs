@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     environment::{Environment, Reason},
     meta::resource,
+    rollout::RevisionRef,
     template::TemplateSpec,
 };
 
@@ -127,6 +128,9 @@ pub struct BayStatus {
     /// The machine of this epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineStatus>,
+    /// The revision of the template that the machine was made, or last changed, by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<RevisionRef>,
     /// When something that the bay should have was first seen missing; believed only at a second look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,

@@ -10,6 +10,7 @@ use crate::api::{
     condition,
     meta::{NameRef, resource},
     quantity::Span,
+    rollout::EnvironmentRevision,
 };
 
 resource! {
@@ -117,6 +118,9 @@ pub struct EnvironmentStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub expires_at: Option<Timestamp>,
+    /// The revision of its template that it is kept at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<EnvironmentRevision>,
     /// Bays of pools that were given up because what it adds to its template could not be written into them; after one, a bay is
     /// made for it.
     #[serde(skip_serializing_if = "is_zero")]

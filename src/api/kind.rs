@@ -10,6 +10,8 @@ use crate::api::{GROUP, VERSION};
 pub enum Kind {
     /// What environments are made from.
     Template,
+    /// A template as it was.
+    TemplateRevision,
     /// What a user gets.
     Environment,
     /// A stock of ready bays.
@@ -120,7 +122,7 @@ static TEMPLATE: Info = Info {
     namespaced: true,
     writable: true,
     deletable: true,
-    has_status: false,
+    has_status: true,
     columns: &[
         column("Image", Cell::Path("spec.machine.image"), "What runs"),
         column("Memory", Cell::Path("spec.machine.guest.memory"), "Memory of each machine"),
@@ -128,10 +130,40 @@ static TEMPLATE: Info = Info {
         wide("Regions", Cell::Path("spec.regions"), "Regions in order of preference"),
         wide("Sleep", Cell::Path("spec.sleep.after"), "Idle time before sleep"),
         wide("Update", Cell::Path("spec.update.strategy"), "How changes reach environments"),
+        column("Revision", Cell::Path("status.revision"), "Number of the newest revision"),
+        wide("Hash", Cell::Path("status.hash"), "Its hash"),
+        column("Rollout", Cell::Reason("Complete"), "How far that has come"),
+        wide("Updated", Cell::Path("status.progress.updated"), "Environments that have it"),
+        wide("Of", Cell::Path("status.progress.environments"), "How many there are"),
         AGE,
     ],
     selectable: &[],
     about: "What environments are made from",
+};
+
+static TEMPLATE_REVISION: Info = Info {
+    kind: Kind::TemplateRevision,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "TemplateRevision",
+    plural: "templaterevisions",
+    singular: "templaterevision",
+    short_names: &["revision", "revisions"],
+    categories: &["hangar"],
+    namespaced: true,
+    writable: false,
+    deletable: false,
+    has_status: false,
+    columns: &[
+        column("Template", Cell::Path("spec.templateRef.name"), "Of which template"),
+        column("Revision", Cell::Path("spec.revision"), "Its number"),
+        column("Hash", Cell::Path("spec.hash"), "Its hash"),
+        column("Image", Cell::Path("spec.template.machine.image"), "What ran"),
+        wide("Cause", Cell::Path("spec.changeCause"), "Why it was changed"),
+        AGE,
+    ],
+    selectable: &["spec.templateRef.name"],
+    about: "A template as it was; kept by hangar for environments that have it and to go back to",
 };
 
 static ENVIRONMENT: Info = Info {
@@ -153,6 +185,7 @@ static ENVIRONMENT: Info = Info {
         column("Region", Cell::Path("status.bay.region"), "Where it is"),
         column("URL", Cell::Path("status.url"), "Where it answers"),
         wide("Template", Cell::Path("spec.templateRef.name"), "What it is made from"),
+        wide("Revision", Cell::Path("status.template.revision"), "Which revision of that"),
         wide("Owner", Cell::Path("spec.owner"), "Whose it is"),
         wide("Bay", Cell::Path("status.bay.name"), "The bay it is bound to"),
         wide("App", Cell::Path("status.bay.app"), "Its app at Fly"),
@@ -224,6 +257,8 @@ static BAY: Info = Info {
         wide("Volume", Cell::Path("status.volume.id"), "Volume at Fly"),
         wide("Region", Cell::Path("status.region"), "Where it is"),
         wide("Epoch", Cell::Path("status.epoch"), "Rises with every replaced machine"),
+        wide("Revision", Cell::Path("status.template.revision"), "The template's, as it runs"),
+        wide("Hash", Cell::Path("status.template.hash"), "That revision's hash"),
         AGE,
     ],
     selectable: &["status.phase", "spec.app", "status.machine.id"],
@@ -410,6 +445,7 @@ impl Kind {
         Self::ResourceQuota,
         Self::Secret,
         Self::Template,
+        Self::TemplateRevision,
         Self::WarmPool,
         Self::Environment,
         Self::Bay,
@@ -424,6 +460,7 @@ impl Kind {
     pub fn info(self) -> &'static Info {
         match self {
             Self::Template => &TEMPLATE,
+            Self::TemplateRevision => &TEMPLATE_REVISION,
             Self::Environment => &ENVIRONMENT,
             Self::WarmPool => &WARM_POOL,
             Self::Bay => &BAY,

@@ -21,6 +21,7 @@ pub mod pool;
 pub mod quantity;
 pub mod quota;
 pub mod restored;
+pub mod rollout;
 pub mod schema;
 pub mod selector;
 pub mod template;

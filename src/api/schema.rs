@@ -20,6 +20,7 @@ use crate::api::{
     orphan::Orphan,
     pool::WarmPool,
     quota::ResourceQuota,
+    rollout::TemplateRevision,
     template::Template,
 };
 
@@ -71,6 +72,7 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
     let schema = match kind {
         Kind::Template => inline::<Template>(generator),
         Kind::Environment => inline::<Environment>(generator),
+        Kind::TemplateRevision => inline::<TemplateRevision>(generator),
         Kind::WarmPool => inline::<WarmPool>(generator),
         Kind::Bay => inline::<Bay>(generator),
         Kind::Hostname => inline::<Hostname>(generator),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     meta::resource,
     quantity::{Bytes, Span},
+    rollout::{IntOrPercent, TemplateStatus},
 };
 
 resource! {
@@ -16,6 +17,9 @@ resource! {
     Template {
         /// The specification.
         spec: TemplateSpec,
+        /// How far the newest revision has come, written by hangar.
+        #[serde(default)]
+        status: TemplateStatus,
     }
 }
 
@@ -278,15 +282,41 @@ pub enum SleepDecider {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Update {
-    /// WhenAsleep waits for the next sleep; Rolling restarts at once.
+    /// When an environment that serves is restarted for a change. One that sleeps is changed at once, whatever this says.
     pub strategy: UpdateStrategy,
+    /// How many environments may be changed at a time, or not serve because of the change, those that sleep left out: a number,
+    /// or a share in per cent. At least 1. By default 10%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<IntOrPercent>,
+    /// Whether environments stay as they are for now: revisions are recorded, and new environments get the newest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+}
+
+impl Update {
+    /// With every default.
+    #[must_use]
+    pub fn by(strategy: UpdateStrategy) -> Self {
+        Self { strategy, max_unavailable: None, paused: false }
+    }
+
+    /// How many of so many environments may be changed at a time.
+    #[must_use]
+    pub fn limit(&self, total: u32) -> u32 {
+        let share = self.max_unavailable.as_ref().map_or(Some(total / 10), |it| it.of(total));
+        share.unwrap_or(0).max(1)
+    }
 }
 
 /// When a change that restarts a machine is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpdateStrategy {
-    /// At the next sleep. An environment that never sleeps (operatingMode Running, or no sleep rule) is changed at once.
+    /// At the next sleep. Those that never sleep (operatingMode Running, or no sleep rule), and those that do not serve, are
+    /// changed by turns.
     WhenAsleep,
-    /// At once.
+    /// By turns, at most `maxUnavailable` at a time.
     Rolling,
+    /// Not before a person says so: `hangar rollout resume template/NAME` for all, by turns; `hangar rollout resume env/NAME`
+    /// for one.
+    Manual,
 }

@@ -31,6 +31,8 @@ use crate::{
     reconcile::holds::Holding,
 };
 
+mod turns;
+
 /// What would happen if manifests were applied.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Forecast {
@@ -54,6 +56,13 @@ pub(super) struct ObjectForecast {
     pub(super) actions: Vec<Call>,
     /// Why nothing happens, and other remarks.
     pub(super) notes: Vec<String>,
+}
+
+impl ObjectForecast {
+    /// Of an object that nothing happens to.
+    fn of(object: &ObjectRef) -> Self {
+        Self { name: object.to_string(), change: "unchanged", ..Self::default() }
+    }
 }
 
 /// A field that would change.
@@ -148,16 +157,19 @@ impl Then {
     ) -> Result<f64, client::Error> {
         let mut apps = 0_u32;
         let mut longest = 0_u32;
-        for environment in self.environments(client, items).await? {
+        let environments = self.environments(client, items).await?;
+        let clock = System::new();
+        for (object, note) in turns::notes(client, &self.changed, clock.now()).await? {
+            let entry =
+                objects.entry(object.clone()).or_insert_with(|| ObjectForecast::of(&object));
+            entry.notes.push(note);
+        }
+        for environment in environments {
             let object = environment.object_ref();
-            let clock = System::new();
             let world = self.world(client, environment, clock.now()).await?;
             let Course { stages, status, note } = course(world, clock.now());
-            let entry = objects.entry(object.clone()).or_insert_with(|| ObjectForecast {
-                name: object.to_string(),
-                change: "unchanged",
-                ..ObjectForecast::default()
-            });
+            let entry =
+                objects.entry(object.clone()).or_insert_with(|| ObjectForecast::of(&object));
             let mut per_call: BTreeMap<&str, u32> = BTreeMap::new();
             for stage in stages {
                 let call = stage.action.name();
@@ -245,7 +257,11 @@ impl Then {
         let namespace = environment.metadata.namespace.clone().unwrap_or_default();
         let named = |kind, name: &str| ObjectRef::new(kind, &namespace, name);
         let template = named(Kind::Template, &environment.spec.template_ref.name);
-        let template = self.get::<Template>(client, &template).await?;
+        let is_changed = self.changed.contains_key(&template);
+        let template = match self.get::<Template>(client, &template).await? {
+            Some(it) if !is_changed => Some(turns::kept_at(client, it, &environment).await?),
+            found => found,
+        };
         let mut secrets = BTreeMap::new();
         for secret in &environment.spec.secrets {
             let found = self.get::<Secret>(client, &named(Kind::Secret, &secret.name)).await?;
@@ -266,6 +282,7 @@ impl Then {
             seen: bay.as_ref().map(|bay| recorded(bay, now)).unwrap_or_default(),
             environment,
             template,
+            revision: None,
             secrets,
             bay,
             vacancy: None,

@@ -27,6 +27,7 @@ mod printer;
 mod progress;
 mod restore_store;
 mod resume;
+mod rollout;
 pub mod router;
 pub mod sample_app;
 mod scale;
@@ -83,6 +84,8 @@ pub enum Command {
     Delete(delete::Args),
     /// Set how many bays a pool keeps
     Scale(scale::Args),
+    /// Show how far a template's change has come; pause it, let it go on, undo it
+    Rollout(rollout::Args),
     /// Say that what hangar holds back may go on
     Resume(resume::Args),
     /// Export the store of a server, running or not
@@ -186,6 +189,7 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Describe(args) => describe::run(args, connection, printer).await,
         Command::Delete(args) => delete::run(args, connection, printer).await,
         Command::Scale(args) => scale::run(args, connection, printer).await,
+        Command::Rollout(args) => rollout::run(args, connection, printer).await,
         Command::Resume(args) => resume::run(args, connection, printer).await,
         Command::Backup(args) => backup::run(args, connection, printer).await,
         Command::RestoreStore(args) => restore_store::run(args, printer).await,
@@ -248,6 +252,10 @@ mod tests {
             "hangar wait env/alice --for=condition=Ready --timeout=90s",
             "hangar resume restored --dry-run",
             "hangar scale pool/warm --replicas 3",
+            "hangar rollout status template/node --watch=false --timeout 5m",
+            "hangar rollout undo template node --to-revision 2 --dry-run",
+            "hangar rollout history template/node --revision 1",
+            "hangar rollout resume env/alice",
             "hangar scale pool warm --replicas ams=3,fra=1 --dry-run",
             "hangar backup --data-dir data",
             "hangar restore-store --from x.jsonl --data-dir data --dry-run",
@@ -274,6 +282,8 @@ mod tests {
             "hangar get env -o xml",
             "hangar completions tcsh",
             "hangar scale pool/warm",
+            "hangar rollout",
+            "hangar rollout status",
             "hangar scale pool/warm --replicas many",
             "hangar serve",
             "hangar orphans --adopt app-hgr-abc",

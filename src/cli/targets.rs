@@ -142,6 +142,7 @@ mod tests {
             "hangar",
             Ok(&[
                 "templates",
+                "templaterevisions",
                 "warmpools",
                 "environments",
                 "bays",

@@ -9,6 +9,7 @@ use crate::api::{
     environment::{OperatingMode, Reason},
     kind::Kind,
     meta::{Metadata, Resource as _},
+    rollout::EnvironmentRevision,
     template::Template,
 };
 use crate::plan::{
@@ -37,6 +38,7 @@ pub fn made(world: &World) -> Bay {
     bay.spec.missed_pool = world.empty_pool.as_ref().map(|(uid, _)| uid.clone());
     // Epochs go on where those of a bay end whose place it takes.
     bay.status.epoch = world.bay.as_ref().map_or(0, |it| it.status.epoch);
+    bay.status.template = world.revision.as_ref().map(EnvironmentRevision::to_ref);
     bay
 }
 

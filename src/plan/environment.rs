@@ -7,6 +7,7 @@ use crate::api::{
     Timestamp,
     bay::{Bay, BayStatus, MachineStatus, OrderKind, ReadySeen},
     environment::{OperatingMode, Reason, SleepSignal},
+    rollout::{EnvironmentRevision, RevisionRef},
     template::{SleepDecider, SleepMode, Template, UpdateStrategy},
 };
 use crate::plan::{
@@ -197,6 +198,7 @@ impl Here<'_> {
                 machine.config = Some(digest);
                 machine.generation = self.world.environment.metadata.generation;
             }
+            status.template = self.revision().or_else(|| status.template.take());
             return Update::None;
         }
         let foreign = self.record.version.as_ref() != Some(&self.seen.version);
@@ -216,6 +218,7 @@ impl Here<'_> {
             if let Some(machine) = &mut status.machine {
                 machine.generation = self.world.environment.metadata.generation;
             }
+            status.template = self.revision().or_else(|| status.template.take());
             return Update::None;
         }
         if self.must_wait() {
@@ -245,14 +248,27 @@ impl Here<'_> {
         })
     }
 
-    /// Whether a restart must wait for the next sleep: there will be one, and someone may be using it until then.
+    /// The revision that it is kept at.
+    fn revision(&self) -> Option<RevisionRef> {
+        self.world.revision.as_ref().map(EnvironmentRevision::to_ref)
+    }
+
+    /// Whether a restart must wait: there will be a sleep, or a turn, and someone may be using it until then.
     fn must_wait(&self) -> bool {
         if self.differs_in_person_only() {
             return self.seen.state == MachineState::Started;
         }
-        let strategy = self.template.spec.update.as_ref().map(|it| it.strategy);
         let ready = self.record.ready.as_ref().is_some_and(|it| it.version == self.seen.version);
         let serves = self.seen.state == MachineState::Started && ready;
+        // The machine has what an older revision says: whose turn it is, is not decided here.
+        let by_turn =
+            self.world.revision.as_ref().filter(|it| {
+                self.bay.status.template.as_ref().is_some_and(|has| has.hash != it.hash)
+            });
+        if let Some(revision) = by_turn {
+            return serves && !revision.at_once;
+        }
+        let strategy = self.template.spec.update.as_ref().map(|it| it.strategy);
         strategy != Some(UpdateStrategy::Rolling)
             && serves
             && self.world.environment.spec.operating_mode() == OperatingMode::Auto

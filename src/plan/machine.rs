@@ -9,7 +9,7 @@ use crate::api::{
     environment::Environment,
     meta::Resource as _,
     quantity::Span,
-    template::{CpuKind, RestartPolicy, SleepDecider, SleepMode, Template},
+    template::{CpuKind, RestartPolicy, SleepDecider, SleepMode, Template, TemplateSpec},
 };
 
 /// Metadata key: the installation.
@@ -193,13 +193,14 @@ pub fn env(environment: &Environment, template: &Template, epoch: u64) -> BTreeM
     env
 }
 
+/// What Fly Proxy does with an idle machine, where it decides about sleep: that part of the sleep rule is the machine's.
+pub(crate) fn autostop(template: &TemplateSpec) -> Option<SleepMode> {
+    let sleep = template.sleep.as_ref();
+    sleep.filter(|it| it.decided_by == Some(SleepDecider::FlyProxy)).and_then(|it| it.mode)
+}
+
 fn services(template: &Template) -> Vec<ServiceSpec> {
-    let autostop = template
-        .spec
-        .sleep
-        .as_ref()
-        .filter(|sleep| sleep.decided_by == Some(SleepDecider::FlyProxy))
-        .and_then(|sleep| sleep.mode);
+    let autostop = autostop(&template.spec);
     template
         .spec
         .services

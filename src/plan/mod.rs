@@ -19,6 +19,7 @@ pub mod preview;
 pub mod price;
 pub mod restored;
 pub(crate) mod retire;
+pub mod rollout;
 pub mod sleep;
 pub mod status;
 pub mod stock;

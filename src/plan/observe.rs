@@ -31,6 +31,10 @@ const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 /// Writes into the record what was seen. Facts only: no call follows from this alone.
 pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
     let Some(bay) = &world.bay else { return };
+    if world.revision.as_ref().is_some_and(|it| !it.looked) {
+        // Calls that failed were another revision's.
+        status.failure = None;
+    }
     doubt_secrets(status, world);
     doubt_volumes(status, world);
     observe_app(status, bay, world, now);

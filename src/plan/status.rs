@@ -43,6 +43,15 @@ pub(crate) fn of(world: &World, bay: &BayStatus, step: &Step, now: Timestamp) ->
     });
     status.bay = facts.bay_ref();
     status.sleep = facts.sleep();
+    status.template = world.revision.clone().map(|mut it| {
+        let serves = condition::holds(&status.conditions, ConditionType::Updated)
+            && condition::holds(&status.conditions, ConditionType::Ready);
+        it.looked = true;
+        if serves {
+            it.ready_at.get_or_insert(now);
+        }
+        it
+    });
     status
 }
 

@@ -14,9 +14,10 @@ use crate::api::{
     meta::{Metadata, NameRef, Resource as _},
     pool::{POOL_LABEL, WarmPool, WarmState},
     quantity::Span,
+    rollout::{RevisionRef, TemplateStatus},
     template::{Sleep, SleepDecider, SleepMode, Template, TemplateSpec, Update, UpdateStrategy},
 };
-use crate::plan::{Plan, bay};
+use crate::plan::{Plan, bay, machine};
 
 /// What a pool needs to know of a bay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct StockFact {
     pub region: Option<String>,
     /// Digest of the template that it was made from.
     pub made_from: String,
+    /// Number of the template's revision that it was made from, if that is known.
+    pub revision: Option<u64>,
     /// When it was begun.
     pub made_at: Timestamp,
     /// Since when it can be had.
@@ -77,12 +80,14 @@ pub fn choose<'a>(
     })
 }
 
-/// A digest of what makes a difference to an unbound bay: when environments sleep, and when changes reach them, does not.
+/// A digest of what makes a difference to a machine: when environments sleep, as far as hangar sees to that, and when changes
+/// reach them, does not.
 #[must_use]
 pub fn made_from(template: &TemplateSpec) -> String {
+    let autostop = machine::autostop(template);
     let plain = TemplateSpec { sleep: None, update: None, ..template.clone() };
-    // A struct of strings, numbers and maps always serialises; an empty digest would only cost a new bay.
-    let bytes = serde_json::to_vec(&plain).unwrap_or_default();
+    // Strings, numbers and maps always serialise; an empty digest would only cost a new bay.
+    let bytes = serde_json::to_vec(&(plain, autostop)).unwrap_or_default();
     blake3::hash(&bytes).to_hex().chars().take(16).collect()
 }
 
@@ -132,12 +137,13 @@ pub fn vacant(bay: &Bay, stock: &Stock, warm_state: WarmState) -> (Environment, 
         }),
         decided_by: Some(SleepDecider::Hangar),
     });
-    spec.update = Some(Update { strategy: UpdateStrategy::Rolling });
+    spec.update = Some(Update::by(UpdateStrategy::Rolling));
     let template = Template {
         api_version: Kind::Template.info().api_version(),
         kind: Kind::Template.info().kind_name.to_owned(),
         metadata: Metadata { name: stock.template.clone(), ..Metadata::default() },
         spec,
+        status: TemplateStatus::default(),
     };
     (environment, template)
 }
@@ -196,11 +202,17 @@ pub fn stock(pool: &WarmPool, template: &Template, region: Option<String>) -> St
 
 /// A bay of the pool's that is to be made; its uid is set by whoever stores it.
 #[must_use]
-pub fn made(pool: &WarmPool, stock: Stock, instance: &str, fresh_name: &str) -> Bay {
+pub fn made(
+    pool: &WarmPool,
+    (stock, revision): (Stock, RevisionRef),
+    instance: &str,
+    fresh_name: &str,
+) -> Bay {
     let mut bay = bay::fresh(instance, fresh_name, stock.made_from.volume.is_some());
     bay.metadata.namespace.clone_from(&pool.metadata.namespace);
     bay.metadata.owner_references = vec![pool.owner_reference()];
     bay.metadata.labels.insert(POOL_LABEL.to_owned(), pool.metadata.name.clone());
     bay.spec.stock = Some(Box::new(stock));
+    bay.status.template = Some(revision);
     bay
 }

@@ -42,6 +42,7 @@ fn world(mode: &str, volume: bool) -> World {
         },
         environment,
         template: Some(template),
+        revision: None,
         secrets: BTreeMap::new(),
         bay: None,
         vacancy: None,

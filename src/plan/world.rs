@@ -7,6 +7,7 @@ use crate::api::{
     Timestamp,
     bay::{Bay, FullRegion},
     environment::Environment,
+    rollout::EnvironmentRevision,
     template::Template,
 };
 use crate::plan::{machine::MachineSpec, stock::Vacancy};
@@ -18,8 +19,10 @@ pub struct World {
     pub settings: Settings,
     /// What is wanted.
     pub environment: Environment,
-    /// What it is made from, if there is such a template.
+    /// What it is made from, if there is such a template, as it was at the revision that the environment is kept at.
     pub template: Option<Template>,
+    /// That revision.
+    pub revision: Option<EnvironmentRevision>,
     /// The secrets it names, by name; `None` for one that does not exist.
     pub secrets: BTreeMap<String, Option<SecretFact>>,
     /// The bay it is bound to, as recorded.

@@ -1,4 +1,4 @@
-//! The store's changes as news for the loop: environments, bays and pools, and the templates, secrets, doubts and holds that
+//! The store's changes as news for the loop: environments, bays, pools and templates, and the secrets, doubts and holds that
 //! concern them. It must never know what follows from them.
 
 use std::collections::BTreeSet;
@@ -12,6 +12,7 @@ use crate::api::{
     kind::Kind,
     meta::{ObjectRef, Resource},
     pool::WarmPool,
+    template::Template,
 };
 use crate::store::{
     self, Follow, Revision,
@@ -22,8 +23,10 @@ use crate::tasks::Shutdown;
 /// Something that may concern an object that has passes.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// An environment as it is now.
-    Environment(Box<Environment>),
+    /// An environment as it was at a revision.
+    Environment(Box<Environment>, Revision),
+    /// A template as it is now.
+    Template(Box<Template>),
     /// A bay as it was at a revision.
     Bay(Box<Bay>, Revision),
     /// A pool as it is now.
@@ -32,10 +35,8 @@ pub(crate) enum News {
     Gone(ObjectRef),
     /// All of a kind that there were at a revision have been told.
     Listed(Kind, BTreeSet<ObjectRef>, Revision),
-    /// A template or secret changed.
-    Used {
-        /// `template` or `secret`.
-        kind: &'static str,
+    /// A secret changed.
+    Secret {
         /// Namespace.
         namespace: String,
         /// Name.
@@ -56,11 +57,12 @@ pub(crate) async fn run(
     news: mpsc::UnboundedSender<News>,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let environments = objects(&store, &news, |it: Environment, _| News::Environment(Box::new(it)));
+    let environments =
+        objects(&store, &news, |it: Environment, at| News::Environment(Box::new(it), at));
     let bays = objects(&store, &news, |it: Bay, at| News::Bay(Box::new(it), at));
     let pools = objects(&store, &news, |it: WarmPool, _| News::Pool(Box::new(it)));
-    let templates = used(&store, "template", Kind::Template, &news);
-    let secrets = used(&store, "secret", Kind::Secret, &news);
+    let templates = objects(&store, &news, |it: Template, _| News::Template(Box::new(it)));
+    let secrets = secrets(&store, &news);
     let doubts = doubts(&store, &news);
     let holds = holds(&store, &news);
     tokio::select! {
@@ -112,13 +114,8 @@ async fn objects<T: Resource>(
     closed()
 }
 
-async fn used(
-    store: &Store,
-    word: &'static str,
-    kind: Kind,
-    news: &mpsc::UnboundedSender<News>,
-) -> anyhow::Result<()> {
-    let mut changes = store.follow(&format!("{}/", kind.info().plural));
+async fn secrets(store: &Store, news: &mpsc::UnboundedSender<News>) -> anyhow::Result<()> {
+    let mut changes = store.follow(&format!("{}/", Kind::Secret.info().plural));
     while let Some(change) = changes.next().await {
         let key = match change? {
             Follow::Apply(entry) => entry.key,
@@ -128,7 +125,7 @@ async fn used(
             Follow::Init | Follow::InitDone(_) => continue,
         };
         let Some(object) = ObjectRef::from_store_key(key.as_str()) else { continue };
-        let told = News::Used { kind: word, namespace: object.namespace, name: object.name };
+        let told = News::Secret { namespace: object.namespace, name: object.name };
         if news.send(told).is_err() {
             return Ok(());
         }

@@ -19,6 +19,8 @@ struct Known {
     app: Option<String>,
     served: bool,
     phase: Phase,
+    /// The template's revision that it is kept at, and whether its machine may be restarted for that.
+    kept_at: Option<(u64, bool)>,
 }
 
 /// The index.
@@ -45,10 +47,12 @@ impl Index {
             app: environment.status.bay.as_ref().map(|it| it.app.clone()),
             served: environment.status.bay.as_ref().is_some_and(|it| it.machine.is_some()),
             phase: environment.status.phase,
+            kept_at: environment.status.template.as_ref().map(|it| (it.revision, it.at_once)),
         };
         let news = self.known.get(&key).is_none_or(|old| {
             (&old.uid, old.generation, old.deleting)
                 != (&known.uid, known.generation, known.deleting)
+                || (old.kept_at.is_some() && old.kept_at != known.kept_at)
         });
         self.remove(&key);
         for used in uses(&key, &known) {

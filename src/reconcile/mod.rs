@@ -10,6 +10,7 @@ mod events;
 mod execute;
 mod expire;
 mod feed;
+mod fleet;
 pub mod holds;
 mod index;
 mod informer;
@@ -23,12 +24,13 @@ mod pool;
 mod queue;
 mod quota;
 mod regions;
+mod rollout;
 mod steady;
 mod stock;
 mod translate;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -41,6 +43,8 @@ use crate::api::{
     kind::Kind,
     meta::{ObjectRef, Resource as _},
     restored::{self, Restored},
+    rollout::RevisionRef,
+    template::Template,
 };
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -52,6 +56,7 @@ use crate::reconcile::{
     breaker::Breaker,
     calls::Calls,
     feed::News,
+    fleet::Fleet,
     index::Index,
     informer::Informer,
     ledger::Ledger,
@@ -72,7 +77,7 @@ const PASSES_MAX: usize = 128;
 /// Of these, passes for environments that nothing was done about yet: they may all wait for one rate limit, and must leave
 /// room for those that someone uses.
 const FRESH_PASSES_MAX: usize = 96;
-/// So long after a bay changed its pool counts.
+/// So long after a bay changed its pool counts, and after an environment changed its template does.
 const COUNT_AFTER: Duration = Duration::from_millis(50);
 /// How long passes under way may take to end at shutdown: an answer that is not waited for costs a look-up next time.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -152,6 +157,7 @@ pub async fn run(
         stock: Mutex::new(StockRoom::new(restored_at)),
         quota_turn: tokio::sync::Mutex::new(()),
         steady: Mutex::default(),
+        fleet: Mutex::new(Fleet::default()),
     };
     let shared = Arc::new(shared);
     let (news, heard) = mpsc::unbounded_channel();
@@ -170,6 +176,7 @@ pub async fn run(
         ailing: Ailing::new(),
         told: HashSet::new(),
         generations: HashMap::new(),
+        templates: BTreeMap::new(),
         synced: false,
     };
     let looped = looped.run(heard, apps, synced, shutdown).map(Ok);
@@ -203,6 +210,8 @@ struct Loop {
     told: HashSet<Kind>,
     /// What was last heard of bays and pools: generation, and whether a bay is to go.
     generations: HashMap<ObjectRef, u64>,
+    /// What was last heard of templates: uid, generation, and what new environments are made from.
+    templates: BTreeMap<ObjectRef, (String, u64, RevisionRef)>,
     synced: bool,
 }
 
@@ -346,7 +355,7 @@ impl Loop {
         if self.ailing.is_ailing(key) {
             return Urgency::Ailing;
         }
-        if key.kind == Kind::WarmPool {
+        if matches!(key.kind, Kind::WarmPool | Kind::Template) {
             return Urgency::Begun;
         }
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
@@ -367,10 +376,13 @@ impl Loop {
         let index = Arc::clone(&self.index);
         let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
         let keys = match news {
-            News::Environment(environment) => {
-                let fresh = index.put(&environment);
-                if fresh { vec![environment.object_ref()] } else { Vec::new() }
+            News::Environment(environment, at) => {
+                due += COUNT_AFTER;
+                let fresh = index.put(&environment).then(|| environment.object_ref());
+                let template = self.shared.fleet().put(&environment, at);
+                [fresh, template].into_iter().flatten().collect()
             }
+            News::Template(template) => self.hear_template(&template, &index),
             News::Bay(bay, at) => {
                 // What happens to many bays at once is counted once.
                 due += COUNT_AFTER;
@@ -385,23 +397,23 @@ impl Loop {
             News::Gone(key) => self.gone(&key, &mut index),
             News::Listed(kind, listed, at) => {
                 let missing = match kind {
+                    Kind::Template => {
+                        let gone = self.templates.keys().filter(|it| !listed.contains(*it));
+                        gone.cloned().collect()
+                    }
                     Kind::Bay => self.shared.stock().bays_missing_from(&listed),
                     Kind::WarmPool => self.shared.stock().pools_missing_from(&listed),
                     _ => index.missing_from(&listed),
                 };
-                if kind == Kind::Bay {
-                    self.shared.stock().listed(at);
+                match kind {
+                    Kind::Bay => self.shared.stock().listed(at),
+                    Kind::Environment => self.shared.fleet().listed(at),
+                    _ => {}
                 }
                 self.told.insert(kind);
                 missing.iter().flat_map(|key| self.gone(key, &mut index)).collect()
             }
-            News::Used { kind, namespace, name } => {
-                let mut users = index.users(kind, &namespace, &name);
-                if kind == "template" {
-                    users.extend(self.shared.stock().pools_of(&namespace, &name));
-                }
-                users
-            }
+            News::Secret { namespace, name } => index.users("secret", &namespace, &name),
             News::Holds => [index.keys(), self.shared.stock().keys()].concat(),
             News::Doubt(key) => {
                 self.remembered.entry(key.clone()).or_default().memo.doubted = true;
@@ -415,10 +427,11 @@ impl Loop {
         drop(index);
         for key in keys {
             let urgency = self.urgency(&key);
-            let due = if key.kind == Kind::WarmPool { due } else { now };
+            let counts = matches!(key.kind, Kind::WarmPool | Kind::Template);
+            let due = if counts { due } else { now };
             self.queue.add(key, due, urgency);
         }
-        self.told.len() == 3
+        self.told.len() == 4
     }
 
     /// A bay that no environment has is looked at when it is new, or is to go; its pool counts whatever changed of it.
@@ -445,6 +458,30 @@ impl Loop {
         keys
     }
 
+    /// Whoever is made from a template looks again when its specification changed; it is looked at itself whatever did, since a
+    /// person's word is an annotation.
+    fn hear_template(&mut self, template: &Template, index: &Index) -> Vec<ObjectRef> {
+        let (key, metadata) = (template.object_ref(), &template.metadata);
+        let news = (metadata.uid.clone(), metadata.generation, template.status.for_new());
+        let before = self.templates.insert(key.clone(), news.clone());
+        let mut keys = vec![key.clone()];
+        match before {
+            Some(before) if before == news => {}
+            Some(before) if (&before.0, before.1) == (&news.0, news.1) => {
+                keys.extend(self.shared.stock().pools_of(&key.namespace, &key.name));
+            }
+            Some(_) | None => keys.extend(self.users(&key, index)),
+        }
+        keys
+    }
+
+    /// Environments and pools of a template.
+    fn users(&self, template: &ObjectRef, index: &Index) -> Vec<ObjectRef> {
+        let (namespace, name) = (&template.namespace, &template.name);
+        let pools = self.shared.stock().pools_of(namespace, name);
+        [index.users("template", namespace, name), pools].concat()
+    }
+
     /// What is to be looked at when this is gone.
     fn gone(&mut self, key: &ObjectRef, index: &mut Index) -> Vec<ObjectRef> {
         self.generations.remove(key);
@@ -456,10 +493,14 @@ impl Loop {
                 pool.into_iter().collect()
             }
             Kind::WarmPool => self.shared.stock().remove_pool(key),
+            Kind::Template => {
+                self.templates.remove(key);
+                [self.users(key, index), vec![key.clone()]].concat()
+            }
             _ => {
                 index.remove(key);
                 self.forget(key);
-                Vec::new()
+                self.shared.fleet().remove(key).into_iter().collect()
             }
         }
     }

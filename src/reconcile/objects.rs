@@ -16,11 +16,15 @@ use crate::api::{
     meta::{Metadata, ObjectRef, Resource},
     orphan::{MadeBy, Orphan, OrphanStatus, OrphanWhat, Side},
     pool::{POOL_LABEL, WarmPool, WarmState},
+    rollout::EnvironmentRevision,
     template::Template,
 };
 use crate::chance::{self, Chance};
 use crate::plan::stock::{self, Vacancy};
-use crate::reconcile::holds::{self, Holding};
+use crate::reconcile::{
+    holds::{self, Holding},
+    rollout::for_environment,
+};
 use crate::store::{
     Error, Key, Precondition, Revision,
     handle::{Store, Stored, Write},
@@ -30,7 +34,12 @@ use crate::store::{
 #[derive(Debug, Clone)]
 pub(crate) struct Objects {
     pub(crate) environment: Stored<Environment>,
+    /// As it was at the revision that the environment is kept at.
     pub(crate) template: Option<Template>,
+    /// That revision.
+    pub(crate) revision: Option<EnvironmentRevision>,
+    /// Whether the template's newest revision has yet to be recorded, and the environment needs it.
+    pub(crate) unrecorded: bool,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     pub(crate) bay: Option<Stored<Bay>>,
     /// An orphan that was made for it, where it has no bay.
@@ -82,6 +91,13 @@ impl Objects {
                 value: environment,
             },
             template: Some(template),
+            revision: bay
+                .value
+                .status
+                .template
+                .clone()
+                .map(|it| EnvironmentRevision { looked: true, ..it.into() }),
+            unrecorded: false,
             secrets: BTreeMap::new(),
             bay: Some(bay),
             orphan: None,
@@ -115,12 +131,19 @@ impl Objects {
         let last_request_at = activity
             .filter(|it| it.value.uid == environment.value.metadata.uid)
             .and_then(|it| Timestamp::from_millisecond(it.value.last_request_at_ms).ok());
-        let template = template.map(|it| it.value);
+        let made_from = match &template {
+            Some(it) => for_environment(store, &it.value, &environment.value).await?,
+            None => None,
+        };
+        let unrecorded = template.is_some() && made_from.is_none();
+        let (template, revision) = made_from.unzip();
         let held = holds::holding(store).await?;
         let vacant = None;
         Ok(Some(Self {
             environment,
             template,
+            revision,
+            unrecorded,
             secrets,
             bay,
             orphan,
@@ -204,11 +227,13 @@ impl Objects {
     ) -> Result<(), Error> {
         let secret = key_of(&mut bay, now, chance);
         let namespace = bay.metadata.namespace.clone().unwrap_or_default();
-        self.environment.value.status.bay = Some(BayRef {
+        let status = &mut self.environment.value.status;
+        status.bay = Some(BayRef {
             name: bay.metadata.name.clone(),
             app: bay.spec.app.clone(),
             ..BayRef::default()
         });
+        status.template.clone_from(&self.revision);
         let name = &bay.metadata.name;
         let mut txn = store.txn();
         if let Some(orphan) = orphan {
@@ -260,6 +285,9 @@ impl Objects {
             region: bay.value.status.region.clone(),
             ..BayRef::default()
         });
+        // It goes on as the bay was made, until its turn comes.
+        let made_from = bay.value.status.template.clone().map(EnvironmentRevision::from);
+        environment.status.template = made_from.or_else(|| self.revision.clone());
         store
             .txn()
             .put(&bay.key, Precondition::At(bay.revision), &bay.value)

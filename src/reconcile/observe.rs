@@ -89,6 +89,7 @@ pub(crate) async fn observe(
         settings: sources.settings.clone(),
         environment: environment.clone(),
         template: objects.template.clone(),
+        revision: objects.revision.clone(),
         secrets: secret_facts(objects),
         bay,
         vacancy: None,

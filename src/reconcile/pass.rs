@@ -29,6 +29,7 @@ use crate::reconcile::{
     breaker::{self, Breaker, Verdict},
     events,
     execute::{SecretValues, Values, execute},
+    fleet::Fleet,
     holds,
     index::Index,
     informer::{Informer, VolumeRow},
@@ -36,6 +37,7 @@ use crate::reconcile::{
     observe::{Memo, Sources, observe},
     personal::Personal,
     regions::Regions,
+    rollout,
     steady::Steady,
     stock::StockRoom,
     translate,
@@ -66,6 +68,7 @@ pub(crate) struct Shared {
     /// Held while a bay is begun in a namespace with a quota, from the count to the commit.
     pub(crate) quota_turn: tokio::sync::Mutex<()>,
     pub(crate) steady: Mutex<Steady>,
+    pub(crate) fleet: Mutex<Fleet>,
 }
 
 /// When to look again.
@@ -105,6 +108,11 @@ impl Shared {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Environments of templates. Never held across an await.
+    pub(crate) fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Regions without room. Never held across an await.
     pub(crate) fn regions(&self) -> MutexGuard<'_, Regions<ObjectRef>> {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,6 +137,7 @@ impl Shared {
         let run = async {
             match of.kind {
                 Kind::WarmPool => self.pool_pass(of).await,
+                Kind::Template => self.template_pass(of).await,
                 _ => Box::pin(pass.run()).await,
             }
         };
@@ -155,6 +164,10 @@ impl Pass<'_> {
         };
         let now = shared.clock.now();
         let deleting = objects.environment.value.is_deleting();
+        if objects.unrecorded && !deleting {
+            // What it is to be made from was changed just now.
+            return Ok(Next::In(rollout::HEAR_WAIT));
+        }
         let pooled = matches!(objects.vacant, Some(Some(_)));
         if pooled && !deleting && self.may_be_anothers(&objects) {
             return Ok(Next::Settled(None));
@@ -188,7 +201,7 @@ impl Pass<'_> {
         }
         self.say(&objects, &plan, now).await?;
         if let Some(binding) = plan.bind.clone() {
-            return self.bind(objects, &world, binding, vacancy).await;
+            return Box::pin(self.bind(objects, &world, binding, vacancy)).await;
         }
         drop((vacancy, held));
         if plan.release {

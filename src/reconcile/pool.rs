@@ -8,6 +8,7 @@ use crate::api::{
     kind::Kind,
     meta::{ObjectRef, Resource as _},
     pool::WarmPool,
+    rollout::RevisionRef,
     template::Template,
 };
 use crate::clock::Timestamp;
@@ -19,6 +20,7 @@ use crate::reconcile::{
     holds,
     objects::{key, key_of},
     pass::{Next, Shared, fresh_name, in_time},
+    rollout::for_new,
 };
 use crate::store::{self, Precondition, handle::Stored};
 use crate::telemetry::journal::{Line, Outcome};
@@ -40,9 +42,17 @@ impl Shared {
         let template =
             self.store.get::<Template>(&key(Kind::Template, &of.namespace, name)).await?;
         let held = self.bay_room(&of.namespace).await?;
+        let made_from = match &template {
+            Some(it) => for_new(&self.store, &it.value).await?,
+            None => None,
+        };
+        if template.is_some() && made_from.is_none() {
+            return Ok(Next::In(HEAR_WAIT));
+        }
+        let (template, revision) = made_from.unzip();
         let world = PoolWorld {
             pool: pool.value.clone(),
-            template: template.map(|it| it.value),
+            template,
             bays,
             no_creating: holds::holding(&self.store).await?.creating,
             room: held.room.clone(),
@@ -50,8 +60,8 @@ impl Shared {
         let plan = pool::plan(&world, now);
         let wake = plan.wake_at.map(|at| in_time(at, now));
         self.publish_pool(pool, &plan).await?;
-        if let Some(template) = &world.template {
-            self.begin(&world.pool, template, &plan.make, now).await?;
+        if let Some(made_from) = world.template.as_ref().zip(revision.as_ref()) {
+            self.begin(&world.pool, made_from, &plan.make, now).await?;
         }
         drop(held);
         for name in &plan.retire {
@@ -78,7 +88,7 @@ impl Shared {
     async fn begin(
         &self,
         pool: &WarmPool,
-        template: &Template,
+        (template, revision): (&Template, &RevisionRef),
         regions: &[Option<String>],
         now: Timestamp,
     ) -> Result<(), store::Error> {
@@ -91,6 +101,7 @@ impl Shared {
         for region in regions {
             let made_as = stock::stock(pool, template, region.clone());
             let fresh = fresh_name(&*self.chance);
+            let made_as = (made_as, revision.clone());
             let mut bay = stock::made(pool, made_as, &self.settings.instance, &fresh);
             let secret = key_of(&mut bay, now, &*self.chance);
             let name = &bay.metadata.name;

@@ -200,6 +200,14 @@ impl StockRoom {
         Some(facts)
     }
 
+    /// Revisions of a template that its unbound bays were made from.
+    pub(crate) fn revisions(&self, template: &ObjectRef) -> BTreeSet<u64> {
+        let of =
+            |it: &&Known| (&it.template.0, &it.template.1) == (&template.namespace, &template.name);
+        let unbound = self.bays.values().filter(of).filter(|it| it.fact.claimed_at.is_none());
+        unbound.filter_map(|it| it.fact.revision).collect()
+    }
+
     /// Bays were written at this revision.
     pub(crate) fn wrote(&mut self, at: Revision) {
         self.written = self.written.max(at);
@@ -230,6 +238,7 @@ fn fact(bay: &Bay, restored_at: Option<Timestamp>) -> Option<(StockFact, Templat
         wanted_region: None,
         region: bay.status.region.clone(),
         made_from: String::new(),
+        revision: bay.status.template.as_ref().map(|it| it.revision),
         made_at,
         available_since: None,
         trouble: None,

@@ -20,6 +20,7 @@ mod recovery;
 mod refused;
 mod removal;
 mod restart;
+mod rollout;
 mod secret;
 mod sleep;
 mod until;

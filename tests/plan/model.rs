@@ -148,6 +148,7 @@ impl Model {
             },
             environment: self.environment.clone(),
             template: self.template.clone(),
+            revision: None,
             secrets: self.secrets.clone(),
             bay: self.bay.clone(),
             vacancy: None,

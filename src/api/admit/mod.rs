@@ -23,6 +23,7 @@ use crate::api::{
     meta::Resource,
     orphan::Orphan,
     quota::ResourceQuota,
+    rollout::TemplateRevision,
 };
 
 /// An object that may be stored.
@@ -91,6 +92,7 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
         Kind::Namespace => door::<Namespace>(new, old, |_| {}, |_, _, _| {}),
         Kind::Secret => door::<Secret>(new, old, core::complete_secret, core::check_secret),
         Kind::Event => door::<Event>(new, old, |_| {}, core::check_event),
+        Kind::TemplateRevision => door::<TemplateRevision>(new, old, |_| {}, |_, _, _| {}),
         Kind::Bay => door::<Bay>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
         Kind::Orphan => door::<Orphan>(new, old, |_| {}, |_, _, _| {}),
@@ -192,11 +194,6 @@ const FIELDS_NOT_YET: &[(Kind, &str, &str)] = &[
         "checkpoints are not taken yet; Fly's own daily snapshots are, see volume.snapshotRetention",
     ),
     (
-        Kind::Template,
-        "spec.update.maxUnavailable",
-        "updates are made one environment at a time; leave it out",
-    ),
-    (
         Kind::Environment,
         "spec.lifetime.archiveAfter",
         "archiving comes with checkpoints, which do not exist yet; expiresAfter deletes the environment with its data",
@@ -205,11 +202,6 @@ const FIELDS_NOT_YET: &[(Kind, &str, &str)] = &[
 
 /// Values that the design has and that do nothing yet.
 const VALUES_NOT_YET: &[((Kind, &str), &str, &str)] = &[
-    (
-        (Kind::Template, "spec.update.strategy"),
-        "Manual",
-        "manual updates do not exist yet; use WhenAsleep or Rolling",
-    ),
     (
         (Kind::Environment, "spec.deletionPolicy"),
         "Archive",

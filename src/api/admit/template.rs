@@ -52,7 +52,7 @@ pub(super) fn complete(template: &mut Template) {
         sleep.mode.get_or_insert(if can_suspend { SleepMode::Suspend } else { SleepMode::Stop });
         sleep.decided_by.get_or_insert(SleepDecider::Hangar);
     }
-    spec.update.get_or_insert(Update { strategy: UpdateStrategy::WhenAsleep });
+    spec.update.get_or_insert_with(|| Update::by(UpdateStrategy::WhenAsleep));
 }
 
 pub(super) fn check(template: &Template, old: Option<&Template>, findings: &mut Findings) {
@@ -63,6 +63,14 @@ pub(super) fn check(template: &Template, old: Option<&Template>, findings: &mut 
     check_personalize(template, findings);
     if let Some(sleep) = &template.spec.sleep {
         check_sleep(template, sleep, findings);
+    }
+    if let Some(most) = template.spec.update.as_ref().and_then(|it| it.max_unavailable.as_ref())
+        && most.of(100).is_none_or(|it| it == 0)
+    {
+        findings.invalid(
+            "spec.update.maxUnavailable",
+            "a number of at least 1, or a share from 1% to 100%",
+        );
     }
     if template.spec.regions.is_empty() {
         findings.add(

@@ -129,7 +129,16 @@ fn every_wrong_field_of_a_template_is_named() {
         ("spec.sleep.after", json!("1s"), "spec.sleep.after"),
         ("spec.standby", json!({"replicas": 1}), "spec.standby"),
         ("spec.checkpoints", json!({"every": "24h"}), "spec.checkpoints"),
-        ("spec.update", json!({"strategy": "Manual"}), "spec.update.strategy"),
+        (
+            "spec.update",
+            json!({"strategy": "Rolling", "maxUnavailable": "0%"}),
+            "spec.update.maxUnavailable",
+        ),
+        (
+            "spec.update",
+            json!({"strategy": "Rolling", "maxUnavailable": "ten"}),
+            "spec.update.maxUnavailable",
+        ),
         ("spec.update", json!({"strategy": "Sometimes"}), "spec.update.strategy"),
         ("spec.readiness", json!({"timeout": "5s"}), "spec.readiness"),
         (

@@ -49,6 +49,7 @@ fn coming(name: &str) -> StockFact {
         wanted_region: None,
         region: None,
         made_from: fresh(),
+        revision: None,
         made_at: ago(5),
         available_since: None,
         trouble: None,

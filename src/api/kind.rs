@@ -440,7 +440,7 @@ static EVENT: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Namespace,
         Self::ResourceQuota,
         Self::Secret,

@@ -3,6 +3,12 @@
 use futures::{StreamExt as _, stream};
 
 use super::*;
+use crate::api::{kind::Kind, meta::ObjectRef};
+use crate::server::{
+    Api as InProcess,
+    quota::{Place, place},
+};
+use crate::store::{self, Key, Precondition};
 
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
 
@@ -55,39 +61,38 @@ async fn what_is_being_deleted_counts_until_it_is_gone() {
     api.env("bob").await;
 }
 
-/// How many of these callers' creations were let in, each in parallel with all others.
-async fn let_in(servers: &[String], count: usize) -> usize {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let creations = (0..count).map(|at| {
-        let url = format!("{}{ENVS}", servers[at % servers.len()]);
-        let request = http.post(url).header("content-type", "application/json");
-        request.body(env(&format!("env-{at}")).to_string()).send()
-    });
-    let codes: Vec<_> = stream::iter(creations)
-        .buffer_unordered(count)
-        .map(|reply| reply.unwrap().status().as_u16())
-        .collect()
-        .await;
-    assert!(codes.iter().all(|it| matches!(it, 201 | 403)), "{codes:?}");
-    codes.iter().filter(|it| **it == 201).count()
-}
-
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_creations_get_the_places_that_there_are() {
     let api = limited(5).await;
-    assert_eq!(let_in(std::slice::from_ref(&api.url), 64).await, 5);
+    let creations = (0..64).map(async |at| api.post(ENVS, &env(&format!("env-{at}"))).await.code);
+    let codes: Vec<_> = stream::iter(creations).buffer_unordered(64).collect().await;
+    assert!(codes.iter().all(|it| matches!(it, 201 | 403)), "{codes:?}");
+    assert_eq!(codes.iter().filter(|it| **it == 201).count(), 5);
     assert_eq!(api.store.count("environments/default").await.unwrap(), 5);
 }
 
 #[tokio::test]
-async fn two_servers_on_one_store_let_no_more_in() {
-    let api = limited(5).await;
-    let config = Config { listen: "127.0.0.1:0".parse().unwrap(), token: None };
-    let second = Server::bind(config, api.parts.clone()).await.unwrap();
-    let servers = [api.url.clone(), format!("http://{}", second.address())];
-    let until = api.shutdown.clone();
-    tasks::detached(async move { second.serve(until).await.unwrap() });
-    assert_eq!(let_in(&servers, 32).await, 5);
+async fn of_two_servers_that_counted_the_same_only_one_lets_somebody_in() {
+    let api = limited(1).await;
+    let server = async || {
+        let (parts, shutdown) = (api.parts.clone(), api.shutdown.clone());
+        InProcess::in_process(parts, shutdown).await.unwrap()
+    };
+    let (one, other) = (server().await, server().await);
+    let object = |name: &str| ObjectRef::new(Kind::Environment, "default", name);
+    let first = place(&one.0, &object("alice")).await.unwrap();
+    let second = place(&other.0, &object("bob")).await.unwrap();
+    let let_in = async |place: Place<'_>, name: &str| {
+        let key = Key::new(&object(name).store_key());
+        let txn = api.store.txn().put(&key, Precondition::Absent, &env(name));
+        place.take(txn, name).commit().await
+    };
+    let_in(first, "alice").await.unwrap();
+    match let_in(second, "bob").await {
+        Err(store::Error::Conflict { key, .. }) => assert_eq!(key.as_str(), "quota-turns/default"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(place(&other.0, &object("bob")).await.unwrap_err().code.as_u16(), 403);
 }
 
 #[tokio::test]

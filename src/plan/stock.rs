@@ -166,7 +166,8 @@ pub fn judge(plan: &mut Plan, warm_state: WarmState, now: Timestamp) {
         return;
     }
     status.available_since = None;
-    if still && plan.status.phase == Phase::Ready {
+    let told_to_rest = plan.note.reason == Reason::Idle;
+    if still && plan.status.phase == Phase::Ready && !told_to_rest {
         // It served, so it may rest now.
         plan.wake_at = Some(now);
     }

@@ -392,7 +392,14 @@ impl Loop {
                 self.shared.stock().put_pool(&pool);
                 let key = pool.object_ref();
                 let news = self.generations.insert(key.clone(), pool.metadata.generation);
-                if news == Some(pool.metadata.generation) { Vec::new() } else { vec![key] }
+                if news == Some(pool.metadata.generation) {
+                    Vec::new()
+                } else {
+                    // How its bays wait may have changed.
+                    let mut keys = self.shared.stock().unbound_of(&pool.metadata.uid);
+                    keys.push(key);
+                    keys
+                }
             }
             News::Gone(key) => self.gone(&key, &mut index),
             News::Listed(kind, listed, at) => {

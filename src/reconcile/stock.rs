@@ -132,6 +132,12 @@ impl StockRoom {
         self.bays.get(key).is_some_and(|it| !it.fact.missed && it.fact.claimed_at.is_none())
     }
 
+    /// The unbound bays of a pool.
+    pub(crate) fn unbound_of(&self, uid: &str) -> Vec<ObjectRef> {
+        let own = self.of_pool.get(uid).into_iter().flatten();
+        own.filter(|it| self.knows(it)).cloned().collect()
+    }
+
     /// Unbound bays and pools: whoever must look again when a hold changes.
     pub(crate) fn keys(&self) -> Vec<ObjectRef> {
         let unbound = self.bays.keys().filter(|it| self.knows(it));

@@ -121,7 +121,7 @@ struct Swarm {
     /// Environments whose data somebody destroyed: they stall, and say so.
     robbed: Vec<String>,
     /// Pools that are declared.
-    pools: Vec<String>,
+    pools: BTreeMap<String, Value>,
     made: u64,
 }
 
@@ -163,7 +163,7 @@ pub fn walk_with(seed: u64, plant: Option<Mistake>) -> Outcome {
             scope,
             declared: BTreeMap::new(),
             robbed: Vec::new(),
-            pools: Vec::new(),
+            pools: BTreeMap::new(),
             made: 0,
         };
         let walked = Box::pin(swarm.walk()).await;

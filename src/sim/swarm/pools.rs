@@ -1,5 +1,7 @@
 //! What a drawn course has of pools, and what people do to them. It must never draw anything for a seed that has none.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::sim::{
@@ -16,7 +18,8 @@ pub(super) fn has_pools(seed: u64) -> bool {
 }
 
 /// Makes the templates and a pool of each.
-pub(super) async fn begin(universe: &mut Universe) -> anyhow::Result<Vec<String>> {
+pub(super) async fn begin(universe: &mut Universe) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut pools = BTreeMap::new();
     let warm = json!({"personalize": {"file": "/data/hangar/env.json"}});
     let bare = json!({
         "personalize": {"file": "/run/env.json", "exec": {"command": ["kill", "-HUP", "1"]}},
@@ -28,9 +31,11 @@ pub(super) async fn begin(universe: &mut Universe) -> anyhow::Result<Vec<String>
             _ => json!(1 + universe.draw(3)),
         };
         let spec = json!({"replicas": replicas, "warmState": state(universe)});
-        universe.apply(&pool(name, name, &spec)).await?;
+        let object = pool(name, name, &spec);
+        universe.apply(&object).await?;
+        pools.insert(name.to_owned(), object);
     }
-    Ok(POOLED.map(str::to_owned).to_vec())
+    Ok(pools)
 }
 
 fn state(universe: &Universe) -> &'static str {
@@ -66,7 +71,7 @@ impl Swarm {
                 self.change_pool(&name, &age).await
             }
             6 => {
-                self.pools.retain(|it| *it != name);
+                self.pools.remove(&name);
                 self.universe.remove_pool(&name).await
             }
             _ => {
@@ -80,19 +85,17 @@ impl Swarm {
 
     /// Changes a pool, or makes it again.
     async fn change_pool(&mut self, name: &str, change: &Value) -> anyhow::Result<()> {
-        let mut spec = change.clone();
-        if !self.pools.iter().any(|it| it == name) {
-            spec = json!({"replicas": 2});
-            json_patch::merge(&mut spec, change);
-            self.pools.push(name.to_owned());
-        }
-        self.universe.apply(&pool(name, name, &spec)).await
+        let fresh = || pool(name, name, &json!({"replicas": 2}));
+        let object = self.pools.entry(name.to_owned()).or_insert_with(fresh);
+        json_patch::merge(&mut object["spec"], change);
+        let object = object.clone();
+        self.universe.apply(&object).await
     }
 
     /// 9: every pool has what it should.
     pub(super) fn check_pools(&self) -> anyhow::Result<()> {
         let summary = self.universe.report().summary;
-        for name in &self.pools {
+        for name in self.pools.keys() {
             let is = summary.get(&format!("pool {name}")).map_or("missing", String::as_str);
             anyhow::ensure!(is.contains("Full=True"), "9: pool {name} ends as {is}");
         }

@@ -234,6 +234,7 @@ impl Core {
             .carried(failpoint::around_calls);
         let parts = reconcile::Parts {
             store: store.clone(),
+            spare_fly: Arc::new(http.giving_way()),
             fly: Arc::new(http),
             org: fly.org,
             address,

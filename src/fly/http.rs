@@ -15,7 +15,7 @@ use crate::fly::{
     Error, Reason, Refusal,
     call::{Call, Route},
     decode::Answer,
-    limit::Limiter,
+    limit::{Lane, Limiter},
     observer::{CallRecord, Observer},
     token::Token,
     transport::{ANSWER_BYTES_MAX, Failed, Network, Transport, Why},
@@ -66,13 +66,14 @@ pub enum SetupError {
 }
 
 /// The client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Http {
     transport: Arc<dyn Transport>,
     base: Url,
     token: Token,
     clock: Arc<dyn Clock>,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
+    lane: Lane,
     observer: Arc<dyn Observer>,
 }
 
@@ -110,8 +111,15 @@ impl Http {
         if config.token.is_empty() {
             return Err(SetupError::Token);
         }
-        let limiter = Limiter::new(Arc::clone(&clock));
-        Ok(Self { transport, base, token: config.token, clock, limiter, observer })
+        let limiter = Arc::new(Limiter::new(Arc::clone(&clock)));
+        let (token, lane) = (config.token, Lane::First);
+        Ok(Self { transport, base, token, clock, limiter, lane, observer })
+    }
+
+    /// The same client, whose calls give way to all others where calls are limited.
+    #[must_use]
+    pub fn giving_way(&self) -> Self {
+        Self { lane: Lane::Spare, ..self.clone() }
     }
 
     /// The same client with something around its transport.
@@ -150,7 +158,7 @@ impl Http {
         let body = ask.body.take().transpose();
         let body = body.map_err(|_why| wrong("the body cannot be written as JSON"))?;
         let route = ask.route;
-        self.limiter.take(route.name, ask.limited_by, route.rate).await;
+        self.limiter.take(self.lane, route.name, ask.limited_by, route.rate).await;
         report.sent = Some(self.clock.monotonic());
         report.outcome = "cancelled";
         let request = request(route.method.clone(), &url, body)

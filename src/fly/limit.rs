@@ -67,6 +67,25 @@ impl Bucket {
         }
     }
 
+    /// Takes a token if one is left in it after that.
+    pub fn take_spare(&mut self, now: Duration) -> Wait {
+        let before = *self;
+        if let wait @ Wait::For(_) = self.take(now) {
+            return wait;
+        }
+        let taken = *self;
+        match self.take(now) {
+            Wait::None => {
+                *self = taken;
+                Wait::None
+            }
+            wait @ Wait::For(_) => {
+                *self = before;
+                wait
+            }
+        }
+    }
+
     /// Leaves it without a token until `until`; the first one is there then.
     pub fn pause(&mut self, until: Duration) {
         let lacking = self.rate.interval * self.rate.burst.saturating_sub(1);
@@ -88,6 +107,17 @@ struct Entry {
     bucket: Bucket,
     /// Callers stand in this line in order; the first one waits for the token.
     line: Arc<Line<()>>,
+    /// Those who give way stand in this one; its first goes into the other only for as long as it takes to look.
+    spare: Arc<Line<()>>,
+}
+
+/// Who goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// In the order of the calls.
+    First,
+    /// Only where nobody of the other lane waits, and while a token is left for whoever comes next.
+    Spare,
 }
 
 #[derive(Debug, Default)]
@@ -115,14 +145,31 @@ impl Limiter {
     }
 
     /// Returns once a token was taken, in the order of the calls. Dropped before that, it takes none.
-    pub async fn take(&self, action: &'static str, object: &str, rate: Rate) {
+    pub async fn take(&self, lane: Lane, action: &'static str, object: &str, rate: Rate) {
         let key: Key = (action, object.into());
-        let line = self.with(&key, rate, |entry| Arc::clone(&entry.line));
+        let (line, spare) =
+            self.with(&key, rate, |it| (Arc::clone(&it.line), Arc::clone(&it.spare)));
+        if lane == Lane::Spare && rate.burst > 1 {
+            return self.take_spare(&key, rate, (&line, &spare)).await;
+        }
         let _first = line.lock().await;
         let mut now = self.clock.monotonic();
         while let Wait::For(wait) = self.with(&key, rate, |entry| entry.bucket.take(now)) {
             tokio::time::sleep(wait).await;
             now = self.clock.monotonic().max(now + wait);
+        }
+    }
+
+    async fn take_spare(&self, key: &Key, rate: Rate, (line, spare): (&Line<()>, &Line<()>)) {
+        let _first = spare.lock().await;
+        loop {
+            let looking = line.lock().await;
+            let now = self.clock.monotonic();
+            let Wait::For(wait) = self.with(key, rate, |it| it.bucket.take_spare(now)) else {
+                return;
+            };
+            drop(looking);
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -137,12 +184,15 @@ impl Limiter {
         if buckets.entries.len() >= buckets.sweep_at {
             let now = self.clock.monotonic();
             buckets.entries.retain(|_, entry| {
-                !entry.bucket.is_full(now) || Arc::strong_count(&entry.line) > 1
+                let waited_for =
+                    Arc::strong_count(&entry.line) > 1 || Arc::strong_count(&entry.spare) > 1;
+                !entry.bucket.is_full(now) || waited_for
             });
             // Twice what is left, so that sweeping costs each call a constant share.
             buckets.sweep_at = (buckets.entries.len() * 2).max(SWEEP_MIN);
         }
-        let fresh = || Entry { bucket: Bucket::new(rate), line: Arc::default() };
+        let fresh =
+            || Entry { bucket: Bucket::new(rate), line: Arc::default(), spare: Arc::default() };
         look(buckets.entries.entry(key.clone()).or_insert_with(fresh))
     }
 }
@@ -224,13 +274,13 @@ mod tests {
         let limiter = paused();
         let start = tokio::time::Instant::now();
         for _ in 0..3 {
-            limiter.take("start", "m1", Rate::USUAL).await;
+            limiter.take(Lane::First, "start", "m1", Rate::USUAL).await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
-        limiter.take("start", "m2", Rate::USUAL).await;
-        limiter.take("stop", "m1", Rate::USUAL).await;
+        limiter.take(Lane::First, "start", "m2", Rate::USUAL).await;
+        limiter.take(Lane::First, "stop", "m1", Rate::USUAL).await;
         assert_eq!(start.elapsed(), Duration::ZERO, "other objects and actions have their own");
-        limiter.take("start", "m1", Rate::USUAL).await;
+        limiter.take(Lane::First, "start", "m1", Rate::USUAL).await;
         assert_eq!(start.elapsed().as_secs(), 1);
     }
 
@@ -239,7 +289,7 @@ mod tests {
         let limiter = paused();
         let order = Mutex::new(Vec::new());
         let one = async |number: u32| {
-            limiter.take("start", "m1", Rate::USUAL).await;
+            limiter.take(Lane::First, "start", "m1", Rate::USUAL).await;
             order.lock().unwrap().push(number);
         };
         futures::future::join_all((0..8).map(one)).await;
@@ -250,13 +300,13 @@ mod tests {
     async fn a_waiter_that_gives_up_costs_no_token() {
         let limiter = paused();
         for _ in 0..3 {
-            limiter.take("start", "m1", Rate::USUAL).await;
+            limiter.take(Lane::First, "start", "m1", Rate::USUAL).await;
         }
         let start = tokio::time::Instant::now();
         for _ in 0..100 {
-            assert!(limiter.take("start", "m1", Rate::USUAL).now_or_never().is_none());
+            assert!(limiter.take(Lane::First, "start", "m1", Rate::USUAL).now_or_never().is_none());
         }
-        limiter.take("start", "m1", Rate::USUAL).await;
+        limiter.take(Lane::First, "start", "m1", Rate::USUAL).await;
         assert_eq!(start.elapsed().as_secs(), 1);
     }
 
@@ -265,9 +315,9 @@ mod tests {
         let limiter = paused();
         let start = tokio::time::Instant::now();
         for _ in 0..3 {
-            limiter.take("start", "m1", Rate::USUAL).await;
+            limiter.take(Lane::First, "start", "m1", Rate::USUAL).await;
         }
-        let waiting = limiter.take("start", "m1", Rate::USUAL);
+        let waiting = limiter.take(Lane::First, "start", "m1", Rate::USUAL);
         tokio::pin!(waiting);
         assert!(waiting.as_mut().now_or_never().is_none());
         limiter.pause("start", "m1", Rate::USUAL, 10 * SECOND);
@@ -280,9 +330,44 @@ mod tests {
         let clock = Arc::new(Manual::at(Timestamp::UNIX_EPOCH));
         let limiter = Limiter::new(clock.clone());
         for machine in 0..100_000 {
-            limiter.take("get", &machine.to_string(), Rate::MACHINE_GET).await;
+            limiter.take(Lane::First, "get", &machine.to_string(), Rate::MACHINE_GET).await;
             clock.advance(Duration::from_millis(10));
         }
         assert!(limiter.buckets.lock().unwrap().entries.len() <= SWEEP_MIN);
+    }
+
+    #[test]
+    fn whoever_gives_way_leaves_a_token() {
+        let mut bucket = Bucket::new(Rate::USUAL);
+        let taken: Vec<_> = (0..3).map(|_| bucket.take_spare(SECOND)).collect();
+        assert_eq!(taken, [Wait::None, Wait::None, Wait::For(SECOND)]);
+        assert_eq!(bucket.take(SECOND), Wait::None);
+        assert_eq!(bucket.take_spare(2 * SECOND), Wait::For(SECOND));
+        assert_eq!(bucket.take_spare(3 * SECOND), Wait::None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_behind_those_who_give_way() {
+        let limiter = paused();
+        let start = tokio::time::Instant::now();
+        let order = Mutex::new(Vec::new());
+        let one = async |lane: Lane, number: u32| {
+            limiter.take(lane, "create_app", "personal", Rate::USUAL).await;
+            order.lock().unwrap().push((number, start.elapsed().as_secs()));
+        };
+        let refill = futures::future::join_all((0..6).map(|it| one(Lane::Spare, it)));
+        let claims = async {
+            tokio::time::sleep(SECOND / 2).await;
+            futures::future::join_all((10..13).map(|it| one(Lane::First, it))).await;
+        };
+        futures::join!(refill, claims);
+        let claims: Vec<_> =
+            order.lock().unwrap().iter().filter(|(number, _)| *number >= 10).copied().collect();
+        assert_eq!(
+            claims,
+            [(10, 0), (11, 1), (12, 2)],
+            "one token was left, and then one a second"
+        );
+        assert_eq!(order.lock().unwrap().len(), 9);
     }
 }

@@ -100,6 +100,8 @@ pub struct Parts {
     pub store: Store,
     /// Fly.
     pub fly: Arc<dyn Machines>,
+    /// Fly for what nobody waits for: its calls give way to those of `fly`.
+    pub spare_fly: Arc<dyn Machines>,
     /// Organisation at Fly.
     pub org: String,
     /// Where environments answer.
@@ -133,7 +135,8 @@ pub async fn run(
     synced: impl FnOnce() + Send,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Parts { store, fly, org, address, clock, chance, journal, metrics, calls } = parts;
+    let Parts { store, fly, spare_fly, org, address, clock, chance, journal, metrics, calls } =
+        parts;
     let instance = objects::instance(&store, &*chance).await?;
     let informer = Arc::new(Informer::new(Arc::clone(&fly), Arc::clone(&clock), org.clone()));
     let (bays, _) = store.list::<Bay>(&format!("{}/", Kind::Bay.info().plural)).await?;
@@ -144,6 +147,7 @@ pub async fn run(
     let shared = Shared {
         store,
         fly,
+        spare_fly,
         org,
         settings,
         informer: Arc::clone(&informer),

@@ -54,6 +54,7 @@ use crate::telemetry::{
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) fly: Arc<dyn Machines>,
+    pub(crate) spare_fly: Arc<dyn Machines>,
     pub(crate) org: String,
     pub(crate) settings: Settings,
     pub(crate) informer: Arc<Informer>,
@@ -103,6 +104,11 @@ pub(super) struct Pass<'a> {
 const REGION_FULL: fly::Reason = fly::Reason::Capacity { scope: fly::Scope::Region };
 
 impl Shared {
+    /// Fly: what a pool's bay needs waits while somebody's environment needs a call of the same kind.
+    fn fly_for(&self, objects: &Objects) -> &dyn Machines {
+        if objects.vacant.is_some() { &*self.spare_fly } else { &*self.fly }
+    }
+
     /// Bays of pools. Never held across an await.
     pub(crate) fn stock(&self) -> MutexGuard<'_, StockRoom> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
@@ -177,8 +183,11 @@ impl Pass<'_> {
             self.log("retire-bay", journal::Outcome::Ok, "its pool is gone");
             return Ok(Next::GoOn);
         }
-        let sources =
-            Sources { fly: &*shared.fly, informer: &shared.informer, settings: &shared.settings };
+        let sources = Sources {
+            fly: shared.fly_for(&objects),
+            informer: &shared.informer,
+            settings: &shared.settings,
+        };
         let memo = &mut self.remembered.memo;
         let mut world = observe(sources, &objects, memo, fresh_name(&*shared.chance), now).await;
         memo.doubted = false;
@@ -307,7 +316,7 @@ impl Pass<'_> {
             return Ok(Next::Failed(Retry::Never));
         };
         let began = shared.clock.monotonic();
-        let result = execute(&*shared.fly, &shared.org, action, &values).await;
+        let result = execute(shared.fly_for(objects), &shared.org, action, &values).await;
         let took = shared.clock.monotonic().saturating_sub(began);
         let now = shared.clock.now();
         self.learn_region(action, &result, now);

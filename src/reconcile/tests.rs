@@ -66,6 +66,7 @@ impl Universe {
         .unwrap();
         let parts = Parts {
             store: store.clone(),
+            spare_fly: Arc::new(fly.giving_way()),
             fly: Arc::new(fly),
             org: "personal".to_owned(),
             address: Address {

@@ -110,6 +110,7 @@ impl Life {
         let fly = Http::over(carrier, config, Arc::clone(&clock), Arc::new(calls.clone()))?;
         let parts = reconcile::Parts {
             store,
+            spare_fly: Arc::new(fly.giving_way()),
             fly: Arc::new(fly),
             org: ORG.to_owned(),
             address: Address { scheme: "https".to_owned(), domain: DOMAIN.to_owned(), port: None },

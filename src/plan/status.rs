@@ -140,15 +140,25 @@ impl<'a> Facts<'a> {
 
     /// Counting connections is no change in what the environment is, and going to sleep is none before it sleeps.
     fn awake(&self) -> bool {
-        matches!(
-            self.step,
-            Step::Awake { .. }
-                | Step::Wait { reason: Reason::Idle, .. }
-                | Step::Act {
-                    action: Action::CountConnections { .. } | Action::SleepMachine { .. },
-                    ..
-                }
-        )
+        match self.step {
+            Step::Awake { .. } => true,
+            Step::Wait { reason: Reason::Idle, .. }
+            | Step::Act {
+                action: Action::CountConnections { .. } | Action::SleepMachine { .. },
+                ..
+            } => self.is_its_own(),
+            Step::Act { .. }
+            | Step::Wait { .. }
+            | Step::Bind { .. }
+            | Step::Asleep { .. }
+            | Step::Release => false,
+        }
+    }
+
+    /// Whether the machine is no longer just any of a pool's, where an environment has it.
+    fn is_its_own(&self) -> bool {
+        let bound = self.world.bay.as_ref().and_then(|it| it.spec.environment_ref.as_ref());
+        bound.is_none() || self.reached()
     }
 
     fn pending(&self) -> bool {

@@ -159,15 +159,16 @@ pub fn judge(plan: &mut Plan, warm_state: WarmState, now: Timestamp) {
         WarmState::Suspended | WarmState::Stopped => Phase::Asleep,
     };
     let served = status.machine.as_ref().is_some_and(|it| it.ready.is_some());
-    let still = served && plan.action.is_none();
+    // On its way to rest it can neither be had nor be told anything.
+    let stopping = plan.status.phase == Phase::Ready && plan.note.reason == Reason::Idle;
+    let still = served && plan.action.is_none() && !stopping;
     if still && plan.status.phase == rests {
         status.available_since.get_or_insert(now);
         status.trouble = None;
         return;
     }
     status.available_since = None;
-    let told_to_rest = plan.note.reason == Reason::Idle;
-    if still && plan.status.phase == Phase::Ready && !told_to_rest {
+    if still && plan.status.phase == Phase::Ready {
         // It served, so it may rest now.
         plan.wake_at = Some(now);
     }

@@ -60,13 +60,13 @@ impl Facts {
             return;
         }
         self.check_bay(&bay.spec.app, &format!("bay {name} of pool {of}"), bay.spec.volume);
+        // What is suspended may lose its memory, and is stopped then; either rests.
         let should = match pool.spec.warm_state() {
-            WarmState::Started => "started",
-            WarmState::Suspended => "suspended",
-            WarmState::Stopped => "stopped",
+            WarmState::Started => ["started"].as_slice(),
+            WarmState::Suspended | WarmState::Stopped => &["suspended", "stopped"],
         };
         let states: Vec<_> = machines(&self.census, &bay.spec.app).map(|it| it.state).collect();
-        if let Some(state) = states.into_iter().find(|it| *it != should) {
+        if let Some(state) = states.into_iter().find(|it| !should.contains(it)) {
             self.violation(format!("28: bay {name} of pool {of} is {state}"));
         }
         let template = self.claims.templates.values();
@@ -110,6 +110,11 @@ impl Facts {
     /// 29: what an environment adds is in its machine: in its own variables, or else in the file.
     pub(super) fn check_person(&mut self, environment: &Environment, bay: &Bay) {
         let Some(record) = bay.status.machine.as_ref().filter(|it| it.as_stock) else { return };
+        let machine = record.id.as_ref().and_then(|it| self.census.machines.get(it));
+        if machine.is_none_or(|it| it.state != "started") {
+            // What rests is given its own configuration before it wakes.
+            return;
+        }
         if bay.spec.stock.as_ref().is_none_or(|it| it.made_from.personalize.is_none()) {
             return;
         }

@@ -14,7 +14,7 @@ use crate::api::{
 use crate::clock::Timestamp;
 use crate::plan::{
     pool::{self, PoolPlan, PoolWorld},
-    stock,
+    stock::{self, StockFact},
 };
 use crate::reconcile::{
     holds,
@@ -65,7 +65,9 @@ impl Shared {
         }
         drop(held);
         for name in &plan.retire {
-            self.let_go(of, &world.pool, name, now).await?;
+            if let Some(fact) = world.bays.iter().find(|it| it.name == *name) {
+                self.let_go(of, &world.pool, fact, now).await?;
+            }
         }
         Ok(Next::Settled(wake))
     }
@@ -121,19 +123,24 @@ impl Shared {
         Ok(())
     }
 
-    /// Asks for a bay's removal, if it is still the pool's and unbound.
+    /// Asks for a bay's removal, if it is still the pool's and unbound, and as far from being had as when that was decided: what
+    /// became ready since is counted first.
     async fn let_go(
         &self,
         of: &ObjectRef,
         pool: &WarmPool,
-        name: &str,
+        fact: &StockFact,
         now: Timestamp,
     ) -> Result<(), store::Error> {
+        let name = fact.name.as_str();
         let found = self.store.get::<Bay>(&key(Kind::Bay, &of.namespace, name)).await?;
         let Some(mut bay) = found else { return Ok(()) };
         let stock = bay.value.spec.stock.as_ref();
         let own = stock.is_some_and(|it| it.pool_uid == pool.metadata.uid);
         if !own || bay.value.spec.environment_ref.is_some() || bay.value.is_deleting() {
+            return Ok(());
+        }
+        if bay.value.status.available_since != fact.available_since {
             return Ok(());
         }
         bay.value.metadata.deletion_timestamp = Some(now);

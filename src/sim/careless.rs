@@ -2,6 +2,7 @@
 //! it. It must never change a part whose mistake was not asked for.
 
 mod feed;
+mod pools;
 mod store;
 mod wire;
 

@@ -124,4 +124,19 @@ mistakes! {
         "Leads the requests of one environment to another one's machine.";
     RouteToDeleted = "route-to-deleted", Undisturbed(Course::Delete),
         "Goes on leading requests to an environment that was deleted.";
+    // What it makes of pools.
+    ShareBay = "share-bay", Undisturbed(Course::Refill),
+        "Gives a bay that was claimed to the next one who claims.";
+    ReturnBay = "return-bay", Undisturbed(Course::Claim),
+        "Gives the bay of an environment that was deleted back to its pool.";
+    ClaimUnready = "claim-unready", Undisturbed(Course::Share),
+        "Gives out a bay as soon as it has a machine, before that was seen serving.";
+    SkipExitCode = "skip-exit-code", Answers(Course::Claim, Kind::ExecFails),
+        "Takes a command that was run for one that went well.";
+    WriteForAnother = "write-for-another", Undisturbed(Course::Refill),
+        "Writes what one environment adds into the machine of another.";
+    RestartToPersonalize = "restart-to-personalize", Undisturbed(Course::Claim),
+        "Restarts a machine that runs when it is claimed.";
+    RetireAllAtOnce = "retire-all-at-once", Undisturbed(Course::Roll),
+        "Lets all bays of a pool go when their template changes, before there are new ones.";
 }

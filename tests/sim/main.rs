@@ -9,6 +9,7 @@
 
 mod calls;
 mod planted;
+mod pools;
 mod sequence;
 mod trouble;
 

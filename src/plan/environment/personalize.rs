@@ -20,15 +20,16 @@ const FAILURES_MAX: u32 = 3;
 /// How long after a failure it is tried again.
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
-/// A digest of what is written for the environment as it is now.
-fn digest(world: &World) -> String {
+/// A digest of what is written for the environment as it is now, and of which version of the machine it is in, where that takes
+/// its root file system with it.
+fn digest(world: &World, version: Option<&str>) -> String {
     let spec = &world.environment.spec;
     let secrets: Vec<_> = world
         .secrets
         .iter()
         .map(|(name, fact)| (name, fact.as_ref().map(|it| (&it.uid, it.generation))))
         .collect();
-    let all = (&spec.env, &spec.owner, world.environment.hostnames(), secrets);
+    let all = (&spec.env, &spec.owner, world.environment.hostnames(), secrets, version);
     // Strings and numbers always serialise; an empty digest would only cost a call.
     let bytes = serde_json::to_vec(&all).unwrap_or_default();
     blake3::hash(&bytes).to_hex().chars().take(16).collect()
@@ -41,10 +42,14 @@ impl Here<'_> {
         self.bay.spec.environment_ref.as_ref()?;
         let rule = made_from.personalize.as_ref().filter(|_| self.record.as_stock)?;
         let written = status.personalized.clone().unwrap_or_default();
-        let digest = digest(self.world);
+        // Without a volume each start makes a new file system, without the file.
+        let kept = self.bay.spec.volume;
+        let digest = digest(self.world, (!kept).then_some(&self.seen.version));
+        let started_since =
+            !kept && written.tried_at.is_some_and(|at| self.record.state_since > Some(at));
         // What was written after an export is not known in a store that was made from it.
         let restored_at = self.world.settings.restored_at;
-        let known = restored_at.is_none_or(|it| written.tried_at > Some(it));
+        let known = !started_since && restored_at.is_none_or(|it| written.tried_at > Some(it));
         if known && written.digest.as_ref() == Some(&digest) {
             if let Some(machine) = &mut status.machine {
                 machine.generation = self.world.environment.metadata.generation;

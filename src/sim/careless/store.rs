@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     clock::{Clock, Timestamp},
     plan::{observe::LATE_EFFECT, transit::HOST_MAX},
-    sim::mistakes::Mistake,
+    sim::{careless::pools::Claims, mistakes::Mistake},
     store::{Backend, Entry, Error, Events, Key, Op, Precondition, Revision, Txn, WatchError},
 };
 
@@ -29,6 +29,7 @@ pub(super) struct Store {
     inner: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
     remembered: Mutex<Remembered>,
+    claims: Claims,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ struct Remembered {
 
 impl Store {
     pub(super) fn new(mistake: Mistake, inner: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> Self {
-        Self { mistake, inner, clock, remembered: Mutex::default() }
+        Self { mistake, inner, clock, remembered: Mutex::default(), claims: Claims::default() }
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
@@ -158,6 +159,7 @@ impl Store {
 
     async fn commit_here(&self, txn: Txn) -> Result<Revision, Error> {
         let txn = self.written(txn);
+        let txn = self.claims.committed(self.mistake, &*self.inner, txn).await?;
         let mut before = Vec::new();
         for (key, _, op) in &txn.steps {
             let Some(old) = self.inner.get(key).await? else { continue };

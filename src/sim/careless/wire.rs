@@ -17,7 +17,11 @@ use crate::{
     fly::transport::{Failed, Transport},
     plan::machine::{BAY, EPOCH},
     sim::{
-        careless::{BELIEVED_FOR, route},
+        careless::{
+            BELIEVED_FOR,
+            pools::{self, Claims},
+            route,
+        },
         mistakes::Mistake,
     },
     telemetry::journal::{Journal, Line, Outcome},
@@ -36,6 +40,7 @@ pub(super) struct Wire {
     clock: Arc<dyn Clock>,
     journal: Journal,
     known: Mutex<Known>,
+    claims: Claims,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +62,7 @@ impl Wire {
         clock: Arc<dyn Clock>,
         journal: Journal,
     ) -> Self {
-        Self { mistake, inner, clock, journal, known: Mutex::default() }
+        Self { mistake, inner, clock, journal, known: Mutex::default(), claims: Claims::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -98,6 +103,7 @@ impl Wire {
                 let name = body["name"].as_str().unwrap_or_default().to_owned();
                 self.known().marks.insert(name, body["config"]["metadata"].clone());
             }
+            (Mistake::WriteForAnother, "exec") => self.claims.given(self.mistake, &mut body),
             (Mistake::LogBodies, _) if !request.body().is_empty() => self.journal.record(Line {
                 at: self.clock.now(),
                 object: request.uri().path().to_owned(),
@@ -161,6 +167,13 @@ impl Wire {
                     answer
                 }
             }
+            Mistake::RestartToPersonalize if call == "exec" => {
+                if let Some(restart) = pools::restart_before(request) {
+                    // Whatever becomes of it.
+                    let _restarted = self.inner.send(restart, timeout).await;
+                }
+                send().await
+            }
             Mistake::RetryHotly if *request.method() != Method::GET => {
                 let mut answer = send().await;
                 for _ in 0..REPEATS {
@@ -192,6 +205,7 @@ impl Wire {
             (Mistake::TrustEmptyList | Mistake::TrustPartialList, "org_machines") => {
                 self.believe(&mut body, "machines", whole);
             }
+            (Mistake::SkipExitCode, "exec") => body["exit_code"] = json!(0),
             (Mistake::EmptyOverData, "org_volumes") => self.believe(&mut body, "volumes", true),
             (Mistake::TrustEmptyList | Mistake::TrustPartialList, "list_machines") => {
                 if let Some(items) = body.as_array_mut() {

@@ -19,9 +19,13 @@ use crate::{
         pool::{WarmPool, WarmState},
         template::Template,
     },
+    clock::Timestamp,
     plan::stock,
     sim::{oracle::facts::Facts, wire::Exchange},
 };
+
+/// 30: how long after a bay was claimed or fell ill its pool may not have heard of it.
+const HEARD_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// The history of bays, and what was written into machines.
 #[derive(Debug, Default)]
@@ -38,6 +42,8 @@ pub(super) struct Claims {
     told: BTreeSet<(String, String)>,
     /// Bays that run and were bound, until they serve: apps.
     fresh: BTreeSet<String>,
+    /// When each bay could last be had, by uid.
+    could_be_had: BTreeMap<String, Timestamp>,
     /// Bays that an environment was Ready in.
     served: BTreeSet<String>,
     pub(super) pools: BTreeMap<String, WarmPool>,
@@ -164,12 +170,18 @@ impl Facts {
             self.violation(format!("22: bay {name} was bound to another and is to {is_bound:?}"));
         }
         if !new.is_deleting() {
+            if old.is_some_and(can_be_had) {
+                self.claims.could_be_had.insert(uid.clone(), self.now);
+            }
             if self.claims.ended.contains(uid) {
                 self.violation(format!("22: bay {name} was given up and is in use again"));
             }
             return;
         }
         self.claims.fresh.remove(&new.spec.app);
+        if old.is_some_and(|it| can_be_had(it) && !it.is_deleting()) {
+            self.lets_go(new);
+        }
         if self.claims.ended.insert(uid.clone()) {
             self.gives_up(new);
         }
@@ -201,6 +213,34 @@ impl Facts {
         }
         if self.is_claimed_running(new) {
             self.claims.fresh.insert(new.spec.app.clone());
+        }
+    }
+
+    /// 30: a bay that can be had goes only when as many as are wanted can be had without it, as far as its pool could know.
+    fn lets_go(&mut self, bay: &Bay) {
+        let Some(made_as) = &bay.spec.stock else { return };
+        let pool = self.claims.pools.values().find(|it| it.metadata.uid == made_as.pool_uid);
+        let Some(pool) = pool else { return };
+        let region = made_as.region.as_deref();
+        let wanted = pool.spec.wanted().into_iter().find(|(it, _)| *it == region);
+        let wanted = wanted.map_or(0, |(_, count)| usize::try_from(count).unwrap_or(usize::MAX));
+        let of = |it: &Bay| {
+            it.spec
+                .stock
+                .as_ref()
+                .is_some_and(|it| it.pool_uid == made_as.pool_uid && it.region == made_as.region)
+        };
+        let lately = |it: &Bay| {
+            let at = self.claims.could_be_had.get(&it.metadata.uid);
+            can_be_had(it) || at.is_some_and(|at| self.now < *at + HEARD_WITHIN)
+        };
+        let others = self.bays.values().filter(|it| {
+            it.metadata.uid != bay.metadata.uid && !it.is_deleting() && of(it) && lately(it)
+        });
+        let left = others.count();
+        if left < wanted {
+            let (name, pool) = (&bay.metadata.name, pool.metadata.name.clone());
+            self.violation(format!("30: bay {name} goes and pool {pool} has {left} of {wanted}"));
         }
     }
 
@@ -271,6 +311,13 @@ impl Facts {
     pub(super) fn file_in(&self, machine: &str) -> Option<Value> {
         serde_json::from_str(self.claims.files.get(machine)?).ok()
     }
+}
+
+/// Whether an environment could get it.
+fn can_be_had(bay: &Bay) -> bool {
+    bay.spec.stock.is_some()
+        && bay.spec.environment_ref.is_none()
+        && bay.status.available_since.is_some()
 }
 
 fn bay_is_stock(facts: &Facts, app: &str) -> bool {

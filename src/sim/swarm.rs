@@ -39,6 +39,8 @@ const LOOK: Duration = Duration::from_secs(2 * 60);
 const LOOKS_MAX: u32 = 8;
 /// One seed in so many goes on for a day after it came to rest, in which nothing may be written.
 const DAY_AFTER_ONE_IN: u64 = 200;
+/// The same of those with pools, whose bays are looked at all day.
+const DAY_AFTER_POOLS_ONE_IN: u64 = 2_000;
 
 const IMAGES: [&str; 3] = ["1", "2", "3"];
 
@@ -100,14 +102,16 @@ impl Scope {
         let pause_ms = [500, 5_000, 30_000, 180_000][usize::try_from(draw(4)).unwrap_or(0)];
         let strikes = (0..draw(4)).map(|_| draw(60 * environments)).collect();
         let faults = (0..draw(4)).filter_map(|_| fault(&draw)).collect();
+        let pools = pools::has_pools(seed);
+        let one_in = if pools { DAY_AFTER_POOLS_ONE_IN } else { DAY_AFTER_ONE_IN };
         Self {
             environments,
             events,
             pause_ms,
             strikes,
             faults,
-            pools: pools::has_pools(seed),
-            day_after: seed.is_multiple_of(DAY_AFTER_ONE_IN),
+            pools,
+            day_after: seed.is_multiple_of(one_in),
         }
     }
 }

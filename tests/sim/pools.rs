@@ -1,5 +1,5 @@
 //! Courses in which environments get bays of pools, with something going wrong at each of their steps, and the seeds in which
-//! something once was wrong. The dearer suites of refill, roll and shrink are walked by `hangar sim --course`.
+//! something once was wrong. The dearer suites of the longer courses are walked by `hangar sim --course`.
 
 use hangar::sim::{
     course::Course,
@@ -40,11 +40,6 @@ fn a_wrong_answer_anywhere_while_two_share_a_pool_changes_nothing() {
 }
 
 #[test]
-fn a_wrong_answer_anywhere_in_a_claim_changes_nothing() {
-    wrong_answers_everywhere(Course::Claim);
-}
-
-#[test]
 fn an_old_view_anywhere_while_two_share_a_pool_changes_nothing() {
     old_views_everywhere(Course::Share);
 }
@@ -52,7 +47,7 @@ fn an_old_view_anywhere_while_two_share_a_pool_changes_nothing() {
 #[test]
 fn two_mishaps_anywhere_with_a_pool_change_nothing() {
     for course in [Course::Claim, Course::Share, Course::Refill, Course::Roll, Course::Shrink] {
-        let plans = plans::everywhere(course, 1, Suite::Pairs(PAIRS));
+        let plans = plans::everywhere(course, 1, Suite::Pairs(PAIRS / 2));
         check(plans, &format!("pairs of mishaps in {}", course.name()));
     }
 }

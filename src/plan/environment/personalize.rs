@@ -17,8 +17,9 @@ use crate::plan::{
 
 /// So many failures in a row, and the bay is given up for another.
 const FAILURES_MAX: u32 = 3;
-/// How long after a failure it is tried again.
+/// How long after a failure it is tried again; doubled with every one that follows.
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
+const AGAIN_DOUBLINGS_MAX: u32 = 6;
 
 /// A digest of what is written for the environment as it is now, and of which version of the machine it is in, where that takes
 /// its root file system with it.
@@ -40,10 +41,12 @@ impl Here<'_> {
     pub(super) fn personalize(&self, status: &mut BayStatus) -> Option<Step> {
         let made_from = &self.bay.spec.stock.as_ref()?.made_from;
         self.bay.spec.environment_ref.as_ref()?;
-        let rule = made_from.personalize.as_ref().filter(|_| self.record.as_stock)?;
         let written = status.personalized.clone().unwrap_or_default();
         // Without a volume each start makes a new file system, without the file.
         let kept = self.bay.spec.volume;
+        // Once the machine's own variables say it, a file that is still there must not say something older.
+        let stays = kept && written.digest.is_some();
+        let rule = made_from.personalize.as_ref().filter(|_| self.record.as_stock || stays)?;
         let digest = digest(self.world, (!kept).then_some(&self.seen.version));
         let started_since =
             !kept && written.tried_at.is_some_and(|at| self.record.state_since > Some(at));
@@ -51,7 +54,7 @@ impl Here<'_> {
         let restored_at = self.world.settings.restored_at;
         let known = !started_since && restored_at.is_none_or(|it| written.tried_at > Some(it));
         if known && written.digest.as_ref() == Some(&digest) {
-            if let Some(machine) = &mut status.machine {
+            if let Some(machine) = status.machine.as_mut().filter(|it| it.as_stock) {
                 machine.generation = self.world.environment.metadata.generation;
             }
             return None;
@@ -60,7 +63,7 @@ impl Here<'_> {
         let by_order = self.world.environment.spec.operating_mode() == OperatingMode::Asleep;
         if self.seen.state != MachineState::Started {
             // What rests is given its configuration before it wakes.
-            if by_order || !first {
+            if by_order || !first || !self.record.as_stock {
                 return None;
             }
             let why = "the machine is started, so that what the environment adds can be written";
@@ -81,7 +84,9 @@ impl Here<'_> {
                 why,
             });
         }
-        let again = written.tried_at.filter(|_| written.failures > 0).map(|at| at + AGAIN);
+        let doublings = written.failures.saturating_sub(1).min(AGAIN_DOUBLINGS_MAX);
+        let pause = AGAIN * 2_i32.pow(doublings);
+        let again = written.tried_at.filter(|_| written.failures > 0).map(|at| at + pause);
         if let Some(again) = again.filter(|at| self.now < *at) {
             let why = "writing what the environment adds failed; it is tried again".to_owned();
             return Some(waiting(Reason::Personalizing, why, Some(again)));

@@ -86,15 +86,18 @@ pub(super) async fn refill(universe: &mut Universe) -> anyhow::Result<()> {
     universe.delete("bob").await
 }
 
-/// The template changes, and while the pool follows an environment comes.
+/// The template changes, and while the pool follows an environment comes, which is changed when its machine is its own.
 pub(super) async fn roll(universe: &mut Universe) -> anyhow::Result<()> {
     warm(universe, &json!({"replicas": 2})).await?;
     rest(universe).await?;
     universe.apply(&node(&json!({"machine": {"image": IMAGE}}))).await?;
     universe.pass(Duration::from_secs(1)).await?;
-    universe.apply(&environment("alice", "node", &json!({"env": {"A": "1"}}))).await?;
-    rest(universe).await?;
-    sleep_and_wake(universe, "alice").await
+    for value in ["1", "2"] {
+        universe.apply(&environment("alice", "node", &json!({"env": {"A": value}}))).await?;
+        rest(universe).await?;
+        sleep_and_wake(universe, "alice").await?;
+    }
+    Ok(())
 }
 
 /// The pool is scaled down and to nothing while environments come, grows again and is deleted.

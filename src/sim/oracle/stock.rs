@@ -109,7 +109,7 @@ impl Facts {
 
     /// 29: what an environment adds is in its machine: in its own variables, or else in the file.
     pub(super) fn check_person(&mut self, environment: &Environment, bay: &Bay) {
-        let Some(record) = bay.status.machine.as_ref().filter(|it| it.as_stock) else { return };
+        let Some(record) = &bay.status.machine else { return };
         let machine = record.id.as_ref().and_then(|it| self.census.machines.get(it));
         if machine.is_none_or(|it| it.state != "started") {
             // What rests is given its own configuration before it wakes.
@@ -120,6 +120,10 @@ impl Facts {
         }
         let name = &environment.metadata.name;
         let file = record.id.as_ref().and_then(|it| self.file_in(it)).unwrap_or_default();
+        if file.is_null() && !record.as_stock {
+            // Its own variables are all there is.
+            return;
+        }
         let has = |field: &str, value: Value| file.get(field) == Some(&value);
         let spec = &environment.spec;
         let env = file.get("env").and_then(Value::as_object).cloned().unwrap_or_default();

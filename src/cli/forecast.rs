@@ -361,6 +361,7 @@ fn recorded(bay: &Bay, now: Timestamp) -> Seen {
         other_volumes: Vec::new(),
         moved_volume: None,
         complete_list_at: Some(now),
+        ..Seen::default()
     }
 }
 

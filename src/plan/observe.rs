@@ -47,7 +47,7 @@ pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
             observe_machine(status, bay, machine, now);
         }
         Sight::Present(_) | Sight::Absent if machine_known => {
-            missing(status, MissingWhat::Machine, now);
+            missing(status, MissingWhat::Machine, world, now);
         }
         Sight::Absent => {
             if let Some(machine) = status.machine.as_mut().filter(|it| it.intended_at.is_some()) {
@@ -77,7 +77,7 @@ fn observe_app(status: &mut BayStatus, bay: &Bay, world: &World, now: Timestamp)
         }
         Sight::Absent => {
             status.app_foreign_since = None;
-            missing(status, MissingWhat::App, now);
+            missing(status, MissingWhat::App, world, now);
         }
         Sight::Unasked | Sight::Unclear(_) => {}
     }
@@ -123,7 +123,7 @@ fn observe_volume(status: &mut BayStatus, bay: &Bay, world: &World, now: Timesta
             status.volume = None;
             found(status, MissingWhat::Volume);
         }
-        (_, Some(_)) => missing(status, MissingWhat::Volume, now),
+        (_, Some(_)) => missing(status, MissingWhat::Volume, world, now),
         (Sight::Absent, None) => {
             status.volume_absent_since.get_or_insert(now);
         }
@@ -173,11 +173,23 @@ fn matches_network(network: Option<&str>, bay: &Bay) -> bool {
     network.is_none_or(|it| it == bay.spec.network)
 }
 
-fn missing(status: &mut BayStatus, what: MissingWhat, now: Timestamp) {
+fn missing(status: &mut BayStatus, what: MissingWhat, world: &World, now: Timestamp) {
     // What is in something missing is missing with it, and must not start its clock anew.
     let covers = |old: &Missing| weight(old.what) >= weight(what);
-    if !status.missing.as_ref().is_some_and(covers) {
+    // What a list has had since, also one that no pass came to see, is looked for from the beginning.
+    let unlisted = |old: &Missing| unlisted_since(world, old.what).is_none_or(|at| old.since >= at);
+    if !status.missing.as_ref().is_some_and(|old| covers(old) && unlisted(old)) {
         status.missing = Some(Missing { what, since: now });
+    }
+}
+
+/// Since when lists lack what is missing, where the last one does.
+fn unlisted_since(world: &World, what: MissingWhat) -> Option<Timestamp> {
+    let (machine, volume) = (world.seen.machine_unlisted_since, world.seen.volume_unlisted_since);
+    match what {
+        MissingWhat::App => machine.max(volume),
+        MissingWhat::Volume => volume,
+        MissingWhat::Machine => machine,
     }
 }
 

@@ -167,6 +167,23 @@ fn a_machine_that_the_list_has_is_not_replaced_though_a_read_does_not_find_it() 
 }
 
 #[test]
+fn what_a_list_had_between_two_looks_in_vain_is_looked_for_from_the_beginning() {
+    let mut world = serving("Auto", true);
+    world.seen.machine = Sight::Absent;
+    world.seen.complete_list_at = Some(at(1));
+    assert_eq!(pass(&mut world, at(1)).action, None);
+    // No pass was run while it had it.
+    world.seen.machine_unlisted_since = Some(at(9));
+    world.seen.complete_list_at = Some(at(10));
+    assert_eq!(pass(&mut world, at(10)).action, None);
+    world.seen.complete_list_at = Some(at(12));
+    assert!(matches!(
+        pass(&mut world, at(12)).action,
+        Some(Action::CreateMachine { epoch: 2, .. })
+    ));
+}
+
+#[test]
 fn a_machine_that_its_volume_says_is_there_is_not_replaced_for_a_while_whatever_reads_and_lists_say()
  {
     let mut world = serving("Auto", true);

@@ -111,6 +111,10 @@ pub struct Seen {
     pub moved_volume: Option<SeenVolume>,
     /// When a complete list of the organisation's machines (no region missing) was last begun.
     pub complete_list_at: Option<Timestamp>,
+    /// Since when the recorded machine was in no list; `None` while the last one has it.
+    pub machine_unlisted_since: Option<Timestamp>,
+    /// The same for the recorded volume.
+    pub volume_unlisted_since: Option<Timestamp>,
 }
 
 /// What was seen of one thing.

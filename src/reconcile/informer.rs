@@ -36,6 +36,8 @@ const SWEEP_SMALL: Duration = Duration::from_secs(10);
 const SWEEP_LEAST: Duration = Duration::from_secs(2);
 /// How far a question for changes reaches back: they arrive late.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(15);
+/// How long it is remembered when a list first lacked something. What is looked for is looked for far more often.
+const DROPPED_KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// For how long lists may fail until it is said of every environment.
 const UNHEARD_MAX: SignedDuration = SignedDuration::from_secs(60);
 /// Fly's page limit.
@@ -76,6 +78,10 @@ struct View {
     /// When the last list that was complete began.
     machines_complete_at: Option<Timestamp>,
     volumes_complete_at: Option<Timestamp>,
+    /// When the first complete lists began.
+    first_at: Option<Timestamp>,
+    /// Machines and volumes that lists had and have no more, by id: when the first one began that lacked them.
+    dropped: HashMap<String, Timestamp>,
     /// The newest change told so far, by Fly's clock, and when it was told, by ours.
     newest: Option<(Timestamp, Duration)>,
 }
@@ -138,6 +144,16 @@ impl Informer {
     /// When the last complete lists began.
     pub(crate) fn complete_at(&self) -> Option<Timestamp> {
         self.read(|view| view.machines_complete_at.min(view.volumes_complete_at))
+    }
+
+    /// Since when lists lack this machine or volume; `None` while the last one has it, or there was none yet.
+    pub(crate) fn unlisted_since(&self, app: &str, id: &str) -> Option<Timestamp> {
+        self.read(|view| {
+            let machine = view.machines.get(app).is_some_and(|it| it.contains_key(id));
+            let volume = view.volumes.get(app).is_some_and(|it| it.contains_key(id));
+            let since = || view.dropped.get(id).copied().or(view.first_at);
+            (!machine && !volume).then(since).flatten()
+        })
     }
 
     /// Everything that the last complete lists showed, with what was told since.
@@ -306,19 +322,30 @@ impl Informer {
             if complete {
                 let listed: HashSet<_> =
                     machines.iter().map(|it| (it.app_name.as_str(), it.id.as_str())).collect();
+                let dropped = &mut view.dropped;
                 for (app, rows) in &mut view.machines {
-                    let before = rows.len();
-                    rows.retain(|id, _| listed.contains(&(app.as_str(), id.as_str())));
-                    if rows.len() != before {
-                        apps.insert(app.clone());
-                    }
+                    rows.retain(|id, row| {
+                        let kept = listed.contains(&(app.as_str(), id.as_str()));
+                        if !kept {
+                            apps.insert(app.clone());
+                            // Of one that is told as destroyed it was told before.
+                            if row.state != "destroyed" {
+                                dropped.insert(id.clone(), began_at);
+                            }
+                        }
+                        kept
+                    });
                 }
                 view.machines.retain(|_, rows| !rows.is_empty());
                 view.machines_complete_at = Some(began_at);
             }
             view.take_machines(machines, asked, &mut apps);
-            view.replace_volumes(volumes, &mut apps);
+            view.replace_volumes(volumes, began_at, &mut apps);
             view.volumes_complete_at = Some(began_at);
+            if view.machines_complete_at.is_some() {
+                view.first_at.get_or_insert(began_at);
+            }
+            view.dropped.retain(|_, at| began_at < *at + DROPPED_KEPT);
             apps
         });
         self.swept.send_replace(self.complete_at());
@@ -421,7 +448,13 @@ impl View {
         }
     }
 
-    fn replace_volumes(&mut self, volumes: Vec<Volume>, apps: &mut BTreeSet<String>) {
+    /// Takes the volumes of a complete list that began then.
+    fn replace_volumes(
+        &mut self,
+        volumes: Vec<Volume>,
+        began_at: Timestamp,
+        apps: &mut BTreeSet<String>,
+    ) {
         let mut before = std::mem::take(&mut self.volumes);
         for volume in volumes {
             let row = VolumeRow::of(volume.app_name.as_deref().unwrap_or_default(), &volume);
@@ -433,7 +466,10 @@ impl View {
             self.volumes.entry(row.app.clone()).or_default().insert(id, row);
         }
         // What is left there is not in the list any more.
-        apps.extend(before.into_iter().filter(|(_, rows)| !rows.is_empty()).map(|(app, _)| app));
+        for (app, rows) in before.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+            self.dropped.extend(rows.into_keys().map(|id| (id, began_at)));
+            apps.insert(app);
+        }
     }
 }
 

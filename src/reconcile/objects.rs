@@ -38,7 +38,7 @@ pub(crate) struct Objects {
     pub(crate) template: Option<Template>,
     /// That revision.
     pub(crate) revision: Option<EnvironmentRevision>,
-    /// Whether the template's newest revision has yet to be recorded, and the environment needs it.
+    /// Whether the template as it is now has yet to be recorded as a revision.
     pub(crate) unrecorded: bool,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     pub(crate) bay: Option<Stored<Bay>>,

@@ -79,6 +79,13 @@ pub(crate) async fn observe(
         None => Seen::default(),
     };
     seen.complete_list_at = sources.informer.complete_at();
+    if let Some(bay) = &bay {
+        let unlisted = |id: &String| sources.informer.unlisted_since(&bay.spec.app, id);
+        let machine = bay.status.machine.as_ref().and_then(|it| it.id.as_ref());
+        let volume = bay.status.volume.as_ref().map(|it| &it.id);
+        seen.machine_unlisted_since = machine.and_then(unlisted);
+        seen.volume_unlisted_since = volume.and_then(unlisted);
+    }
     if let Sight::Present(SeenMachine { launch_error: Some(error), .. }) = &mut seen.machine {
         // It may repeat what the program was to be given.
         *error = SecretValues::gather(objects, None).hidden_in(error);

@@ -212,15 +212,20 @@ pub(super) async fn template_at(
     Ok(kept.map(|it| at_revision(template.clone(), &it.value.spec.template)))
 }
 
+fn is_recorded(template: &Template) -> bool {
+    let status = &template.status;
+    status.revision != 0 && status.hash == made_from(&template.spec)
+}
+
 /// What something new is made from, and its revision; `None` while the template as it is now is not recorded yet.
 pub(super) async fn for_new(
     store: &Store,
     template: &Template,
 ) -> Result<Option<(Template, RevisionRef)>, store::Error> {
-    let status = &template.status;
-    if status.revision == 0 || status.hash != made_from(&template.spec) {
+    if !is_recorded(template) {
         return Ok(None);
     }
+    let status = &template.status;
     for revision in [status.for_new(), status.newest()] {
         if let Some(template) = template_at(store, template, &revision).await? {
             return Ok(Some((template, revision)));
@@ -229,12 +234,16 @@ pub(super) async fn for_new(
     Ok(None)
 }
 
-/// What an environment is made from, and the revision that it is kept at; `None` while that is not recorded yet.
+/// What an environment is made from, and the revision that it is kept at; `None` while the template as it is now is not recorded yet:
+/// it says which revision that is.
 pub(super) async fn for_environment(
     store: &Store,
     template: &Template,
     environment: &Environment,
 ) -> Result<Option<(Template, EnvironmentRevision)>, store::Error> {
+    if !is_recorded(template) {
+        return Ok(None);
+    }
     if let Some(kept_at) = &environment.status.template
         && let Some(template) = template_at(store, template, &kept_at.to_ref()).await?
     {

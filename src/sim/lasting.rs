@@ -21,6 +21,8 @@ const AFTERWARDS: Duration = Duration::from_secs(30 * 60);
 /// minute, since an order that was taken and has no effect is given again after 30 s.
 const COUNTED_HOURS: u64 = 2;
 const WRITES_PER_HOUR: u64 = 120;
+/// An app is asked for so soon after its environment was declared.
+const BIRTH_MS: u64 = 50;
 /// Longer than any course.
 const FOR_EVER: Duration = Duration::from_secs(1000 * 60 * 60);
 const OTHERS: usize = 5;
@@ -187,7 +189,11 @@ impl Lasting {
             self.begin()?;
         }
         self.declare(VICTIM, usize::try_from(self.seed)?).await?;
-        self.universe.pass(Duration::from_millis(5)).await?;
+        for _ in 0..BIRTH_MS {
+            if self.universe.apps_of(VICTIM).is_empty() {
+                self.universe.pass(Duration::from_millis(1)).await?;
+            }
+        }
         if self.trouble.begins == Begins::Birth && self.trouble.whom == Whom::App {
             self.begin()?;
         }

@@ -98,7 +98,7 @@ mistakes! {
         "Never syncs: the disk writes when it likes.";
     AcknowledgeEarly = "acknowledge-early", Crashes(Course::Create),
         "Acknowledges a commit that is still on its way to the disk.";
-    WriteBlindly = "write-blindly", Seeds,
+    WriteBlindly = "write-blindly", Undisturbed(Course::Claim),
         "Writes an object whatever became of it since it was read.";
     ReadStale = "read-stale", Seeds,
         "Decides by a cached object, and writes what follows over the newer one.";

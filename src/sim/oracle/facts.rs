@@ -36,7 +36,8 @@ pub(crate) struct Facts {
     pub(super) served: BTreeSet<(String, String)>,
     /// Volumes that a machine ever had: there may be data on them.
     pub(super) used: BTreeSet<String>,
-    /// Machines that a bay had, and those of them that it said were out of reach or to go.
+    /// Machines that a bay had, and those of them that it said were out of reach or to go, or that all answers said were gone when
+    /// their successor was written down.
     pub(super) had: BTreeSet<String>,
     pub(super) given_up: BTreeSet<String>,
     /// What is durable, by key.

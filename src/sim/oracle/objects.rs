@@ -189,6 +189,10 @@ impl Facts {
             if new.status.epoch < old.status.epoch {
                 self.violation(format!("14: the epoch of bay {name} went back"));
             }
+            let machine = |it: &Bay| it.status.machine.as_ref().and_then(|it| it.id.clone());
+            // Shown to be gone when its successor was written down; that it shows after all undoes no order.
+            let replaced = machine(&old).filter(|_| new.status.epoch > old.status.epoch);
+            self.given_up.extend(replaced.filter(|it| self.shown.is_proven_absent(it)));
             let volume = |it: &Bay| it.status.volume.as_ref().map(|it| it.id.clone());
             let kept = |it: &String| self.used.contains(it) && !self.moved.contains(it);
             if volume(&old).as_ref().is_some_and(kept) && volume(&old) != volume(&new) {

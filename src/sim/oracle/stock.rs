@@ -12,6 +12,7 @@ use crate::{
         environment::Environment,
         meta::Resource as _,
         pool::{PoolConditionType, WarmPool, WarmState},
+        template::Template,
     },
     local::census::{Census, Machine},
     plan::stock,
@@ -73,7 +74,12 @@ impl Facts {
         let template =
             template.into_iter().find(|it| it.metadata.name == pool.spec.template_ref.name);
         let made_from = bay.spec.stock.as_ref().map(|it| stock::made_from(&it.made_from));
-        if template.is_some_and(|it| Some(stock::made_from(&it.spec)) != made_from) {
+        // A revision that fails is nobody's any more, until a person says so.
+        let wanted = |it: &Template| match &it.status.stopped {
+            Some(_) => it.status.for_new().hash,
+            None => stock::made_from(&it.spec),
+        };
+        if template.is_some_and(|it| Some(wanted(it)) != made_from) {
             self.violation(format!("28: bay {name} of pool {of} is of an older template"));
         }
     }

@@ -26,6 +26,8 @@ struct Known {
     app: String,
     fact: StockFact,
     template: TemplateKey,
+    /// Whether it has its app.
+    begun: bool,
 }
 
 /// The room.
@@ -102,7 +104,8 @@ impl StockRoom {
         let is_news = before.as_ref() != Some(&fact);
         let pool = is_news.then(|| self.pool_of_uid(&fact.pool_uid)).flatten();
         let app = bay.spec.app.clone();
-        self.bays.insert(key, Known { app, fact, template });
+        let begun = bay.status.app_created;
+        self.bays.insert(key, Known { app, fact, template, begun });
         pool
     }
 
@@ -130,6 +133,11 @@ impl StockRoom {
     /// Whether this bay is a pool's and unbound, so that there is something to remember of it between passes.
     pub(crate) fn knows(&self, key: &ObjectRef) -> bool {
         self.bays.get(key).is_some_and(|it| !it.fact.missed && it.fact.claimed_at.is_none())
+    }
+
+    /// Whether anything was made of it.
+    pub(crate) fn is_begun(&self, key: &ObjectRef) -> bool {
+        self.bays.get(key).is_none_or(|it| it.begun)
     }
 
     /// The unbound bays of a pool.

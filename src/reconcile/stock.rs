@@ -85,18 +85,9 @@ impl StockRoom {
         let Some((fact, template)) = fact(bay, self.restored_at) else {
             return before.and_then(|it| self.pool_of_uid(&it.pool_uid));
         };
-        if let Some(since) = fact.available_since
-            && !fact.going
-            && !fact.doubtful
-            && fact.claimed_at.is_none()
+        if !fact.doubtful
+            && let Some(vacancy) = Vacancy::of(bay)
         {
-            let vacancy = Vacancy {
-                name: fact.name.clone(),
-                pool: bay.spec.stock.as_ref().map(|it| it.pool.clone()).unwrap_or_default(),
-                region: fact.region.clone(),
-                since,
-                made_from: fact.made_from.clone(),
-            };
             let vacancies = self.vacancies.entry(template.clone()).or_default();
             vacancies.insert(fact.name.clone(), vacancy);
         }

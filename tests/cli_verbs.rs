@@ -351,6 +351,15 @@ async fn get_of_nothing_is_no_failure_and_of_a_missing_name_is() {
         (ran.code, ran.out.as_str(), ran.err.as_str()),
         (0, "", "nothing found in namespace default\n")
     );
+    // Holds are in no namespace.
+    server.on("TABLE /apis/hangar.dev/v1alpha1/holds", 200, table(&[]));
+    for (line, said) in [
+        ("get holds", "nothing found\n"),
+        ("get holds,env", "nothing found in namespace default\n"),
+        ("get holds -n team", "nothing found\n"),
+    ] {
+        assert_eq!(server.run(line, "").await.err, said, "{line}");
+    }
     let mut missing = status(404, "NotFound", "environments \"alice\" not found");
     missing["details"] = json!({"name": "alice", "kind": "environments"});
     server.on(&format!("TABLE {ALICE}"), 404, missing);

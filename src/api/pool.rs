@@ -11,6 +11,7 @@ use crate::api::{
     condition,
     meta::{NameRef, resource},
     quantity::Span,
+    rollout::IntOrPercent,
 };
 
 resource! {
@@ -49,6 +50,11 @@ pub struct WarmPoolSpec {
     /// How many bays are made at a time; 1 to 50. By default 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
+    /// How many of the wanted bays may be missing because old ones go before the new ones that replace them are ready: a number, or a
+    /// share of what is wanted in per cent, rounded down. By default 0: a replacement never makes the stock smaller. No more go ahead
+    /// than are made at a time, and none while the pool pauses or is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<IntOrPercent>,
     /// How fast it is filled up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refill: Option<Refill>,
@@ -278,5 +284,11 @@ impl WarmPoolSpec {
     #[must_use]
     pub fn max_in_flight(&self) -> u32 {
         self.max_in_flight.unwrap_or(4)
+    }
+
+    /// How many of so many wanted bays may be missing because of a replacement.
+    #[must_use]
+    pub fn max_unavailable(&self, wanted: u32) -> u32 {
+        self.max_unavailable.as_ref().and_then(|it| it.of(wanted)).unwrap_or(0)
     }
 }

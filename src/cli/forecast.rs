@@ -18,19 +18,26 @@ use crate::{
         meta::{ObjectRef, Resource as _},
         template::Template,
     },
-    cli::{apply, files::Item},
+    cli::{
+        apply,
+        files::Item,
+        forecast::{
+            recorded::{fact, recorded},
+            stock::{Stock, is_unbound, look_for_vacancy},
+        },
+    },
     client::{self, Client, Query},
     clock::{Clock as _, System, Timestamp},
     plan::{
+        Binding, Note,
         preview::{Course, course},
-        world::{
-            CheckState, MachineState, Mark, SecretFact, Seen, SeenApp, SeenMachine, SeenVolume,
-            Settings, Sight, World,
-        },
+        world::{Settings, World},
     },
     reconcile::holds::Holding,
 };
 
+mod recorded;
+mod stock;
 mod turns;
 
 /// What would happen if manifests were applied.
@@ -52,6 +59,8 @@ pub(super) struct ObjectForecast {
     pub(super) change: &'static str,
     /// Fields that would change.
     pub(super) fields: Vec<FieldChange>,
+    /// The bay of a pool that it would get.
+    pub(super) claims: Option<Claim>,
     /// Calls that would be made.
     pub(super) actions: Vec<Call>,
     /// Why nothing happens, and other remarks.
@@ -62,6 +71,35 @@ impl ObjectForecast {
     /// Of an object that nothing happens to.
     fn of(object: &ObjectRef) -> Self {
         Self { name: object.to_string(), change: "unchanged", ..Self::default() }
+    }
+
+    /// What becomes of it.
+    fn take(&mut self, course: Course) {
+        match course.bound {
+            Some((Binding::Claim(it), Note { message: why, .. })) => {
+                self.claims = Some(Claim { bay: it.name, pool: it.pool, why });
+            }
+            Some((_, note)) if note.reason == Reason::PoolEmpty => self.notes.push(note.message),
+            Some(_) | None => {}
+        }
+        self.actions.extend(course.stages.into_iter().map(|stage| Call {
+            call: stage.action.name(),
+            object: stage.action.to_string(),
+            restarts: stage.action.restarts(),
+            risk: stage.action.risk(),
+            why: stage.note.message,
+        }));
+        for kind in [ConditionType::Updated, ConditionType::Bound, ConditionType::Stalled] {
+            let found = condition::get(&course.status.conditions, kind);
+            let bad = kind == ConditionType::Stalled;
+            if let Some(it) = found.filter(|it| (it.status == condition::Truth::True) == bad) {
+                self.notes.push(it.message.clone());
+            }
+        }
+        let note = course.note;
+        if note.reason == Reason::Held && !self.notes.contains(&note.message) {
+            self.notes.push(note.message);
+        }
     }
 }
 
@@ -74,6 +112,17 @@ pub(super) struct FieldChange {
     pub(super) from: Value,
     /// Value then; null if there will be none.
     pub(super) to: Value,
+}
+
+/// A bay that would be claimed, which takes no call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Claim {
+    /// Its name.
+    pub(super) bay: String,
+    /// The pool that has it.
+    pub(super) pool: String,
+    /// Why.
+    pub(super) why: String,
 }
 
 /// A call that would be made.
@@ -94,7 +143,9 @@ pub(super) struct Call {
 impl Forecast {
     /// Whether anything would change.
     pub(super) fn changes(&self) -> bool {
-        self.objects.iter().any(|it| it.change != "unchanged" || !it.actions.is_empty())
+        self.objects
+            .iter()
+            .any(|it| it.change != "unchanged" || it.claims.is_some() || !it.actions.is_empty())
     }
 }
 
@@ -158,6 +209,10 @@ impl Then {
         let mut apps = 0_u32;
         let mut longest = 0_u32;
         let environments = self.environments(client, items).await?;
+        let mut stock = match environments.iter().any(is_unbound) {
+            true => Stock::read(client, &self.changed).await?,
+            false => Stock::default(),
+        };
         let clock = System::new();
         for (object, note) in turns::notes(client, &self.changed, clock.now()).await? {
             let entry =
@@ -166,35 +221,19 @@ impl Then {
         }
         for environment in environments {
             let object = environment.object_ref();
-            let world = self.world(client, environment, clock.now()).await?;
-            let Course { stages, status, note } = course(world, clock.now());
+            let now = clock.now();
+            let mut world = self.world(client, environment, now).await?;
+            let vacant = look_for_vacancy(&mut world, &mut stock, now);
             let entry =
                 objects.entry(object.clone()).or_insert_with(|| ObjectForecast::of(&object));
+            entry.take(course(world, vacant, now));
             let mut per_call: BTreeMap<&str, u32> = BTreeMap::new();
-            for stage in stages {
-                let call = stage.action.name();
-                apps += u32::from(call == "create-app");
-                *per_call.entry(call).or_default() += 1;
-                entry.actions.push(Call {
-                    call,
-                    object: stage.action.to_string(),
-                    why: stage.note.message,
-                    restarts: stage.action.restarts(),
-                    risk: stage.action.risk(),
-                });
+            for Call { call, .. } in &entry.actions {
+                apps += u32::from(*call == "create-app");
+                *per_call.entry(*call).or_default() += 1;
             }
             let waits = per_call.values().map(|it| it.saturating_sub(BURST)).max();
             longest = longest.max(waits.unwrap_or(0));
-            for kind in [ConditionType::Updated, ConditionType::Bound, ConditionType::Stalled] {
-                let found = condition::get(&status.conditions, kind);
-                let bad = kind == ConditionType::Stalled;
-                if let Some(it) = found.filter(|it| (it.status == condition::Truth::True) == bad) {
-                    entry.notes.push(it.message.clone());
-                }
-            }
-            if note.reason == Reason::Held && !entry.notes.contains(&note.message) {
-                entry.notes.push(note.message);
-            }
         }
         // One app a second for the organisation; everything else is limited per app or machine.
         Ok(f64::from(apps.saturating_sub(BURST).max(longest)))
@@ -229,7 +268,12 @@ impl Then {
                 found.insert(object.clone(), environment);
             }
         }
-        Ok(found.into_values().collect())
+        // They find bays in the order in which they are made.
+        let order: BTreeMap<_, _> =
+            items.iter().enumerate().map(|(at, it)| (&it.object, at)).collect();
+        let mut found: Vec<_> = found.into_iter().collect();
+        found.sort_by_key(|(object, _)| order.get(object).copied().unwrap_or(usize::MAX));
+        Ok(found.into_iter().map(|(_, it)| it).collect())
     }
 
     /// An object as it would be.
@@ -304,66 +348,6 @@ impl Then {
 
 /// Calls of one sort that Fly takes at once before it takes one a second.
 const BURST: u32 = 3;
-
-fn fact(secret: &Secret) -> SecretFact {
-    SecretFact {
-        uid: secret.metadata.uid.clone(),
-        generation: secret.metadata.generation,
-        keys: secret.data.keys().cloned().collect(),
-    }
-}
-
-/// What Fly would show if it were as recorded.
-fn recorded(bay: &Bay, now: Timestamp) -> Seen {
-    let status = &bay.status;
-    let app = if status.app_created {
-        Sight::Present(SeenApp { network: Some(bay.spec.network.clone()), ours: true })
-    } else {
-        Sight::Absent
-    };
-    let volume = status.volume.as_ref().map_or(Sight::Absent, |it| {
-        Sight::Present(SeenVolume {
-            id: it.id.clone(),
-            region: it.region.clone(),
-            name: String::new(),
-            size_gib: it.size_gib,
-            attached_to: None,
-            going: false,
-            created_at: None,
-        })
-    });
-    let machine = status.machine.as_ref().and_then(|it| {
-        let version = it.version.clone().unwrap_or_default();
-        let ready = it.ready.as_ref().is_some_and(|ready| ready.version == version);
-        Some(SeenMachine {
-            id: it.id.clone()?,
-            name: it.name.clone(),
-            state: MachineState::parse(&it.state),
-            region: status.region.clone().unwrap_or_default(),
-            config: None,
-            check: if ready { CheckState::Passing } else { CheckState::None },
-            launch_error: None,
-            host_answers: true,
-            metadata: None,
-            mark: Some(Mark {
-                instance: bay.spec.instance.clone(),
-                bay: bay.metadata.uid.clone(),
-                epoch: status.epoch,
-            }),
-            version,
-        })
-    });
-    Seen {
-        app,
-        volume,
-        machine: machine.map_or(Sight::Absent, Sight::Present),
-        others: Vec::new(),
-        other_volumes: Vec::new(),
-        moved_volume: None,
-        complete_list_at: Some(now),
-        ..Seen::default()
-    }
-}
 
 /// Paths at which two objects differ, without what the server alone writes.
 fn differences(path: &str, from: Option<&Value>, to: Option<&Value>, found: &mut Vec<FieldChange>) {

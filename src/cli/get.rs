@@ -121,10 +121,9 @@ impl Get {
         let several = found.len() > 1;
         found.retain(|(_, table)| !table.rows.is_empty());
         if found.is_empty() && exit == Exit::Success {
-            let place = self
-                .namespace
-                .as_ref()
-                .map_or_else(String::new, |it| format!(" in namespace {it}"));
+            let place =
+                self.namespace.as_ref().filter(|_| targets.iter().any(Target::is_namespaced));
+            let place = place.map_or_else(String::new, |it| format!(" in namespace {it}"));
             printer.note(format_args!("nothing found{place}"));
         }
         for (place, (kind, table)) in found.iter().enumerate() {

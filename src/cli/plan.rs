@@ -7,7 +7,7 @@ use crate::{
         Exit,
         connection::Connection,
         files::{self, FileArgs, Purpose},
-        forecast::{self, Call, Forecast, ObjectForecast},
+        forecast::{self, Call, Claim, Forecast, ObjectForecast},
         printer::{Printer, one_line},
     },
     client,
@@ -105,6 +105,9 @@ fn about(object: &ObjectForecast, lines: &mut Vec<String>) {
         };
         lines.push(format!("    {}", one_line(&change)));
     }
+    if let Some(Claim { bay, why, .. }) = &object.claims {
+        lines.push(format!("    > bind bay/{bay}: {} [no call to Fly]", one_line(why)));
+    }
     lines.extend(object.actions.iter().map(|it| format!("    {}", action(it))));
     lines.extend(object.notes.iter().map(|it| format!("    note: {}", one_line(it))));
 }
@@ -151,6 +154,17 @@ mod tests {
                         risk: Some("unsaved memory"),
                     }],
                     notes: vec!["waits for sleep".to_owned()],
+                    claims: None,
+                },
+                ObjectForecast {
+                    name: "env/bob".to_owned(),
+                    change: "create",
+                    claims: Some(Claim {
+                        bay: "bay-a".to_owned(),
+                        pool: "warm".to_owned(),
+                        why: "bay bay-a of pool warm is claimed".to_owned(),
+                    }),
+                    ..ObjectForecast::default()
                 },
                 ObjectForecast {
                     name: "tmpl/node".to_owned(),
@@ -167,9 +181,11 @@ mod tests {
                 - spec.owner: "x"
                 > update-machine m-1: env changed [restarts the machine] [risk: unsaved memory]
                 note: waits for sleep
+            + env/bob create
+                > bind bay/bay-a: bay bay-a of pool warm is claimed [no call to Fly]
               tmpl/node unchanged
 
-            0 to create, 1 to change, 0 to delete, 1 as they are
+            1 to create, 1 to change, 0 to delete, 1 as they are
             calls to Fly: 1, of which restart a running machine: 1, put data at risk: 1; about 2 s at Fly's rate limits"#]]
         .assert_eq(&lines(&plan).join("\n"));
     }

@@ -20,6 +20,14 @@ pub(super) enum Target {
     One(ObjectRef),
 }
 
+impl Target {
+    /// Whether it is in a namespace.
+    pub(super) fn is_namespaced(&self) -> bool {
+        let (Self::All(kind) | Self::One(ObjectRef { kind, .. })) = self;
+        kind.info().namespaced
+    }
+}
+
 /// `environment/alice`: how an object is named to people.
 pub(super) fn label(object: &ObjectRef) -> String {
     format!("{}/{}", object.kind.info().singular, object.name)

@@ -85,14 +85,21 @@ impl Shelf<'_> {
         self.wanted.saturating_sub(self.ready.len() + self.coming.len())
     }
 
+    fn short(&self) -> usize {
+        self.wanted.saturating_sub(self.ready.len() + self.outdated.len())
+    }
+
     /// Bays that are not needed: those on their way first, then, while as many as are wanted can be had, the outdated and
-    /// the oldest.
-    fn surplus(&self) -> Vec<String> {
+    /// the oldest. Of the outdated so many more go as may be missing; they are taken off that.
+    fn surplus(&self, may_miss: &mut usize) -> Vec<String> {
         let mut go: Vec<&StockFact> = Vec::new();
         let most = self.wanted.saturating_sub(self.ready.len());
         go.extend(self.coming.iter().skip(most));
         let spare = (self.ready.len() + self.outdated.len()).saturating_sub(self.wanted);
         go.extend(self.outdated.iter().chain(&self.ready).take(spare));
+        let ahead = self.outdated.iter().skip(spare).take(*may_miss);
+        *may_miss -= ahead.len();
+        go.extend(ahead);
         go.into_iter().map(|it| it.name.clone()).collect()
     }
 }
@@ -141,11 +148,12 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
         }
     }
     count.retire.extend(failed.iter().map(|it| it.name.clone()));
-    count.retire.extend(shelves.values().flat_map(Shelf::surplus));
     count.failures(&failed, &own, now);
     count.totals(&shelves, failed.len());
     count.cost(template, &own);
     let stop = stop(world, &count.status, now);
+    let mut may_miss = may_miss(spec, stop.as_ref(), &shelves);
+    count.retire.extend(shelves.values().flat_map(|it| it.surplus(&mut may_miss)));
     let make = match stop {
         None => count.make(world, &shelves, now),
         Some(_) => Vec::new(),
@@ -218,6 +226,22 @@ fn stop(world: &PoolWorld, status: &WarmPoolStatus, now: Timestamp) -> Option<St
         failures.count, failures.paused_until, failures.message
     );
     stopped(PoolReason::Paused, why)
+}
+
+/// How many more bays may be missing because their replacements are not ready; those that are missing already count, whatever for.
+fn may_miss(
+    spec: &WarmPoolSpec,
+    stop: Option<&Stop>,
+    shelves: &BTreeMap<Option<&str>, Shelf<'_>>,
+) -> usize {
+    // Where no replacement would be begun nothing goes ahead of it; a quota has room once something is gone.
+    if stop.is_some_and(|it| it.reason != PoolReason::QuotaExceeded) {
+        return 0;
+    }
+    let wanted: usize = shelves.values().map(|it| it.wanted).sum();
+    let short: usize = shelves.values().map(Shelf::short).sum();
+    let most = spec.max_unavailable(number(wanted)).min(spec.max_in_flight());
+    usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(short)
 }
 
 /// The new status as it is counted, and what else comes of counting.

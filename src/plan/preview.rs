@@ -3,6 +3,7 @@
 
 use crate::api::{
     Timestamp,
+    bay::Bay,
     environment::{EnvironmentStatus, Reason},
 };
 use crate::plan::{
@@ -11,7 +12,9 @@ use crate::plan::{
     bay,
     machine::MachineSpec,
     plan,
-    world::{CheckState, MachineState, Mark, SeenApp, SeenMachine, SeenVolume, Sight, World},
+    rollout::at_revision,
+    stock,
+    world::{CheckState, MachineState, Mark, Seen, SeenApp, SeenMachine, SeenVolume, Sight, World},
 };
 
 /// More passes than any course takes; a course that is longer is shown as far as this.
@@ -29,6 +32,8 @@ pub struct Stage {
 /// What would be done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Course {
+    /// The bay that it is bound to, where it has none, and why.
+    pub bound: Option<(Binding, Note)>,
     /// The calls, in order.
     pub stages: Vec<Stage>,
     /// The status at the end.
@@ -37,10 +42,12 @@ pub struct Course {
     pub note: Note,
 }
 
-/// The calls that would be made, and why it ends where it ends.
+/// The calls that would be made, and why it ends where it ends. `vacant` is the bay that is the world's vacancy, and what Fly shows
+/// of it.
 #[must_use]
-pub fn course(mut world: World, now: Timestamp) -> Course {
+pub fn course(mut world: World, mut vacant: Option<(Bay, Seen)>, now: Timestamp) -> Course {
     let mut stages = Vec::new();
+    let mut bound = None;
     let mut now = now;
     let mut note = Note { reason: Reason::Unknown, message: String::new(), level: Level::Quiet };
     for _ in 0..PASSES_MAX {
@@ -50,11 +57,13 @@ pub fn course(mut world: World, now: Timestamp) -> Course {
         if let (Some(bay), Some(status)) = (&mut world.bay, plan.bay) {
             bay.status = status;
         }
-        if plan.bind == Some(Binding::New) {
-            world.bay = Some(bay::made(&world));
-        } else if plan.bind.is_some() {
-            // What is in a bay that waits is not known here.
-            break;
+        if let Some(binding) = plan.bind {
+            match (&binding, vacant.take()) {
+                (Binding::New, _) => world.bay = Some(bay::made(&world)),
+                (Binding::Claim(_), Some(it)) => claim(&mut world, it, now),
+                (Binding::Claim(_) | Binding::GiveUp, _) => break,
+            }
+            bound = Some((binding, note.clone()));
         } else if let Some(action) = plan.action {
             imagine(&mut world, &action, now);
             stages.push(Stage { action, note: note.clone() });
@@ -65,7 +74,16 @@ pub fn course(mut world: World, now: Timestamp) -> Course {
             world.seen.complete_list_at = Some(now);
         }
     }
-    Course { stages, status: world.environment.status, note }
+    Course { bound, stages, status: world.environment.status, note }
+}
+
+/// The world after a bay of a pool was claimed.
+fn claim(world: &mut World, (mut bay, seen): (Bay, Seen), now: Timestamp) {
+    stock::claim(&mut bay, &mut world.environment, world.revision.as_ref(), now);
+    if let (Some(template), Some(stock)) = (world.template.take(), &bay.spec.stock) {
+        world.template = Some(at_revision(template, &stock.made_from));
+    }
+    (world.vacancy, world.bay, world.seen) = (None, Some(bay), seen);
 }
 
 fn is_settled(world: &World, wake_at: Option<Timestamp>) -> bool {

@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 
 use crate::api::{
     Timestamp,
-    bay::{Bay, Stock, Trouble},
-    environment::{Environment, EnvironmentSpec, EnvironmentStatus, OperatingMode, Phase, Reason},
+    bay::{Bay, EnvironmentRef, Stock, Trouble},
+    environment::{
+        BayRef, Environment, EnvironmentSpec, EnvironmentStatus, OperatingMode, Phase, Reason,
+    },
     kind::Kind,
     meta::{Metadata, NameRef, Resource as _},
     pool::{POOL_LABEL, WarmPool, WarmState},
     quantity::Span,
-    rollout::{RevisionRef, TemplateStatus},
+    rollout::{EnvironmentRevision, RevisionRef, TemplateStatus},
     template::{Sleep, SleepDecider, SleepMode, Template, TemplateSpec, Update, UpdateStrategy},
 };
 use crate::plan::{Plan, bay, machine};
@@ -64,6 +66,54 @@ pub struct Vacancy {
     pub since: Timestamp,
     /// Digest of the template that it was made from.
     pub made_from: String,
+}
+
+impl Vacancy {
+    /// What is offered of a bay, if it can be had.
+    #[must_use]
+    pub fn of(bay: &Bay) -> Option<Self> {
+        let stock = bay.spec.stock.as_ref()?;
+        let since = bay.status.available_since?;
+        let free = bay.spec.environment_ref.is_none() && bay.spec.claimed_at.is_none();
+        (free && !bay.is_deleting()).then(|| Self {
+            name: bay.metadata.name.clone(),
+            pool: stock.pool.clone(),
+            region: bay.status.region.clone(),
+            since,
+            made_from: made_from(&stock.made_from),
+        })
+    }
+
+    /// What is said where an environment of this template claims it.
+    pub(crate) fn claimed_by(&self, template: Option<&Template>) -> String {
+        let is_other = template.is_some_and(|it| made_from(&it.spec) != self.made_from);
+        let of = if is_other { ", made from another revision of the template," } else { "" };
+        format!("bay {} of pool {}{of} is claimed", self.name, self.pool)
+    }
+}
+
+/// Makes a bay that can be had an environment's. That is kept at the revision that the bay was made from until its turn comes, or,
+/// where that is not known, at this one.
+pub fn claim(
+    bay: &mut Bay,
+    environment: &mut Environment,
+    revision: Option<&EnvironmentRevision>,
+    now: Timestamp,
+) {
+    bay.spec.environment_ref = Some(EnvironmentRef::of(environment));
+    bay.spec.claimed_at = Some(now);
+    bay.status.available_since = None;
+    bay.metadata.owner_references = vec![environment.owner_reference()];
+    bay.metadata.labels.remove(POOL_LABEL);
+    bay.metadata.generation += 1;
+    environment.status.bay = Some(BayRef {
+        name: bay.metadata.name.clone(),
+        app: bay.spec.app.clone(),
+        region: bay.status.region.clone(),
+        ..BayRef::default()
+    });
+    let made_from = bay.status.template.clone().map(EnvironmentRevision::from);
+    environment.status.template = made_from.or_else(|| revision.cloned());
 }
 
 /// The vacancy that an environment gets: of the template as it is now before an older one, in its region before another, and the

@@ -1,30 +1,23 @@
-//! Environments whose passes are slow and come to nothing, as when a host's API does not answer: few of them run at once, so
-//! that they leave room for the others. Which host is behind it Fly does not tell. Data only; it must never wait.
+//! Environments whose passes are slow and come to nothing, as when a host's API does not answer. Which host is behind it Fly does not
+//! tell. Data only; it must never wait.
 
-use std::{
-    collections::{HashMap, HashSet},
-    hash::Hash,
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 /// A pass that takes longer waits for something that does not answer.
 const SLOW: Duration = Duration::from_secs(5);
 /// So many of them in a row make an environment ailing.
 const STREAK: u32 = 2;
-/// Passes of ailing environments at once.
-const RUNNING_MAX: usize = 24;
 
 /// Which ones.
 #[derive(Debug)]
 pub(crate) struct Ailing<K> {
     /// Slow passes in a row that came to nothing.
     streaks: HashMap<K, u32>,
-    running: HashSet<K>,
 }
 
 impl<K: Clone + Eq + Hash> Ailing<K> {
     pub(crate) fn new() -> Self {
-        Self { streaks: HashMap::new(), running: HashSet::new() }
+        Self { streaks: HashMap::new() }
     }
 
     /// Whether it is one of them.
@@ -32,19 +25,8 @@ impl<K: Clone + Eq + Hash> Ailing<K> {
         self.streaks.get(key).is_some_and(|it| *it >= STREAK)
     }
 
-    /// Whether one more of them may run.
-    pub(crate) fn has_room(&self) -> bool {
-        self.running.len() < RUNNING_MAX
-    }
-
-    /// One of them runs.
-    pub(crate) fn started(&mut self, key: K) {
-        self.running.insert(key);
-    }
-
     /// A pass ended, of whichever environment.
     pub(crate) fn ended(&mut self, key: &K, took: Duration, came_to_nothing: bool) {
-        self.running.remove(key);
         if came_to_nothing && took >= SLOW {
             *self.streaks.entry(key.clone()).or_default() += 1;
         } else {
@@ -75,18 +57,5 @@ mod tests {
             ailing.ended(&"b", Duration::from_millis(200), true);
         }
         assert!(!ailing.is_ailing(&"b"), "what fails at once keeps nobody waiting");
-    }
-
-    #[test]
-    fn few_of_them_run_at_once() {
-        let mut ailing = Ailing::new();
-        let mut started = 0;
-        while ailing.has_room() {
-            ailing.started(started);
-            started += 1;
-        }
-        assert_eq!(started, RUNNING_MAX);
-        ailing.ended(&3, SLOW, true);
-        assert!(ailing.has_room());
     }
 }

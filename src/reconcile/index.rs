@@ -96,6 +96,11 @@ impl Index {
         self.known.get(key).is_some_and(|it| it.served || !new.contains(&it.phase))
     }
 
+    /// Whether it has, or was just given, a bay.
+    pub(crate) fn is_bound(&self, key: &ObjectRef) -> bool {
+        self.known.get(key).is_some_and(|it| it.app.is_some())
+    }
+
     /// Keys that were known and are not in this list.
     pub(crate) fn missing_from(&self, listed: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
         self.known.keys().filter(|it| !listed.contains(it)).cloned().collect()
@@ -124,6 +129,9 @@ impl Index {
 
     /// Takes note of an app that was just bound, ahead of its environment's new status.
     pub(crate) fn bound(&mut self, app: String, key: ObjectRef) {
+        if let Some(known) = self.known.get_mut(&key) {
+            known.app = Some(app.clone());
+        }
         self.by_app.insert(app, key);
     }
 

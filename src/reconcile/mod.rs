@@ -29,6 +29,7 @@ mod rollout;
 mod steady;
 mod stock;
 mod translate;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -61,9 +62,10 @@ use crate::reconcile::{
     informer::Informer,
     ledger::Ledger,
     pass::{Next, Remembered, Shared},
-    queue::{Queue, Urgency},
+    queue::Urgency,
     regions::Regions,
     stock::StockRoom,
+    turns::Turns,
 };
 use crate::store::{
     Key,
@@ -72,11 +74,6 @@ use crate::store::{
 use crate::tasks::Shutdown;
 use crate::telemetry::{journal::Journal, metrics::Metrics};
 
-/// Passes at once. Each mostly waits for Fly, whose limits are per app; this bounds memory and sockets.
-const PASSES_MAX: usize = 128;
-/// Of these, passes for environments that nothing was done about yet: they may all wait for one rate limit, and must leave
-/// room for those that someone uses.
-const FRESH_PASSES_MAX: usize = 96;
 /// So long after a bay changed its pool counts, and after an environment changed its template does.
 const COUNT_AFTER: Duration = Duration::from_millis(50);
 /// How long passes under way may take to end at shutdown: an answer that is not waited for costs a look-up next time.
@@ -172,11 +169,10 @@ pub async fn run(
     let looped = Loop {
         shared,
         index: calls.index,
-        queue: Queue::new(),
+        turns: Turns::new(),
         remembered: HashMap::new(),
         failures: HashMap::new(),
         running: JoinSet::new(),
-        fresh: HashSet::new(),
         ailing: Ailing::new(),
         told: HashSet::new(),
         generations: HashMap::new(),
@@ -203,12 +199,10 @@ fn full_regions(bays: &[Stored<Bay>]) -> Regions<ObjectRef> {
 struct Loop {
     shared: Arc<Shared>,
     index: Arc<RwLock<Index>>,
-    queue: Queue<ObjectRef>,
+    turns: Turns<ObjectRef>,
     remembered: HashMap<ObjectRef, Remembered>,
     failures: HashMap<ObjectRef, Series>,
     running: JoinSet<(ObjectRef, Next, Remembered, Duration)>,
-    /// Those under way that took a fresh key.
-    fresh: HashSet<ObjectRef>,
     ailing: Ailing<ObjectRef>,
     /// Kinds of which all objects were told.
     told: HashSet<Kind>,
@@ -278,8 +272,9 @@ impl Loop {
     /// Starts passes for keys that are due. None before both the store and Fly were read completely.
     fn start_due(&mut self) {
         let now = self.shared.clock.monotonic();
-        while self.synced && self.running.len() < PASSES_MAX {
-            let Some(key) = self.take(now) else { break };
+        while self.synced
+            && let Some(key) = self.turns.take(now)
+        {
             let remembered = self.remembered.remove(&key).unwrap_or_default();
             let shared = Arc::clone(&self.shared);
             self.running.spawn(async move {
@@ -289,39 +284,16 @@ impl Loop {
                 (key, next, remembered, took)
             });
         }
-        self.shared.metrics.queue_depth(self.queue.len());
-    }
-
-    /// The next key that is due: what is in use first, then what is new, then what ails, as far as there is room for each.
-    fn take(&mut self, now: Duration) -> Option<ObjectRef> {
-        if let Some(key) = self.queue.take(now, Urgency::Begun) {
-            return Some(key);
-        }
-        if self.fresh.len() < FRESH_PASSES_MAX
-            && let Some(key) = self.queue.take(now, Urgency::Fresh)
-        {
-            self.fresh.insert(key.clone());
-            return Some(key);
-        }
-        if self.ailing.has_room()
-            && let Some(key) = self.queue.take(now, Urgency::Ailing)
-        {
-            self.ailing.started(key.clone());
-            return Some(key);
-        }
-        None
+        self.shared.metrics.queue_depth(self.turns.len());
     }
 
     fn next_due(&mut self) -> Duration {
         let idle = Duration::from_secs(60);
-        if !self.synced || self.running.len() >= PASSES_MAX {
+        if !self.synced {
             return idle;
         }
         let now = self.shared.clock.monotonic();
-        let mut of = vec![Urgency::Begun];
-        of.extend((self.fresh.len() < FRESH_PASSES_MAX).then_some(Urgency::Fresh));
-        of.extend(self.ailing.has_room().then_some(Urgency::Ailing));
-        self.queue.next_due(&of).map_or(idle, |due| due.saturating_sub(now))
+        self.turns.next_due().map_or(idle, |due| due.saturating_sub(now))
     }
 
     fn ended(&mut self, key: &ObjectRef, next: Next, mut remembered: Remembered, took: Duration) {
@@ -349,21 +321,29 @@ impl Loop {
         if matches!(next, Next::GoOn | Next::Settled(_)) {
             self.failures.remove(key);
         }
-        self.fresh.remove(key);
-        let urgency = if next == Next::GoOn { Urgency::Begun } else { self.urgency(key) };
-        self.queue.done(key, again.map(|delay| now + delay), urgency);
+        let urgency = if next == Next::GoOn { begun(key) } else { self.urgency(key) };
+        self.turns.done(key, again.map(|delay| now + delay), urgency);
     }
 
-    /// An environment that has a machine goes before one that has none yet, and both before one whose passes come to nothing.
+    /// An environment that has a machine goes before one that has none yet, both before what no environment has, and that before what
+    /// comes to nothing.
     fn urgency(&self, key: &ObjectRef) -> Urgency {
         if self.ailing.is_ailing(key) {
             return Urgency::Ailing;
         }
-        if matches!(key.kind, Kind::WarmPool | Kind::Template) {
-            return Urgency::Begun;
+        match key.kind {
+            Kind::Bay if self.shared.stock().is_begun(key) => Urgency::Stock,
+            Kind::Bay => Urgency::FreshStock,
+            Kind::Environment => {
+                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+                match (index.is_begun(key), index.is_bound(key)) {
+                    (true, _) => Urgency::Begun,
+                    (false, true) => Urgency::Fresh,
+                    (false, false) => Urgency::Unbound,
+                }
+            }
+            _ => Urgency::Begun,
         }
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        if index.is_begun(key) { Urgency::Begun } else { Urgency::Fresh }
     }
 
     fn forget(&mut self, key: &ObjectRef) {
@@ -440,7 +420,7 @@ impl Loop {
             let urgency = self.urgency(&key);
             let counts = matches!(key.kind, Kind::WarmPool | Kind::Template);
             let due = if counts { due } else { now };
-            self.queue.add(key, due, urgency);
+            self.turns.add(key, due, urgency);
         }
         self.told.len() == 4
     }
@@ -451,7 +431,7 @@ impl Loop {
         let keys = self.index.read().unwrap_or_else(PoisonError::into_inner).keys();
         for key in keys {
             let urgency = self.urgency(&key);
-            self.queue.add(key, now, urgency);
+            self.turns.add(key, now, urgency);
         }
     }
 
@@ -462,9 +442,15 @@ impl Loop {
         for key in apps.iter().filter_map(|app| index.of_app(app)) {
             // Fly told of it, so it was begun.
             let ails = self.ailing.is_ailing(&key);
-            self.queue.add(key, now, if ails { Urgency::Ailing } else { Urgency::Begun });
+            let urgency = if ails { Urgency::Ailing } else { begun(&key) };
+            self.turns.add(key, now, urgency);
         }
     }
+}
+
+/// How soon the turn of what was begun comes.
+fn begun(key: &ObjectRef) -> Urgency {
+    if key.kind == Kind::Bay { Urgency::Stock } else { Urgency::Begun }
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use base64::Engine as _;
 use crate::api::{
     FINALIZER, Timestamp,
     activity::{self, Activity},
-    bay::{Bay, BayStatus, EnvironmentRef},
+    bay::{Bay, BayStatus},
     core::{BAY_KEY_TYPE, Secret},
     environment::{BayRef, Environment, EnvironmentStatus},
     hostname::Hostname,
     kind::Kind,
     meta::{Metadata, ObjectRef, Resource},
     orphan::{MadeBy, Orphan, OrphanStatus, OrphanWhat, Side},
-    pool::{POOL_LABEL, WarmPool, WarmState},
+    pool::{WarmPool, WarmState},
     rollout::EnvironmentRevision,
     template::Template,
 };
@@ -269,25 +269,10 @@ impl Objects {
         let key = key(Kind::Bay, &namespace, &vacancy.name);
         let taken = |current| Error::Conflict { key: key.clone(), current };
         let Some(mut bay) = store.get::<Bay>(&key).await? else { return Err(taken(None)) };
-        let free = bay.value.spec.environment_ref.is_none() && !bay.value.is_deleting();
-        if !free || bay.value.status.available_since.is_none() {
+        if Vacancy::of(&bay.value).is_none() {
             return Err(taken(Some(bay.revision)));
         }
-        bay.value.spec.environment_ref = Some(EnvironmentRef::of(environment));
-        bay.value.spec.claimed_at = Some(now);
-        bay.value.status.available_since = None;
-        bay.value.metadata.owner_references = vec![environment.owner_reference()];
-        bay.value.metadata.labels.remove(POOL_LABEL);
-        bay.value.metadata.generation += 1;
-        environment.status.bay = Some(BayRef {
-            name: vacancy.name.clone(),
-            app: bay.value.spec.app.clone(),
-            region: bay.value.status.region.clone(),
-            ..BayRef::default()
-        });
-        // It goes on as the bay was made, until its turn comes.
-        let made_from = bay.value.status.template.clone().map(EnvironmentRevision::from);
-        environment.status.template = made_from.or_else(|| self.revision.clone());
+        stock::claim(&mut bay.value, environment, self.revision.as_ref(), now);
         store
             .txn()
             .put(&bay.key, Precondition::At(bay.revision), &bay.value)

@@ -3,21 +3,36 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
     hash::Hash,
     time::Duration,
 };
 
-/// How soon a due key's turn comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How soon a due key's turn comes, the soonest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Urgency {
     /// Someone uses it, or a call for it was just made: it goes before what was never begun.
     Begun,
-    /// Nothing was done about it yet. Thousands of these may wait for one rate limit.
+    /// An environment without a bay: its pass binds it to one, and calls nobody.
+    Unbound,
+    /// An environment whose bay nothing was done about yet. Thousands of these may wait for one rate limit.
     Fresh,
+    /// A bay that no environment has.
+    Stock,
+    /// The same, and nothing was done about it yet.
+    FreshStock,
     /// Its passes are slow and come to nothing.
     Ailing,
 }
+
+impl Urgency {
+    /// All of them, the soonest first.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Begun, Self::Unbound, Self::Fresh, Self::Stock, Self::FreshStock, Self::Ailing];
+}
+
+/// Candidates for a turn, by time and then in the order in which they were asked for.
+type Heap<K> = BinaryHeap<Reverse<(Duration, u64, K)>>;
 
 /// The queue. Times are monotonic.
 #[derive(Debug)]
@@ -25,9 +40,7 @@ pub(crate) struct Queue<K> {
     /// What is wanted of each key that is known here.
     entries: HashMap<K, Entry>,
     /// Candidates, some of them outdated; an entry's `due` says which one counts.
-    begun: BinaryHeap<Reverse<(Duration, u64, K)>>,
-    fresh: BinaryHeap<Reverse<(Duration, u64, K)>>,
-    ailing: BinaryHeap<Reverse<(Duration, u64, K)>>,
+    heaps: BTreeMap<Urgency, Heap<K>>,
     order: u64,
 }
 
@@ -40,8 +53,7 @@ struct Entry {
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     pub(crate) fn new() -> Self {
-        let (begun, fresh, ailing) = (BinaryHeap::new(), BinaryHeap::new(), BinaryHeap::new());
-        Self { entries: HashMap::new(), begun, fresh, ailing, order: 0 }
+        Self { entries: HashMap::new(), heaps: BTreeMap::new(), order: 0 }
     }
 
     /// Asks for a look at the key at this time; an earlier one that was asked for stays.
@@ -61,11 +73,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
 
     /// The next key that is due and not being looked at; it must be given back with [`Queue::done`].
     pub(crate) fn take(&mut self, now: Duration, urgency: Urgency) -> Option<K> {
-        let heap = match urgency {
-            Urgency::Begun => &mut self.begun,
-            Urgency::Fresh => &mut self.fresh,
-            Urgency::Ailing => &mut self.ailing,
-        };
+        let heap = self.heaps.get_mut(&urgency)?;
         while let Some(Reverse((due, _, key))) = heap.peek() {
             if *due > now {
                 return None;
@@ -105,18 +113,13 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     /// When the next key of one of these urgencies is due.
     pub(crate) fn next_due(&mut self, of: &[Urgency]) -> Option<Duration> {
         let entries = &self.entries;
-        let heaps = [
-            (&mut self.begun, Urgency::Begun),
-            (&mut self.fresh, Urgency::Fresh),
-            (&mut self.ailing, Urgency::Ailing),
-        ];
-        heaps
-            .into_iter()
-            .filter(|(_, urgency)| of.contains(urgency))
-            .filter_map(|(heap, urgency)| {
+        self.heaps
+            .iter_mut()
+            .filter(|(urgency, _)| of.contains(urgency))
+            .filter_map(|(urgency, heap)| {
                 while let Some(Reverse((due, _, key))) = heap.peek() {
                     let counts =
-                        |it: &Entry| it.due == Some(*due) && it.urgency == urgency && !it.running;
+                        |it: &Entry| it.due == Some(*due) && it.urgency == *urgency && !it.running;
                     if entries.get(key).is_some_and(counts) {
                         return Some(*due);
                     }
@@ -136,11 +139,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         let Some(due) = entry.due else { return };
         self.order += 1;
         let candidate = Reverse((due, self.order, key));
-        match entry.urgency {
-            Urgency::Begun => self.begun.push(candidate),
-            Urgency::Fresh => self.fresh.push(candidate),
-            Urgency::Ailing => self.ailing.push(candidate),
-        }
+        self.heaps.entry(entry.urgency).or_default().push(candidate);
     }
 }
 

@@ -26,6 +26,8 @@ struct Known {
     app: String,
     fact: StockFact,
     template: TemplateKey,
+    /// Whether it has its app.
+    begun: bool,
 }
 
 /// The room.
@@ -83,18 +85,9 @@ impl StockRoom {
         let Some((fact, template)) = fact(bay, self.restored_at) else {
             return before.and_then(|it| self.pool_of_uid(&it.pool_uid));
         };
-        if let Some(since) = fact.available_since
-            && !fact.going
-            && !fact.doubtful
-            && fact.claimed_at.is_none()
+        if !fact.doubtful
+            && let Some(vacancy) = Vacancy::of(bay)
         {
-            let vacancy = Vacancy {
-                name: fact.name.clone(),
-                pool: bay.spec.stock.as_ref().map(|it| it.pool.clone()).unwrap_or_default(),
-                region: fact.region.clone(),
-                since,
-                made_from: fact.made_from.clone(),
-            };
             let vacancies = self.vacancies.entry(template.clone()).or_default();
             vacancies.insert(fact.name.clone(), vacancy);
         }
@@ -102,7 +95,8 @@ impl StockRoom {
         let is_news = before.as_ref() != Some(&fact);
         let pool = is_news.then(|| self.pool_of_uid(&fact.pool_uid)).flatten();
         let app = bay.spec.app.clone();
-        self.bays.insert(key, Known { app, fact, template });
+        let begun = bay.status.app_created;
+        self.bays.insert(key, Known { app, fact, template, begun });
         pool
     }
 
@@ -130,6 +124,11 @@ impl StockRoom {
     /// Whether this bay is a pool's and unbound, so that there is something to remember of it between passes.
     pub(crate) fn knows(&self, key: &ObjectRef) -> bool {
         self.bays.get(key).is_some_and(|it| !it.fact.missed && it.fact.claimed_at.is_none())
+    }
+
+    /// Whether anything was made of it.
+    pub(crate) fn is_begun(&self, key: &ObjectRef) -> bool {
+        self.bays.get(key).is_none_or(|it| it.begun)
     }
 
     /// The unbound bays of a pool.

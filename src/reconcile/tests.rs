@@ -404,3 +404,45 @@ async fn a_mass_absence_that_fly_takes_back_ends_by_itself_and_changed_nothing()
         universe.ready(&format!("e{name}")).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_refilled_a_claim_does_not_wait_for_a_pass() {
+    let universe = Universe::begin().await;
+    for name in ["claimed", "other"] {
+        let mut template: Value = serde_yaml::from_str(TEMPLATE).unwrap();
+        template["metadata"]["name"] = json!(name);
+        template["spec"]["personalize"] = json!({"file": "/data/env.json"});
+        universe.ask("POST", &ENVS.replace("environments", "templates"), &template).await;
+    }
+    let pools = ENVS.replace("environments", "warmpools");
+    let pool = async |name: &str, template: &str, replicas: u32| {
+        let spec =
+            json!({"templateRef": {"name": template}, "replicas": replicas, "maxInFlight": 50});
+        let pool = json!({"metadata": {"name": name}, "spec": spec});
+        universe.ask("POST", &pools, &pool).await;
+    };
+    pool("claimed", "claimed", 1).await;
+    universe
+        .until("a bay is ready", async || {
+            let pool = universe.ask("GET", &format!("{pools}/claimed"), &Value::Null).await;
+            pool["status"]["ready"] == 1
+        })
+        .await;
+    for it in 0..6 {
+        pool(&format!("other-{it}"), "other", 50).await;
+    }
+    let bays = ENVS.replace("environments", "bays");
+    let begun = async || universe.ask("GET", &bays, &Value::Null).await["items"].take();
+    universe.until("all are begun", async || begun().await.as_array().unwrap().len() == 301).await;
+    let before = universe.apps().await.len();
+    assert!(before < 50, "Fly makes one app a second, and nearly all bays wait for theirs");
+    let spec = json!({"templateRef": {"name": "claimed"}, "access": "Public"});
+    universe.ask("POST", ENVS, &json!({"metadata": {"name": "alice"}, "spec": spec})).await;
+    while universe.bay("alice").await.is_null() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(universe.apps().await.len(), before, "alice waited for somebody's app");
+    universe.ready("alice").await;
+    let made = async || universe.machines().await.len() > 301;
+    universe.until("they are made all the same", made).await;
+}

@@ -211,3 +211,75 @@ async fn a_pool_is_scaled_by_number_and_by_region() {
     let refused = hangar.cli(&["scale", "template/node", "--replicas", "1"]).await;
     assert!(refused.code == 2 && refused.stderr.contains("pools can"), "{}", refused.stderr);
 }
+
+/// What a plan says of one environment: the bay that it claims, the calls, and the rest.
+impl Hangar {
+    async fn foretold(&self, manifests: &str) -> Vec<(Value, Vec<Value>, String)> {
+        let object = |it: &Value| {
+            let calls = it["actions"].as_array().unwrap().iter().map(|it| it["call"].clone());
+            (it["claims"].clone(), calls.collect(), it["notes"].to_string())
+        };
+        let planned = self.plan(manifests, &["-o", "json"]).await;
+        let planned: Value = serde_json::from_str(&planned).unwrap();
+        planned["objects"].as_array().unwrap().iter().map(object).collect()
+    }
+
+    async fn plan(&self, manifests: &str, more: &[&str]) -> String {
+        std::fs::write(self.home.path().join("planned.yaml"), manifests).unwrap();
+        let output = self.cli(&[&["plan", "-f", "planned.yaml"], more].concat()).await;
+        assert_eq!((output.code, output.stderr.as_str()), (2, ""), "{}", output.stdout);
+        output.stdout
+    }
+}
+
+#[tokio::test]
+async fn a_plan_foretells_which_bay_is_claimed_and_no_bay_twice() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 2"))).await;
+    hangar.stocked(2).await;
+    let calls = hangar.mutating_calls().await;
+    let names = ["zoe", "alice", "bob"];
+    let all = names.map(|it| manifest::environment(it, "node", "")).concat();
+    let foretold = hangar.foretold(&all).await;
+    let [(zoes, zoe, _), (alices, alice, _), (bobs, bob, bob_says)] = foretold.as_slice() else {
+        panic!("{foretold:?}")
+    };
+    assert_eq!((zoe, alice), (&vec!["personalize".into()], &vec!["personalize".into()]));
+    assert_eq!(
+        (&zoes["pool"], &alices["pool"], bobs),
+        (&"warm".into(), &"warm".into(), &Value::Null)
+    );
+    assert_ne!(zoes["bay"], alices["bay"]);
+    let own: Vec<Value> = ["create-app", "write-secrets", "create-volume", "create-machine"]
+        .map(Value::from)
+        .to_vec();
+    assert_eq!(bob, &own, "what a bay of its own making takes");
+    assert!(bob_says.contains("pool warm has no bay ready, so one is made"), "{bob_says}");
+    assert_eq!(hangar.mutating_calls().await, calls, "nothing was done");
+    // The plan comes true.
+    hangar.apply(&manifest::environment("zoe", "node", "")).await.good();
+    hangar.phase("zoe", "Ready").await;
+    assert_eq!(hangar.bay_of("zoe").await.0, zoes["bay"].as_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_plan_says_what_a_bay_that_rests_takes_and_which_revision_it_has() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 1, warmState: Stopped"))).await;
+    hangar.stocked(1).await;
+    let bay = hangar.run("get bays -o name").await.trim().to_owned();
+    let name = bay.strip_prefix("bay/").unwrap();
+    let environment = manifest::environment("alice", "node", "");
+    let planned = hangar.plan(&environment, &[]).await;
+    let lines: Vec<_> = planned.lines().filter(|it| it.contains("    > ")).collect();
+    let bind = format!("    > bind {bay}: bay {name} of pool warm is claimed [no call to Fly]");
+    let [first, start, exec] = lines.as_slice() else { panic!("{planned}") };
+    assert_eq!(*first, bind);
+    assert!(start.starts_with("    > start-machine ") && exec.starts_with("    > personalize "));
+    assert!(
+        planned.contains("calls to Fly: 2, of which restart a running machine: 0"),
+        "{planned}"
+    );
+    let newer = template("").replace("timeout: 3s", "timeout: 4s");
+    let planned = hangar.plan(&(newer + &environment), &[]).await;
+    let other = format!("bay {name} of pool warm, made from another revision of the template, is");
+    assert!(planned.contains(&other) && !planned.contains("> create-app"), "{planned}");
+}

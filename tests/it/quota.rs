@@ -112,3 +112,34 @@ spec: {templateRef: {name: workspace}, replicas: 3}
     hangar.phase("carol", "Ready").await;
     assert_eq!(hangar.fly().apps().await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_pool_that_may_miss_one_is_replaced_where_a_quota_has_no_room_for_one_more() {
+    let personalize = "personalize: {file: /data/hangar/env.json}\n";
+    let template = manifest::template("workspace", manifest::SAMPLE, personalize);
+    let pool = "---
+apiVersion: hangar.dev/v1alpha1
+kind: WarmPool
+metadata: {name: warm}
+spec: {templateRef: {name: workspace}, replicas: 2, maxUnavailable: 50%}
+";
+    let limits = quota("count/bays.hangar.dev: 2");
+    let hangar = Hangar::up(&(template.clone() + &limits + pool)).await;
+    let stocked = async |at_least: u64| {
+        let status = hangar.object("pool/warm").await["status"].take();
+        assert!(status["ready"].as_u64().unwrap_or(0) >= at_least, "{status}");
+        let full = status["ready"] == 2 && status["outdated"] == 0 && status["replicas"] == 2;
+        if full { Ok(()) } else { Err(status.to_string()) }
+    };
+    let bays = async || hangar.run("get bays -o name").await;
+    until("the stock", PATIENCE, async || stocked(0).await).await;
+    let before = bays().await;
+    hangar.apply(&template.replace("timeout: 3s", "timeout: 4s")).await.good();
+    until("the stock to be another", PATIENCE, async || {
+        stocked(1).await?;
+        let now = bays().await;
+        let new = now.lines().all(|it| !before.contains(it));
+        if new { Ok(()) } else { Err(now) }
+    })
+    .await;
+}

@@ -45,6 +45,9 @@ pub(super) fn check(pool: &WarmPool, old: Option<&WarmPool>, findings: &mut Find
     if !(1..=IN_FLIGHT_MAX).contains(&spec.max_in_flight()) {
         findings.invalid("spec.maxInFlight", format!("1 to {IN_FLIGHT_MAX}"));
     }
+    if spec.max_unavailable.as_ref().is_some_and(|it| it.of(100).is_none()) {
+        findings.invalid("spec.maxUnavailable", "a number, or a share from 0% to 100%");
+    }
     if spec.max_age.as_ref().is_some_and(|it| it.get() < MAX_AGE_MIN) {
         findings.invalid("spec.maxAge", "at least 10m");
     }

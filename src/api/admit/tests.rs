@@ -249,11 +249,18 @@ fn a_pool_is_checked_and_completed() {
         ("spec.replicas", json!({}), "spec.replicas"),
         ("spec.replicas", json!({"Amsterdam": 1}), "spec.replicas.Amsterdam"),
         ("spec.maxInFlight", json!(0), "spec.maxInFlight"),
+        ("spec.maxUnavailable", json!("101%"), "spec.maxUnavailable"),
+        ("spec.maxUnavailable", json!("some"), "spec.maxUnavailable"),
+        ("spec.maxUnavailable", json!(-1), "spec.maxUnavailable"),
         ("spec.maxAge", json!("1m"), "spec.maxAge"),
         ("spec.refill", json!({"maxPerMinute": 0}), "spec.refill.maxPerMinute"),
         ("spec.autoscale", json!({"min": 1}), "spec.autoscale.max"),
     ] {
         refused(Kind::WarmPool, with(pool(), path, value), None, &[field]);
+    }
+    for most in [json!(0), json!("0%"), json!(3), json!("100%")] {
+        let pool = with(pool(), "spec.maxUnavailable", most.clone());
+        assert_eq!(admitted(Kind::WarmPool, pool, None)["spec"]["maxUnavailable"], most);
     }
     let other = with(pool(), "spec.templateRef", json!({"name": "other"}));
     refused(Kind::WarmPool, other, Some(&pool()), &["spec.templateRef"]);

@@ -72,8 +72,12 @@ async fn pools(
                 })
             });
             let (count, most) = (old.count(), pool.spec.max_in_flight());
-            let note =
-                format!("{count} bays are replaced, {most} at a time, new ones before old ones");
+            let ahead = pool.spec.max_unavailable(pool.status.desired_replicas).min(most);
+            let order = match ahead {
+                0 => "new ones before old ones".to_owned(),
+                _ => format!("at most {ahead} of the old ones before the new ones are ready"),
+            };
+            let note = format!("{count} bays are replaced, {most} at a time, {order}");
             (pool.object_ref(), note)
         })
         .collect())

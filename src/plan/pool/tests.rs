@@ -151,6 +151,87 @@ fn new_bays_are_ready_before_old_ones_go() {
     assert_eq!(plan.retire, ["d"]);
 }
 
+/// Rolls a pool of old bays to the template as it is, one new bay getting ready at a time, under a quota of so many bays if there
+/// is one; the fewest that could be had, and the most that there were.
+fn roll(spec: serde_json::Value, old: usize, quota: Option<usize>) -> (usize, usize) {
+    let bays = (0..old).map(|it| outdated(&format!("old-{it}"), 60)).collect();
+    let mut world = world(spec, bays);
+    let (mut fewest, mut most) = (old, old);
+    for pass in 0..100 {
+        let left = quota.map(|it| it.saturating_sub(world.bays.len()));
+        world.room = left.map(|left| Room { left, why: "exceeded quota: small".to_owned() });
+        let planned = plan(&world, now());
+        if planned.make.is_empty() && planned.retire.is_empty() {
+            let waits = world.bays.iter_mut().find(|it| it.available_since.is_none());
+            let Some(next) = waits else { break };
+            next.available_since = Some(now());
+        }
+        let made = (0..planned.make.len()).map(|it| coming(&format!("new-{pass}-{it}")));
+        world.bays.extend(made);
+        world.bays.retain(|it| !planned.retire.contains(&it.name));
+        most = most.max(world.bays.len());
+        world.pool.status = planned.status;
+        fewest = fewest.min(world.bays.iter().filter(|it| it.available_since.is_some()).count());
+    }
+    assert!(world.bays.iter().all(|it| it.made_from == fresh()), "{:?}", world.bays);
+    (fewest, most)
+}
+
+#[test]
+fn a_roll_never_has_fewer_ready_than_are_wanted_unless_some_may_be_missing() {
+    let roll_of = |more: serde_json::Value| {
+        let mut spec = serde_json::json!({"replicas": 10, "maxInFlight": 3});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        roll(spec, 10, None)
+    };
+    assert_eq!(roll_of(serde_json::json!({})), (10, 13));
+    assert_eq!(roll_of(serde_json::json!({"maxUnavailable": 0})), (10, 13));
+    assert_eq!(roll_of(serde_json::json!({"maxUnavailable": "9%"})), (10, 13), "rounded down");
+    assert_eq!(roll_of(serde_json::json!({"maxUnavailable": 2})).0, 8);
+    assert_eq!(roll_of(serde_json::json!({"maxUnavailable": "20%"})).0, 8);
+    assert_eq!(roll_of(serde_json::json!({"maxUnavailable": "100%"})).0, 7, "as many as are made");
+}
+
+#[test]
+fn a_pool_rolls_under_a_quota_that_leaves_no_room_for_one_more() {
+    let spec = serde_json::json!({"replicas": {"ams": 2, "fra": 1}, "maxUnavailable": 1});
+    let of = |name: &str, region: &str| StockFact {
+        wanted_region: Some(region.to_owned()),
+        ..outdated(name, 60)
+    };
+    let full = || vec![of("a", "ams"), of("b", "ams"), of("c", "fra")];
+    let room = |left| Some(Room { left, why: "exceeded quota: small".to_owned() });
+    let first = plan(&PoolWorld { room: room(0), ..world(spec.clone(), full()) }, now());
+    assert_eq!((first.make, first.retire), (vec![], vec!["a".to_owned()]), "of all regions one");
+    let mut less = full();
+    less.remove(0);
+    let then = plan(&PoolWorld { room: room(1), ..world(spec, less) }, now());
+    assert_eq!((then.make, then.retire), (vec![Some("ams".to_owned())], vec![]));
+    let anywhere = serde_json::json!({"replicas": 3, "maxUnavailable": 1});
+    assert_eq!(roll(anywhere, 3, Some(3)), (2, 3));
+}
+
+#[test]
+fn no_old_bay_goes_ahead_of_one_that_would_not_be_made() {
+    let spec = serde_json::json!({"replicas": 3, "maxUnavailable": 2});
+    let old = || vec![outdated("a", 60), outdated("b", 50), outdated("c", 40)];
+    let retired = |world: &PoolWorld| plan(world, now()).retire;
+    assert_eq!(retired(&world(spec.clone(), old())), ["a", "b"]);
+    let one_claimed = old().split_off(1);
+    assert_eq!(retired(&world(spec.clone(), one_claimed)), ["b"], "claims count as well");
+    let held = Some("a person must say so".to_owned());
+    assert!(retired(&PoolWorld { no_creating: held, ..world(spec.clone(), old()) }).is_empty());
+    let mut unfit = world(spec.clone(), old());
+    unfit.template.as_mut().unwrap().spec.personalize = None;
+    assert!(retired(&unfit).is_empty());
+    let fails = world(spec, [old(), vec![failed("d")]].concat());
+    assert_eq!(retired(&fails), ["d"], "it pauses");
+    // What a change of nothing but the number takes away is none of this.
+    let fewer = world(serde_json::json!({"replicas": 3, "maxUnavailable": 3}), Vec::new());
+    let bays = ["x", "y", "z"].map(|it| ready(it, 5)).to_vec();
+    assert!(retired(&PoolWorld { bays, ..fewer }).is_empty(), "nothing is replaced");
+}
+
 #[test]
 fn what_is_too_many_goes_and_what_can_be_had_goes_last() {
     let spec = serde_json::json!({"replicas": 1});

@@ -229,7 +229,7 @@ impl Core {
         address: Address,
     ) -> anyhow::Result<()> {
         let calls = Calls::new(Arc::clone(&self.clock), self.journal.clone(), self.metrics.clone());
-        let config = FlyConfig::new(&fly.base_url, fly.token);
+        let config = FlyConfig { limited: fly.limited, ..FlyConfig::new(&fly.base_url, fly.token) };
         let http = Http::new(config, Arc::clone(&self.clock), Arc::new(calls.clone()))?
             .carried(failpoint::around_calls);
         let parts = reconcile::Parts {
@@ -345,6 +345,8 @@ pub(super) struct Fly {
     pub(super) base_url: String,
     pub(super) token: Token,
     pub(super) org: String,
+    /// Whether its rate limits are kept.
+    pub(super) limited: bool,
 }
 
 /// Whom a router follows, where it keeps its table, and whom it tells.
@@ -456,25 +458,46 @@ impl LocalFly {
         listen: SocketAddr,
         settings: &LocalArgs,
     ) -> anyhow::Result<Self> {
-        let no_run = settings.no_run;
         if !listen.ip().is_loopback() && !settings.insecure {
             let message = format!(
                 "refusing to listen on {listen}: any token is believed there, so whoever reaches it runs programs as this user"
             );
             return Err(Failure::hinted(message, INSECURE).into());
         }
-        let driver: Arc<dyn Driver> = if no_run {
+        let driver = Self::driver(&data_dir, settings.no_run)?;
+        let config = Self::config(data_dir, settings.no_run);
+        let this = Self::over(config, driver, clock, listen).await?;
+        for rule in settings.rules()? {
+            this.backend.faults().add(rule)?;
+        }
+        Ok(this)
+    }
+
+    /// What runs the machines of this directory, or pretends to.
+    pub(super) fn driver(data_dir: &Path, no_run: bool) -> anyhow::Result<Arc<dyn Driver>> {
+        Ok(if no_run {
             Arc::new(NoRun::new())
         } else {
             Arc::new(Process::with_this_program(&data_dir.join("machines"))?)
-        };
+        })
+    }
+
+    /// The usual settings: one organisation, room in every region of Fly's.
+    pub(super) fn config(data_dir: PathBuf, no_run: bool) -> local::Config {
         let mut config = local::Config::new(data_dir);
         config.regions = crate::api::name::REGIONS.iter().map(|it| (*it).to_owned()).collect();
         config.no_run = no_run;
+        config
+    }
+
+    /// The same over a driver of one's own.
+    pub(super) async fn over(
+        config: local::Config,
+        driver: Arc<dyn Driver>,
+        clock: &Arc<dyn Clock>,
+        listen: SocketAddr,
+    ) -> anyhow::Result<Self> {
         let backend = Backend::open(config, driver, (Arc::clone(clock), chance::System::shared()))?;
-        for rule in settings.rules()? {
-            backend.faults().add(rule)?;
-        }
         let listener = bind(listen, "--fly-listen").await?;
         let fly = listener.local_addr()?;
         Ok(Self { backend, fly, listener })

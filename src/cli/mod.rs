@@ -6,6 +6,7 @@ use std::{io, process::ExitCode};
 mod apply;
 pub(crate) mod assembly;
 mod backup;
+mod bench;
 mod completions;
 mod connection;
 mod data_dir;
@@ -102,6 +103,8 @@ pub enum Command {
     Orphans(orphans::Args),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::Args),
+    /// Measure hangar itself under load, in a place of its own
+    Bench(bench::Args),
     /// Try hangar itself in a simulated world where everything fails
     Sim(sim::Args),
     /// Print a completion script for a shell
@@ -120,7 +123,10 @@ impl Command {
     /// Whether it serves many at once and so wants threads.
     #[must_use]
     pub fn is_server(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Serve(_) | Self::Router(_) | Self::Local(_))
+        matches!(
+            self,
+            Self::Up(_) | Self::Serve(_) | Self::Router(_) | Self::Local(_) | Self::Bench(_)
+        )
     }
 
     /// Whether it talks to a server, in a namespace.
@@ -171,7 +177,7 @@ pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
 /// What a server says on standard error. `up` prints the reconciliation log on standard output, so it is left out here.
 fn log_level(command: &Command) -> &'static str {
     match command {
-        Command::Up(_) => "warn,hangar::telemetry::journal=off",
+        Command::Up(_) | Command::Bench(_) => "warn,hangar::telemetry::journal=off",
         _ => "warn",
     }
 }
@@ -183,6 +189,7 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Serve(args) => serve::run(args, printer).await,
         Command::Router(args) => router::run(args, printer).await,
         Command::Local(args) => local::run(args, printer).await,
+        Command::Bench(args) => bench::run(args, printer).await,
         Command::Apply(args) => apply::run(args, connection, printer).await,
         Command::Plan(args) => plan::run(args, connection, printer).await,
         Command::Get(args) => get::run(args, connection, printer).await,
@@ -269,6 +276,8 @@ mod tests {
             "hangar up -f manifests/ --no-run",
             "hangar serve --org acme --domain dev.example.com",
             "hangar router --from http://127.0.0.1:7070",
+            "hangar bench claims --rate 45 --count 500 -o json",
+            "hangar bench claims --at-once --count 64 --pool 16 --fly instant",
             "hangar sim --seeds 10..20 --minutes 5",
             "hangar sim --course create --seeds 3 --crash-at 7",
         ] {
@@ -288,6 +297,7 @@ mod tests {
             "hangar serve",
             "hangar orphans --adopt app-hgr-abc",
             "hangar orphans --delete a --adopt b --to env/alice",
+            "hangar bench claims --rate 0",
             "hangar sim --seeds 3..3",
             "hangar sim --crash-at 7",
         ] {

@@ -57,6 +57,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
             Failure::usage("FLY_API_TOKEN is not set", "fly tokens create org prints one")
         })?;
     let fly = Fly {
+        limited: true,
         base_url: std::env::var("FLY_FLAPS_BASE_URL").unwrap_or_else(|_| PUBLIC_URL.to_owned()),
         token: Token::new(&token),
         org: args.org.clone(),

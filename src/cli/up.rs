@@ -30,6 +30,7 @@ use crate::{
     local::Backend,
     reconcile::Address,
     router::follow::Local,
+    store::handle::Store,
     tasks::{Set, Shutdown},
     telemetry::{
         Line,
@@ -102,7 +103,12 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;
-    let Started { addresses, backend, exports } = start(args, &core, &mut set).await?;
+    let data_dir = args.data_dir.join("fly");
+    let local = LocalFly::open(&core.clock, data_dir, args.fly_listen, &args.local).await?;
+    let controller =
+        |set: &mut Set, store: &Store, fly, address| core.controller(set, store, fly, address);
+    let Started { addresses, backend, exports, controller: () } =
+        start(args, &core, &mut set, local, controller).await?;
     say_where(&addresses, printer);
     assembly::say_holds(&exports.store, printer).await?;
     let shutdown = set.shutdown();
@@ -124,10 +130,11 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
 }
 
 /// What is needed of the parts once they run.
-struct Started {
-    addresses: Addresses,
-    backend: Arc<Backend>,
-    exports: Exports,
+pub(super) struct Started<T> {
+    pub(super) addresses: Addresses,
+    pub(super) backend: Arc<Backend>,
+    pub(super) exports: Exports,
+    pub(super) controller: T,
 }
 
 /// What the manifests say, read before anything starts: a mistake in them should cost nothing.
@@ -139,13 +146,16 @@ fn declared(args: &Args, printer: &mut Printer) -> anyhow::Result<Option<Bundle>
     Ok(Some(apply::read(&files, &Connection::to(args.listen), printer)?))
 }
 
-/// Starts all parts.
-async fn start(args: &Args, core: &Core, set: &mut Set) -> anyhow::Result<Started> {
+/// Starts all parts; the controller as it is told.
+pub(super) async fn start<T>(
+    args: &Args,
+    core: &Core,
+    set: &mut Set,
+    local: LocalFly,
+    controller: impl FnOnce(&mut Set, &Store, Fly, Address) -> anyhow::Result<T>,
+) -> anyhow::Result<Started<T>> {
     let store = core.store(&args.data_dir).await?;
     let exports = core.exports(set, &store, &args.data_dir);
-    let local =
-        LocalFly::open(&core.clock, args.data_dir.join("fly"), args.fly_listen, &args.local)
-            .await?;
     let front_listener = assembly::bind(args.front_listen, "--front-listen").await?;
     let front = front_listener.local_addr()?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
@@ -158,19 +168,20 @@ async fn start(args: &Args, core: &Core, set: &mut Set) -> anyhow::Result<Starte
         base_url: format!("http://{fly}"),
         token: Token::new(assembly::LOCAL_TOKEN),
         org: assembly::LOCAL_ORG.to_owned(),
+        limited: true,
     };
     let address = Address {
         scheme: "http".to_owned(),
         domain: args.domain.clone(),
         port: Some(front.port()).filter(|port| *port != 80),
     };
-    core.controller(set, &store, stand_in, address)?;
+    let controller = controller(set, &store, stand_in, address)?;
     let api = core.api(set, &exports, args.listen).await?;
     // Last: from here on machines run, and whatever happens must stop them.
     let backend = local.start(set, front_listener, router, Arc::clone(&core.clock));
     let addresses =
         Addresses { api: Some(api), fly: Some(fly), front: Some(front), router: Some(router) };
-    Ok(Started { addresses, backend, exports })
+    Ok(Started { addresses, backend, exports, controller })
 }
 
 fn say_where(addresses: &Addresses, printer: &mut Printer) {

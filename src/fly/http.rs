@@ -38,6 +38,8 @@ pub struct Config {
     pub token: Token,
     /// `User-Agent`.
     pub user_agent: String,
+    /// Whether calls wait here for Fly's rate limits. Only what stands in for Fly, and has none, may be asked without.
+    pub limited: bool,
 }
 
 impl Config {
@@ -45,7 +47,7 @@ impl Config {
     #[must_use]
     pub fn new(base_url: &str, token: Token) -> Self {
         let user_agent = concat!("hangar/", env!("CARGO_PKG_VERSION")).to_owned();
-        Self { base_url: base_url.to_owned(), token, user_agent }
+        Self { base_url: base_url.to_owned(), token, user_agent, limited: true }
     }
 }
 
@@ -72,7 +74,7 @@ pub struct Http {
     base: Url,
     token: Token,
     clock: Arc<dyn Clock>,
-    limiter: Arc<Limiter>,
+    limiter: Option<Arc<Limiter>>,
     lane: Lane,
     observer: Arc<dyn Observer>,
 }
@@ -111,7 +113,7 @@ impl Http {
         if config.token.is_empty() {
             return Err(SetupError::Token);
         }
-        let limiter = Arc::new(Limiter::new(Arc::clone(&clock)));
+        let limiter = config.limited.then(|| Arc::new(Limiter::new(Arc::clone(&clock))));
         let (token, lane) = (config.token, Lane::First);
         Ok(Self { transport, base, token, clock, limiter, lane, observer })
     }
@@ -158,7 +160,9 @@ impl Http {
         let body = ask.body.take().transpose();
         let body = body.map_err(|_why| wrong("the body cannot be written as JSON"))?;
         let route = ask.route;
-        self.limiter.take(self.lane, route.name, ask.limited_by, route.rate).await;
+        if let Some(limiter) = &self.limiter {
+            limiter.take(self.lane, route.name, ask.limited_by, route.rate).await;
+        }
         report.sent = Some(self.clock.monotonic());
         report.outcome = "cancelled";
         let request = request(route.method.clone(), &url, body)
@@ -181,9 +185,9 @@ impl Http {
         let hide: Vec<&str> = self.token.parts().chain(ask.hide.iter().copied()).collect();
         let refusal = Refusal { status, request_id, after, body, hide: &hide };
         let error = Error::refused(call.clone(), refusal);
-        if let Reason::RateLimited { after } = &error.reason {
+        if let (Reason::RateLimited { after }, Some(limiter)) = (&error.reason, &self.limiter) {
             let wait = after.unwrap_or(RETRY_AFTER_UNSAID);
-            self.limiter.pause(route.name, ask.limited_by, route.rate, wait);
+            limiter.pause(route.name, ask.limited_by, route.rate, wait);
         }
         Err(error)
     }

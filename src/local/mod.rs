@@ -43,6 +43,7 @@ mod snapshots;
 mod spec;
 mod state;
 mod supervise;
+pub mod timed;
 mod view;
 mod volumes;
 mod wait;

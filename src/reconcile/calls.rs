@@ -46,14 +46,6 @@ impl Observer for Calls {
             "DELETE" => "DELETE",
             _ => "OTHER",
         };
-        self.metrics.fly_request(method, call.route.template, record.outcome, record.took);
-        let fine = record.outcome == "ok";
-        if fine && call.app.is_none() && !call.route.changes() {
-            // The list of the whole organisation, once a second: a log of those would hide the rest.
-            return;
-        }
-        // What is looked for and not there is an answer: a deletion ends with it.
-        let absent = record.status.is_some_and(|it| it.as_u16() == 404) && !call.route.changes();
         // An app that is made is the call's object; its path names none yet.
         let app = match call.route.name {
             "create_app" => &call.object,
@@ -62,6 +54,17 @@ impl Observer for Calls {
         let owner = app
             .as_ref()
             .and_then(|app| self.index.read().unwrap_or_else(PoisonError::into_inner).of_app(app));
+        // What is asked about the whole organisation is for nobody in particular.
+        let kind = owner.as_ref().map_or("", |it| it.kind.info().plural);
+        let route = (method, call.route.template);
+        self.metrics.fly_request(kind, route, record.outcome, record.took);
+        let fine = record.outcome == "ok";
+        if fine && call.app.is_none() && !call.route.changes() {
+            // The list of the whole organisation, once a second: a log of those would hide the rest.
+            return;
+        }
+        // What is looked for and not there is an answer: a deletion ends with it.
+        let absent = record.status.is_some_and(|it| it.as_u16() == 404) && !call.route.changes();
         let object = match (owner, app) {
             (Some(key), _) => key.to_string(),
             (None, Some(app)) => format!("app/{app}"),

@@ -157,7 +157,8 @@ impl Shared {
                 (Next::Failed(error.retry()), "store")
             }
         };
-        self.metrics.pass(outcome, self.clock.monotonic().saturating_sub(began));
+        let kind = of.kind.info().plural;
+        self.metrics.pass(kind, outcome, self.clock.monotonic().saturating_sub(began));
         (next, pass.remembered)
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Passes of the reconciler, by outcome.
+/// Passes of the reconciler, by the kind of object and outcome.
 pub const PASSES: &str = "hangar_passes_total";
 /// Duration of a pass.
 pub const PASS_SECONDS: &str = "hangar_pass_seconds";
@@ -20,7 +20,7 @@ pub const PASS_SECONDS: &str = "hangar_pass_seconds";
 pub const ACTIONS: &str = "hangar_actions_total";
 /// Bays that environments got: one of a pool's, one of their own making since the pool had none, or without a pool.
 pub const CLAIMS: &str = "hangar_claims_total";
-/// Calls to the Machines API, by method, route pattern and outcome.
+/// Calls to the Machines API, by the kind of object that they were made for, method, route pattern and outcome.
 pub const FLY_REQUESTS: &str = "hangar_fly_requests_total";
 /// Duration of a call to the Machines API.
 pub const FLY_REQUEST_SECONDS: &str = "hangar_fly_request_seconds";
@@ -51,11 +51,11 @@ pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
-    passes: Counters<1>,
+    passes: Counters<2>,
     pass_seconds: Histogram,
     actions: Counters<2>,
     claims: Counters<1>,
-    fly_requests: Counters<3>,
+    fly_requests: Counters<4>,
     fly_request_seconds: Histogram,
     queue_depth: Gauge<u64, AtomicU64>,
     store_commit_seconds: Histogram,
@@ -135,8 +135,8 @@ impl Metrics {
     }
 
     /// A pass ended.
-    pub fn pass(&self, outcome: &'static str, took: Duration) {
-        self.0.passes.get_or_create(&[("outcome", outcome)]).inc();
+    pub fn pass(&self, kind: &'static str, outcome: &'static str, took: Duration) {
+        self.0.passes.get_or_create(&[("kind", kind), ("outcome", outcome)]).inc();
         self.0.pass_seconds.observe(took.as_secs_f64());
     }
 
@@ -150,15 +150,15 @@ impl Metrics {
         self.0.claims.get_or_create(&[("pool", from)]).inc();
     }
 
-    /// A call to the Machines API ended. `route` is the pattern, without names or ids.
+    /// A call to the Machines API ended, for an object of this kind. `route` is the pattern, without names or ids.
     pub fn fly_request(
         &self,
-        method: &'static str,
-        route: &'static str,
+        kind: &'static str,
+        (method, route): (&'static str, &'static str),
         outcome: &'static str,
         took: Duration,
     ) {
-        let labels = [("method", method), ("route", route), ("outcome", outcome)];
+        let labels = [("kind", kind), ("method", method), ("route", route), ("outcome", outcome)];
         self.0.fly_requests.get_or_create(&labels).inc();
         self.0.fly_request_seconds.observe(took.as_secs_f64());
     }
@@ -222,9 +222,10 @@ mod tests {
     #[test]
     fn every_metric_shows_under_its_name() {
         let metrics = Metrics::new();
-        metrics.pass("Quiesced", Duration::from_millis(3));
+        metrics.pass("environments", "Quiesced", Duration::from_millis(3));
         metrics.action("create-machine", "Ok");
-        metrics.fly_request("POST", "/apps/{app}/machines", "201", Duration::from_millis(90));
+        let route = ("POST", "/apps/{app}/machines");
+        metrics.fly_request("bays", route, "201", Duration::from_millis(90));
         metrics.queue_depth(7);
         metrics.store_commit(Duration::from_millis(2));
         metrics.routes(12);
@@ -234,10 +235,10 @@ mod tests {
         metrics.orphans_cost(1_944_000);
         let text = metrics.render();
         for line in [
-            r#"hangar_passes_total{outcome="Quiesced"} 1"#,
+            r#"hangar_passes_total{kind="environments",outcome="Quiesced"} 1"#,
             "hangar_pass_seconds_count 1",
             r#"hangar_actions_total{action="create-machine",outcome="Ok"} 1"#,
-            r#"hangar_fly_requests_total{method="POST",route="/apps/{app}/machines",outcome="201"} 1"#,
+            r#"hangar_fly_requests_total{kind="bays",method="POST",route="/apps/{app}/machines",outcome="201"} 1"#,
             "hangar_fly_request_seconds_count 1",
             "hangar_queue_depth 7",
             "hangar_store_commit_seconds_count 1",

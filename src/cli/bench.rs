@@ -1,6 +1,7 @@
 //! `hangar bench`: a load test of hangar itself, in a place of its own, against the stand-in for Fly. It must never touch another
 //! server, nor measure anything but through the API and the router.
 
+mod beside;
 mod book;
 mod cost;
 mod ground;
@@ -81,6 +82,10 @@ pub(super) struct Claims {
     /// Change the template when the claims begin, and end when the pool has followed, whatever is left of the count
     #[arg(long)]
     roll: bool,
+    /// How many other environments, of a template without a pool, there are before the claims begin; what it costs to keep all of them
+    /// is counted afterwards
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(..=100_000))]
+    beside: u32,
     /// Where everything is kept; a directory that is not there yet [default: a temporary one that is removed]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -149,6 +154,11 @@ pub(super) async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Ex
 /// A full pool, and then the claims.
 async fn course(claims: &Claims, ground: &Ground, printer: &mut Printer) -> anyhow::Result<Report> {
     let commit = cost::commits(&ground.store, &*ground.core.clock).await?;
+    if claims.beside > 0 {
+        let making = beside::make(claims.beside, ground, printer);
+        let took = ground.controlled(false, Box::pin(making)).await?;
+        printer.note(format_args!("{} environments are ready after {took:.0?}", claims.beside));
+    }
     declare(claims, ground).await?;
     let at_limits = claims.fill_at_limits;
     ground.timed.set(if at_limits { claims.durations() } else { Durations::INSTANT });
@@ -160,12 +170,16 @@ async fn course(claims: &Claims, ground: &Ground, printer: &mut Printer) -> anyh
         ground.synced().await;
         let meter = Meter::read(&ground.core);
         let load = Load::new(claims, ground).await?;
-        Ok((load.run(printer).await?, meter))
+        let loaded = load.run(printer).await?;
+        let quiet = match claims.beside {
+            0 => None,
+            _ => Some(beside::quiet(ground, printer).await),
+        };
+        Ok((loaded, meter, quiet))
     };
-    let (loaded, meter) = ground.controlled(true, Box::pin(load)).await?;
-    let used = Meter::read(&ground.core).since(&meter);
+    let (loaded, meter, quiet) = ground.controlled(true, Box::pin(load)).await?;
     let limited = fill.rate_limited + Meter::read(&ground.core).since(&before).rate_limited;
-    Ok(Report::new(claims, (commit, fill), &loaded, (used, limited)))
+    Ok(Report::new(claims, (commit, fill), &loaded, (meter, limited)).beside(quiet))
 }
 
 /// A template that takes what an environment adds into a running machine, and its pool.

@@ -301,6 +301,16 @@ impl Action {
         }
     }
 
+    /// Whether the list of machines may for a while show what was before it. A file in a machine is nothing that the list has, but what a
+    /// command did to the program there may show in its checks.
+    #[must_use]
+    pub fn shows_in_list(&self) -> bool {
+        match self {
+            Self::Personalize { file, .. } => !file.command.is_empty(),
+            other => other.mutates(),
+        }
+    }
+
     /// Whether it changes anything at Fly.
     #[must_use]
     pub fn mutates(&self) -> bool {

@@ -124,10 +124,11 @@ pub fn choose<'a>(
     made_from: &str,
     region: Option<&str>,
 ) -> Option<&'a Vacancy> {
-    vacancies.min_by_key(|it| {
+    let rank = |it: &'a Vacancy| {
         let elsewhere = region.is_some() && it.region.as_deref() != region;
-        (it.made_from != made_from, elsewhere, it.since, it.name.clone())
-    })
+        (it.made_from != made_from, elsewhere, it.since, it.name.as_str())
+    };
+    vacancies.min_by(|a, b| rank(a).cmp(&rank(b)))
 }
 
 /// A digest of what makes a difference to a machine: when environments sleep, as far as hangar sees to that, and when changes

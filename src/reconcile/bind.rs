@@ -37,10 +37,11 @@ impl Pass<'_> {
 
     pub(super) async fn release(
         &self,
-        objects: Objects,
+        mut objects: Objects,
         now: Timestamp,
     ) -> Result<Next, store::Error> {
         let store = &self.shared.store;
+        objects.tell(store).await?;
         match objects.vacant {
             Some(_) => objects.forget_bay(store).await?,
             None => objects.release(store, now).await?,
@@ -54,15 +55,15 @@ impl Pass<'_> {
         mut objects: Objects,
         world: &World,
         binding: Binding,
-        reserved: Reserved<'_>,
-    ) -> Result<Next, store::Error> {
+    ) -> Result<Bound, store::Error> {
         let (store, now) = (&self.shared.store, self.shared.clock.now());
+        objects.tell(store).await?;
         let (name, app, next) = match binding {
             Binding::New if objects.vacant.is_some() => {
                 // Its app's name is somebody else's, so nothing of it was made: the pool begins another.
                 objects.forget_bay(store).await?;
                 self.log("release", journal::Outcome::Ok, "nothing was made of it");
-                return Ok(Next::Settled(None));
+                return Ok(Bound::Over(Next::Settled(None)));
             }
             Binding::New => {
                 let bay = bay::made(world);
@@ -72,25 +73,42 @@ impl Pass<'_> {
                 (name, app, Next::In(Duration::ZERO))
             }
             Binding::Claim(vacancy) => {
-                // Whether it was claimed or is somebody else's by now, it is not offered again.
-                reserved.keep();
                 objects.claim(store, &vacancy, now).await?;
-                self.shared.metrics.claim("hit");
-                let app = objects.environment.value.status.bay.take().map(|it| it.app);
-                (vacancy.name, app.unwrap_or_default(), Next::GoOn)
+                return Ok(Bound::Claims(Box::new(objects)));
             }
             Binding::GiveUp => {
                 objects.give_up(store, now).await?;
                 self.log("give-up-bay", journal::Outcome::Refused, "it gets another one");
-                return Ok(Next::GoOn);
+                return Ok(Bound::Over(Next::GoOn));
             }
         };
+        self.bound(app, &name);
+        Ok(Bound::Over(next))
+    }
+
+    /// The claim is on disk.
+    pub(super) fn claimed(&self, objects: &Objects, reserved: Reserved<'_>) {
+        reserved.keep();
+        self.shared.metrics.claim("hit");
+        if let Some(bay) = &objects.bay {
+            self.bound(bay.value.spec.app.clone(), &bay.value.metadata.name);
+        }
+    }
+
+    fn bound(&self, app: String, bay: &str) {
         // Calls about the app may be logged before the store's feed tells whose it is.
         let index = &self.shared.index;
         index.write().unwrap_or_else(PoisonError::into_inner).bound(app, self.of.clone());
-        self.log("bind", journal::Outcome::Ok, &format!("bound to {name}"));
-        Ok(next)
+        self.log("bind", journal::Outcome::Ok, &format!("bound to {bay}"));
     }
+}
+
+/// What binding comes to.
+pub(super) enum Bound {
+    /// It is on disk, and the pass is over.
+    Over(Next),
+    /// It has a bay of a pool, which goes to disk with what follows from that.
+    Claims(Box<Objects>),
 }
 
 /// A vacancy that is offered to nobody else, until this is dropped.

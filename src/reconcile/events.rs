@@ -11,15 +11,19 @@ use crate::api::{
 use crate::chance::{self, Chance};
 use crate::plan::{Level, Note};
 use crate::reconcile::objects::key;
-use crate::store::{Error, Precondition, handle::Store};
+use crate::store::{
+    Error, Revision,
+    handle::{Store, Stored},
+};
 
-/// Writes what happened. Losing a race against another writer of the same event costs one count.
-pub(crate) async fn emit(
+/// What happened, as it is to be written whatever is there by then: losing a race against another writer of the same event costs one
+/// count.
+pub(crate) async fn next(
     store: &Store,
     about: (&ObjectRef, &str),
     note: &Note,
     (now, chance): (Timestamp, &dyn Chance),
-) -> Result<(), Error> {
+) -> Result<Stored<Event>, Error> {
     let reason = reason_word(note.reason);
     let (object, uid) = about;
     let namespace = object.namespace.clone();
@@ -28,9 +32,9 @@ pub(crate) async fn emit(
     let name = format!("{}.{suffix}", object.name);
     let key = key(Kind::Event, &namespace, &name);
     let found = store.get::<Event>(&key).await?;
-    let (mut event, precondition) = match found {
-        Some(found) => (found.value, Precondition::At(found.revision)),
-        None => (fresh(about, &name, (now, chance)), Precondition::Absent),
+    let (mut event, revision) = match found {
+        Some(found) => (found.value, found.revision),
+        None => (fresh(about, &name, (now, chance)), Revision(0)),
     };
     event.count += 1;
     event.last_timestamp = Some(now);
@@ -40,10 +44,7 @@ pub(crate) async fn emit(
         Level::Warning => EventType::Warning,
         Level::Quiet | Level::Normal => EventType::Normal,
     };
-    match store.txn().put(&key, precondition, &event).commit().await {
-        Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
+    Ok(Stored { key, value: event, revision })
 }
 
 fn fresh(

@@ -1,6 +1,7 @@
 //! The shell around the plan: what changed goes into a queue, each key due gets a pass, what a pass learned is written. The
 //! store is its only way to the rest of hangar; it must never be named by the router or the server.
 
+mod act;
 mod ailing;
 mod backoff;
 mod bind;

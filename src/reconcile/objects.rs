@@ -9,7 +9,7 @@ use crate::api::{
     FINALIZER, Timestamp,
     activity::{self, Activity},
     bay::{Bay, BayStatus},
-    core::{BAY_KEY_TYPE, Secret},
+    core::{BAY_KEY_TYPE, Event, Secret},
     environment::{BayRef, Environment, EnvironmentStatus},
     hostname::Hostname,
     kind::Kind,
@@ -49,6 +49,10 @@ pub(crate) struct Objects {
     pub(crate) held: Holding,
     /// For a bay that no environment has, whose `environment` is made up: how its pool wants it to wait, if there is one.
     pub(crate) vacant: Option<Option<WarmState>>,
+    /// Events that go to disk with what is written next.
+    pub(crate) told: Vec<Stored<Event>>,
+    /// Whether more than the statuses was changed here since it was read: all of it is to be written.
+    unwritten: bool,
 }
 
 pub(crate) fn key(kind: Kind, namespace: &str, name: &str) -> Key {
@@ -104,6 +108,8 @@ impl Objects {
             last_request_at: None,
             held: holds::holding(store).await?,
             vacant: Some(warm_state),
+            told: Vec::new(),
+            unwritten: false,
         }))
     }
 
@@ -150,10 +156,12 @@ impl Objects {
             last_request_at,
             held,
             vacant,
+            told: Vec::new(),
+            unwritten: false,
         }))
     }
 
-    /// Writes the status of the environment and of its bay, where they differ from what was read.
+    /// Writes the status of the environment and of its bay, where they differ from what was read, and what else was changed here.
     pub(crate) async fn publish(
         &mut self,
         store: &Store,
@@ -162,7 +170,8 @@ impl Objects {
     ) -> Result<(), Error> {
         let mut txn = store.txn();
         let mut changed = false;
-        if self.vacant.is_none() && self.environment.value.status != status {
+        let all = self.unwritten;
+        if self.vacant.is_none() && (all || self.environment.value.status != status) {
             self.environment.value.status = status;
             let at = Precondition::At(self.environment.revision);
             txn = txn.put(&self.environment.key, at, &self.environment.value);
@@ -170,16 +179,18 @@ impl Objects {
         }
         let mut bay_changed = false;
         if let (Some(bay), Some(bay_status)) = (&mut self.bay, bay_status)
-            && bay.value.status != bay_status
+            && (all || bay.value.status != bay_status)
         {
             bay.value.status = bay_status;
             txn = txn.put(&bay.key, Precondition::At(bay.revision), &bay.value);
             bay_changed = true;
         }
-        if !changed && !bay_changed {
+        let told = std::mem::take(&mut self.told);
+        if !changed && !bay_changed && told.is_empty() {
             return Ok(());
         }
-        let revision = txn.commit().await?;
+        let revision = with_events(txn, &told).commit().await?;
+        self.unwritten = false;
         if changed {
             self.environment.revision = revision;
         }
@@ -189,31 +200,22 @@ impl Objects {
         Ok(())
     }
 
-    /// Writes what a call came back with into the bay, on top of whatever it is by now: an id must not get lost.
-    pub(crate) async fn record(
-        &self,
-        store: &Store,
-        change: impl Fn(&mut BayStatus),
-    ) -> Result<(), Error> {
-        let Some(bay) = &self.bay else { return Ok(()) };
-        let mut current = bay.clone();
-        for _ in 0..8 {
-            let before = current.value.status.clone();
-            change(&mut current.value.status);
-            if current.value.status == before {
-                return Ok(());
-            }
-            let at = Precondition::At(current.revision);
-            match store.txn().put(&current.key, at, &current.value).commit().await {
-                Ok(_) => return Ok(()),
-                Err(Error::Conflict { .. }) => match store.get::<Bay>(&current.key).await? {
-                    Some(now) => current = now,
-                    None => return Ok(()),
-                },
-                Err(error) => return Err(error),
-            }
+    /// Writes the events by themselves.
+    pub(crate) async fn tell(&mut self, store: &Store) -> Result<(), Error> {
+        let told = std::mem::take(&mut self.told);
+        if !told.is_empty() {
+            with_events(store.txn(), &told).commit().await?;
         }
-        Err(Error::Conflict { key: current.key, current: Some(current.revision) })
+        Ok(())
+    }
+
+    /// Takes in what a call came back with. It is written with what is published next; what the store has of the bay until then.
+    pub(crate) fn learn(&mut self, change: impl Fn(&mut BayStatus)) -> Option<Stored<Bay>> {
+        let bay = self.bay.as_mut()?;
+        let stored = bay.clone();
+        change(&mut bay.value.status);
+        self.unwritten = true;
+        Some(stored)
     }
 
     /// Makes a bay with a key of its own and binds it, all in one commit; with an orphan's, the orphan goes, and a bay whose place
@@ -257,7 +259,7 @@ impl Objects {
         Ok(())
     }
 
-    /// Binds it to a bay of a pool, if that can still be had.
+    /// Binds it to a bay of a pool, if that can still be had: so far only here, since it is written with what is published next.
     pub(crate) async fn claim(
         &mut self,
         store: &Store,
@@ -266,6 +268,7 @@ impl Objects {
     ) -> Result<(), Error> {
         let environment = &mut self.environment.value;
         let namespace = environment.metadata.namespace.clone().unwrap_or_default();
+        let template = environment.spec.template_ref.name.clone();
         let key = key(Kind::Bay, &namespace, &vacancy.name);
         let taken = |current| Error::Conflict { key: key.clone(), current };
         let Some(mut bay) = store.get::<Bay>(&key).await? else { return Err(taken(None)) };
@@ -273,16 +276,13 @@ impl Objects {
             return Err(taken(Some(bay.revision)));
         }
         stock::claim(&mut bay.value, environment, self.revision.as_ref(), now);
-        store
-            .txn()
-            .put(&bay.key, Precondition::At(bay.revision), &bay.value)
-            .put(
-                &self.environment.key,
-                Precondition::At(self.environment.revision),
-                &self.environment.value,
-            )
-            .commit()
-            .await?;
+        if let Some(template) = read::<Template>(store, &namespace, &template).await? {
+            let made_from = for_environment(store, &template.value, environment).await?;
+            self.unrecorded = made_from.is_none();
+            (self.template, self.revision) = made_from.unzip();
+        }
+        self.bay = Some(bay);
+        self.unwritten = true;
         Ok(())
     }
 
@@ -356,6 +356,10 @@ impl Objects {
         let secret = read::<Secret>(store, &namespace, &bay.value.metadata.name).await?;
         Ok(secret.and_then(|it| it.value.value("key")))
     }
+}
+
+fn with_events(txn: Write, told: &[Stored<Event>]) -> Write {
+    told.iter().fold(txn, |txn, it| txn.put(&it.key, Precondition::Any, &it.value))
 }
 
 /// Adds to a transaction that an environment gives its hostnames up.

@@ -11,39 +11,42 @@ use tracing::Instrument as _;
 
 use crate::api::{
     bay::FullRegion,
+    core::Event,
     environment::{Phase, Reason},
     kind::Kind,
     meta::{ObjectRef, Resource as _},
 };
 use crate::chance::Chance;
 use crate::clock::{Clock, Timestamp};
-use crate::fly::{self, Machines};
+use crate::fly::Machines;
 use crate::plan::{
     self, Level, Note, Plan,
-    action::{self, Action, Outcome, RefusalKind},
+    action::Action,
     machine, restored, stock,
-    world::Settings,
+    world::{Settings, World},
 };
 use crate::reconcile::{
-    bind::Reserved,
+    act::{Acted, Personalized},
+    bind::{Bound, Reserved},
     breaker::{self, Breaker, Verdict},
     events,
-    execute::{SecretValues, Values, execute},
     fleet::Fleet,
     holds,
     index::Index,
-    informer::{Informer, VolumeRow},
+    informer::Informer,
     objects::Objects,
     observe::{Memo, Sources, observe},
-    personal::Personal,
+    quota::Held,
     regions::Regions,
     rollout,
     steady::Steady,
     stock::StockRoom,
-    translate,
 };
 use crate::retry::{self, Retry};
-use crate::store::{self, handle::Store};
+use crate::store::{
+    self,
+    handle::{Store, Stored},
+};
 use crate::telemetry::{
     journal::{self, Journal, Line},
     metrics::Metrics,
@@ -97,15 +100,12 @@ pub(crate) struct Remembered {
 pub(super) struct Pass<'a> {
     pub(super) shared: &'a Shared,
     pub(super) of: &'a ObjectRef,
-    remembered: Remembered,
+    pub(super) remembered: Remembered,
 }
-
-/// A refusal that says something of the region, and not only of a host or a volume.
-const REGION_FULL: fly::Reason = fly::Reason::Capacity { scope: fly::Scope::Region };
 
 impl Shared {
     /// Fly: what a pool's bay needs waits while somebody's environment needs a call of the same kind.
-    fn fly_for(&self, objects: &Objects) -> &dyn Machines {
+    pub(super) fn fly_for(&self, objects: &Objects) -> &dyn Machines {
         if objects.vacant.is_some() { &*self.spare_fly } else { &*self.fly }
     }
 
@@ -147,7 +147,12 @@ impl Shared {
                 _ => Box::pin(pass.run()).await,
             }
         };
-        let (next, outcome) = match run.instrument(span).await {
+        let ended = run.instrument(span).await;
+        if ended.is_err() {
+            // What was to be written with it was not.
+            pass.remembered.said = None;
+        }
+        let (next, outcome) = match ended {
             Ok(Next::Failed(retry)) => (Next::Failed(retry), "failed"),
             Ok(next) => (next, "ok"),
             // Someone wrote meanwhile; what they wrote is read next time.
@@ -163,10 +168,10 @@ impl Shared {
     }
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     async fn run(&mut self) -> Result<Next, store::Error> {
         let shared = self.shared;
-        let Some(mut objects) = Objects::read(&shared.store, self.of).await? else {
+        let Some(objects) = Objects::read(&shared.store, self.of).await? else {
             return Ok(Next::Settled(None));
         };
         let now = shared.clock.now();
@@ -184,23 +189,83 @@ impl Pass<'_> {
             self.log("retire-bay", journal::Outcome::Ok, "its pool is gone");
             return Ok(Next::GoOn);
         }
+        Box::pin(self.go(objects)).await
+    }
+
+    /// Plans and acts. A claim, and what was written into a claimed machine, are on the way of whoever waits: they go to disk together
+    /// with what follows from them, instead of each by itself.
+    async fn go(&mut self, mut objects: Objects) -> Result<Next, store::Error> {
+        let shared = self.shared;
+        let (mut claimed, mut personalized): (Option<Reserved<'_>>, Option<Box<Personalized>>) =
+            (None, None);
+        let mut now = shared.clock.now();
+        loop {
+            let Decided { world, plan, vacancy, held } = self.decide(&objects, now).await?;
+            objects.told.extend(self.say(&objects, &plan, now).await?);
+            if let Some(binding) = plan.bind.clone() {
+                match Box::pin(self.bind(objects, &world, binding)).await? {
+                    Bound::Over(next) => return Ok(next),
+                    Bound::Claims(claims) => objects = *claims,
+                }
+                claimed = Some(vacancy);
+                continue;
+            }
+            drop((vacancy, held));
+            if plan.release {
+                return Box::pin(self.release(objects, now)).await;
+            }
+            if plan.expire {
+                objects.tell(&shared.store).await?;
+                objects.expire(&shared.store, plan.status, now).await?;
+                self.log("expire", journal::Outcome::Ok, &plan.note.message);
+                return Ok(Next::GoOn);
+            }
+            let settled = matches!(plan.status.phase, Phase::Ready | Phase::Asleep);
+            let published =
+                objects.publish(&shared.store, plan.status.clone(), plan.bay.clone()).await;
+            if let (Err(store::Error::Conflict { .. }), Some(done)) = (&published, personalized) {
+                done.record(&shared.store).await?;
+            }
+            published?;
+            if let Some(reserved) = claimed.take() {
+                self.claimed(&objects, reserved);
+            }
+            let Some(action) = &plan.action else {
+                let until = plan.wake_at.map(|at| in_time(at, now));
+                return Ok(until.filter(|_| !settled).map_or(Next::Settled(until), Next::In));
+            };
+            match self.act(&mut objects, action, &plan.note).await? {
+                Acted::Over(next) => return Ok(next),
+                Acted::Personalized(done) => personalized = Some(done),
+            }
+            now = shared.clock.now();
+        }
+    }
+
+    /// What there is, and what is to be done about it.
+    async fn decide(
+        &mut self,
+        objects: &Objects,
+        now: Timestamp,
+    ) -> Result<Decided<'a>, store::Error> {
+        let shared = self.shared;
         let sources = Sources {
-            fly: shared.fly_for(&objects),
+            fly: shared.fly_for(objects),
             informer: &shared.informer,
             settings: &shared.settings,
         };
         let memo = &mut self.remembered.memo;
-        let mut world = observe(sources, &objects, memo, fresh_name(&*shared.chance), now).await;
+        let mut world = observe(sources, objects, memo, fresh_name(&*shared.chance), now).await;
         memo.doubted = false;
-        world.full_regions = self.full_regions(&objects, now);
+        world.full_regions = self.full_regions(objects, now);
         world.clock_was_set = shared.clock_was_set();
-        self.look_for_vacancy(&objects, &mut world);
+        self.look_for_vacancy(objects, &mut world);
         let vacancy = Reserved { shared, of: self.of, vacancy: world.vacancy.clone() };
-        let held = self.room_for_own_bay(&objects, world.vacancy.is_some()).await?;
+        let held = self.room_for_own_bay(objects, world.vacancy.is_some()).await?;
         world.no_bay = held.room.as_ref().filter(|it| it.left == 0).map(|it| it.why.clone());
         let mut plan = plan::plan(&world, now);
         self.asks_region(&plan, now);
-        if let Some(why) = self.held(&objects, &plan, now).await? {
+        if let Some(why) = self.held(objects, &plan, now).await? {
             world.no_destroying = Some(why.clone());
             world.no_replacing = Some(why.clone());
             world.no_creating = Some(why);
@@ -209,28 +274,7 @@ impl Pass<'_> {
         if let Some(warm_state) = objects.vacant.flatten() {
             stock::judge(&mut plan, warm_state, now);
         }
-        self.say(&objects, &plan, now).await?;
-        if let Some(binding) = plan.bind.clone() {
-            return Box::pin(self.bind(objects, &world, binding, vacancy)).await;
-        }
-        drop((vacancy, held));
-        if plan.release {
-            return self.release(objects, now).await;
-        }
-        if plan.expire {
-            objects.expire(&shared.store, plan.status, now).await?;
-            self.log("expire", journal::Outcome::Ok, &plan.note.message);
-            return Ok(Next::GoOn);
-        }
-        let settled = matches!(plan.status.phase, Phase::Ready | Phase::Asleep);
-        objects.publish(&shared.store, plan.status.clone(), plan.bay.clone()).await?;
-        match &plan.action {
-            Some(action) => self.act(&objects, action, &plan.note).await,
-            None => {
-                let until = plan.wake_at.map(|at| in_time(at, now));
-                Ok(until.filter(|_| !settled).map_or(Next::Settled(until), Next::In))
-            }
-        }
+        Ok(Decided { world, plan, vacancy, held })
     }
 
     /// Whether an unbound bay may have been claimed after the export that the store was made from: then it is left as it is.
@@ -254,19 +298,6 @@ impl Pass<'_> {
     fn asks_region(&self, plan: &Plan, now: Timestamp) {
         if let Some((region, size)) = plan.action.as_ref().and_then(placed_in) {
             self.shared.regions().asks(self.of, region, &size, now);
-        }
-    }
-
-    /// What a creation says of its region, for all environments of its size.
-    fn learn_region(&self, action: &Action, result: &Result<Outcome, fly::Error>, now: Timestamp) {
-        let Some((region, size)) = placed_in(action) else { return };
-        let mut regions = self.shared.regions();
-        match result {
-            Ok(_) => regions.made(region, &size),
-            Err(error) if error.reason == REGION_FULL => {
-                regions.refused(region, &size, now + action::FULL_FOR);
-            }
-            Err(_) => {}
         }
     }
 
@@ -306,102 +337,17 @@ impl Pass<'_> {
         Ok(Some(holds::said(&why)))
     }
 
-    async fn act(
-        &mut self,
-        objects: &Objects,
-        action: &Action,
-        note: &Note,
-    ) -> Result<Next, store::Error> {
-        let shared = self.shared;
-        let Some(values) = self.values(objects, action).await? else {
-            return Ok(Next::Failed(Retry::Never));
-        };
-        let began = shared.clock.monotonic();
-        let result = execute(shared.fly_for(objects), &shared.org, action, &values).await;
-        let took = shared.clock.monotonic().saturating_sub(began);
-        let now = shared.clock.now();
-        self.learn_region(action, &result, now);
-        let memo = &mut self.remembered.memo;
-        if action.mutates() {
-            memo.acted_at = Some(now);
-        }
-        let (outcome, next) = match &result {
-            Ok(outcome) => (outcome.clone(), Next::GoOn),
-            Err(error) => {
-                let refusal = translate::refusal(error);
-                let next = after(action, &refusal.kind, error.retry());
-                // The list may show for a while what is gone, or what was before.
-                memo.doubted |= matches!(refusal.kind, RefusalKind::Gone | RefusalKind::Changed);
-                (Outcome::Failed(refusal), next)
-            }
-        };
-        if let (Action::DestroyMachine { app, id }, Outcome::Done) = (action, &outcome) {
-            // The list tells of it a while later; until then it would be destroyed again and again.
-            shared.informer.learn(app, id, None);
-        }
-        if let (Action::DeleteVolume { app, id }, Outcome::Done) = (action, &outcome) {
-            shared.informer.forget_volume(app, id);
-        }
-        if let (Action::CreateVolume { app, name, .. }, Outcome::Volume { id, region, size_gib }) =
-            (action, &outcome)
-        {
-            shared.informer.learn_volume(id, VolumeRow::new(app, name, region, *size_gib));
-        }
-        if let Outcome::Connections(open) = outcome {
-            memo.connections = Some((now, open));
-        }
-        shared.metrics.action(action.name(), result.as_ref().map_or_else(|it| it.kind(), |_| "ok"));
-        objects
-            .record(&shared.store, |status| action::record(status, action, &outcome, now))
-            .await?;
-        let line = match &result {
-            Ok(_) => self.line(
-                action.name(),
-                journal::Outcome::Ok,
-                format!("{action}: {}", note.message),
-            ),
-            Err(error) => Line {
-                request_id: error.request_id().map(str::to_owned),
-                ..self.line(
-                    action.name(),
-                    journal::Outcome::Failed,
-                    format!("{action}: {}", retry::chain(error)),
-                )
-            },
-        };
-        let duration_ms = Some(journal::milliseconds(took));
-        shared.journal.record(Line { duration_ms, ..line });
-        Ok(next)
-    }
-
-    /// The users' values that an action writes, and that may be in no error; `None` when one that it needs is not there.
-    async fn values(
-        &self,
-        objects: &Objects,
-        action: &Action,
-    ) -> Result<Option<Values>, store::Error> {
-        let bay_key = objects.bay_key(&self.shared.store).await?;
-        if bay_key.is_none() && matches!(action, Action::WriteSecrets { .. }) {
-            let message = "the bay's key is missing from the store";
-            self.log(action.name(), journal::Outcome::Refused, message);
-            return Ok(None);
-        }
-        let secrets = SecretValues::gather(objects, bay_key.as_deref());
-        let personal =
-            matches!(action, Action::Personalize { .. }).then(|| Personal::gather(objects));
-        Ok(Some(Values { secrets, personal }))
-    }
-
-    /// Says what was decided where it was not said before: as a line of the log, and as an event where people should see it.
+    /// Says what was decided where it was not said before: as a line of the log, and as the event that is returned where people should
+    /// see it.
     async fn say(
         &mut self,
         objects: &Objects,
         plan: &Plan,
         now: Timestamp,
-    ) -> Result<(), store::Error> {
+    ) -> Result<Option<Stored<Event>>, store::Error> {
         let note = &plan.note;
         if self.remembered.said.as_ref() == Some(note) {
-            return Ok(());
+            return Ok(None);
         }
         self.remembered.said = Some(note.clone());
         let serves = note.reason == Reason::Serving;
@@ -424,12 +370,13 @@ impl Pass<'_> {
         let tells = (acts || serves_now || binds || plan.expire) && objects.vacant.is_none();
         if tells || note.level == Level::Warning {
             let about = (self.of, environment.metadata.uid.as_str());
-            events::emit(&self.shared.store, about, note, (now, &*self.shared.chance)).await?;
+            let drawn = (now, &*self.shared.chance);
+            return events::next(&self.shared.store, about, note, drawn).await.map(Some);
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn line(&self, action: &str, outcome: journal::Outcome, message: String) -> Line {
+    pub(super) fn line(&self, action: &str, outcome: journal::Outcome, message: String) -> Line {
         Line {
             at: self.shared.clock.now(),
             object: self.of.to_string(),
@@ -446,33 +393,23 @@ impl Pass<'_> {
     }
 }
 
+/// What one look comes to.
+struct Decided<'a> {
+    world: World,
+    plan: Plan,
+    /// The bay that it may claim.
+    vacancy: Reserved<'a>,
+    /// The room for one of its own.
+    held: Held<'a>,
+}
+
 /// Where a creation needs room, and for which size.
-fn placed_in(action: &Action) -> Option<(&str, String)> {
+pub(super) fn placed_in(action: &Action) -> Option<(&str, String)> {
     match action {
         Action::CreateVolume { region, spec, .. } | Action::CreateMachine { region, spec, .. } => {
             Some((region, spec.size()))
         }
         _ => None,
-    }
-}
-
-/// When to go on after a failed call.
-fn after(action: &Action, kind: &RefusalKind, retry: Retry) -> Next {
-    match (action, kind) {
-        // Something else is planned at once: another region, a look at the machine that has the name.
-        (
-            Action::CreateVolume { .. } | Action::CreateMachine { .. },
-            RefusalKind::NoCapacity | RefusalKind::MachineNameTaken(_),
-        ) => Next::In(Duration::ZERO),
-        // In a moment it may go, or it stays as it is: a full host, a name that is nobody's and refused all the same.
-        (
-            _,
-            RefusalKind::TooEarly
-            | RefusalKind::Changed
-            | RefusalKind::NoCapacity
-            | RefusalKind::NameTaken,
-        ) => Next::Failed(Retry::Backoff),
-        (_, _) => Next::Failed(retry),
     }
 }
 

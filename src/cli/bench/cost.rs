@@ -87,7 +87,7 @@ fn sum(text: &str, name: &str, label: &str) -> u64 {
 }
 
 /// As `/proc` has it, in user and kernel, by ticks of the clock.
-fn cpu() -> Duration {
+pub(super) fn cpu() -> Duration {
     let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name of the program, in brackets, may have spaces in it.
     let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();

@@ -1,7 +1,7 @@
 //! The claims themselves, in open loop: each is made when it is due, however the earlier ones fare, and its time counts from then.
 //! It must never wait for one claim before it makes the next.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::{
             Claims, NAME, NAMESPACE, TELL_EVERY,
             book::{Book, Claim, name_of},
             change_template,
-            cost::Writes,
+            cost::{Meter, Writes},
             ground::Ground,
             host, pool,
         },
@@ -76,6 +76,8 @@ pub(super) struct Loaded {
     pub(super) took: Duration,
     /// How long the pool took to follow its template, where that was tried.
     pub(super) rolled: Option<Duration>,
+    /// What was counted when the last claim was served.
+    pub(super) used: Meter,
 }
 
 impl<'a> Load<'a> {
@@ -134,63 +136,62 @@ impl<'a> Load<'a> {
         self.ground.core.clock.monotonic()
     }
 
-    /// When a claim is to be made.
-    fn due(&self, index: usize) -> Duration {
-        if self.wanted.at_once {
-            return self.began;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "there are few claims")]
-        let index = index as f64;
-        self.began + Duration::from_secs_f64(index / self.wanted.rate)
-    }
-
     /// Makes all claims and watches what comes of them.
     pub(super) async fn run(mut self, printer: &mut Printer) -> anyhow::Result<Loaded> {
-        let count = usize::try_from(self.wanted.count).unwrap_or(usize::MAX);
         if self.wanted.roll {
             change_template(self.ground).await?;
         }
         self.began = self.now();
+        let mut due = arrivals(self.wanted, &self.ground.core.clock, self.began)?;
+        let mut arriving = true;
+        let mut look = tokio::time::interval(LOOK);
         let mut tell_at = self.began + TELL_EVERY;
-        let mut looked_at = self.began;
-        let mut served_at = None;
-        loop {
-            let made = self.book.claims.len();
-            let arriving = made < count && self.roll.over.is_none();
-            let next = if arriving { self.due(made) } else { looked_at + LOOK };
-            let wait = next.saturating_sub(self.now());
+        let mut served = None;
+        let (used, _) = loop {
             tokio::select! {
                 biased;
-                Some(news) = self.news.recv() => self.hear(news),
+                at = due.recv(), if arriving => match at {
+                    Some(at) if self.roll.over.is_none() => self.claim(at),
+                    Some(_) | None => arriving = false,
+                },
                 Some(Ok(done)) = self.posts.join_next() => self.answered(done),
                 Some(Ok((index, at))) = self.probes.join_next() => {
                     self.book.claims[index].routable.get_or_insert(at);
                 }
                 Some(Ok(error)) = self.followers.join_next() => return Err(error.into()),
-                () = tokio::time::sleep(wait) => if arriving { self.claim(); },
-            }
-            let now = self.now();
-            if now >= looked_at + LOOK {
-                looked_at = now;
-                self.look_at_roll().await?;
-                let open = self.book.open();
-                let is_over = !arriving && open == 0;
-                if is_over || now >= self.due(made) + PATIENCE {
-                    let since = *served_at.get_or_insert(now);
-                    if self.is_settled(now.saturating_sub(since)) {
-                        break;
+                Some(news) = self.news.recv() => self.hear(news),
+                _ = look.tick() => {
+                    self.look_at_roll().await?;
+                    if !arriving && self.is_over() {
+                        // What is watched after that is no part of what the claims cost.
+                        let at = || (Meter::read(&self.ground.core), self.now());
+                        let (_, since) = *served.get_or_insert_with(at);
+                        if self.is_settled(self.now().saturating_sub(since))
+                            && let Some(served) = served
+                        {
+                            break served;
+                        }
+                    }
+                    if self.now() >= tell_at {
+                        tell_at += TELL_EVERY;
+                        printer.note(self.progress());
                     }
                 }
-                if now >= tell_at {
-                    tell_at += TELL_EVERY;
-                    let (stock, refilled) = (self.book.stock, self.book.refilled.len());
-                    printer.note(format_args!(
-                        "{made} claims made, {open} under way; {stock} bays ready, {refilled} new"
-                    ));
-                }
             }
-        }
-        Ok(self.ended())
+        };
+        Ok(self.ended(used))
+    }
+
+    fn progress(&self) -> String {
+        let (made, open) = (self.book.claims.len(), self.book.open());
+        let (stock, new) = (self.book.stock, self.book.refilled.len());
+        format!("{made} claims made, {open} under way; {stock} bays ready, {new} new")
+    }
+
+    /// Whether every claim is served or refused, or has had its time.
+    fn is_over(&self) -> bool {
+        let last = self.book.claims.last().map_or(self.began, |it| it.due);
+        self.book.open() == 0 || self.now() >= last + PATIENCE
     }
 
     /// Whether there is nothing left to see, so long after the last claim was served.
@@ -202,7 +203,7 @@ impl<'a> Load<'a> {
         self.book.refilled.len() >= hits || since >= REFILL_WATCHED
     }
 
-    fn ended(mut self) -> Loaded {
+    fn ended(mut self, used: Meter) -> Loaded {
         for claim in &mut self.book.claims {
             if claim.failed.is_none() && claim.ready.is_none() {
                 claim.failed = Some("it was not served in time".to_owned());
@@ -215,29 +216,22 @@ impl<'a> Load<'a> {
             writes: self.writes.of_claims(&bays),
             took: served.unwrap_or(self.began).saturating_sub(self.began),
             rolled: self.roll.over.map(|at| at.saturating_sub(self.began)),
+            used,
             book: self.book,
         }
     }
 
-    /// Makes the next claim, or all of them.
-    fn claim(&mut self) {
-        let count = usize::try_from(self.wanted.count).unwrap_or(usize::MAX);
-        let now = self.now();
-        loop {
-            let index = self.book.claims.len();
-            let due = self.due(index);
-            if index >= count || due > now {
-                return;
-            }
-            self.book.claims.push(Claim { due, ..Claim::default() });
-            let client = self.ground.client.clone();
-            let clock = self.ground.core.clock.clone();
-            self.posts.spawn(async move {
-                let environment = environment(&name_of(index));
-                let made = client.create(Kind::Environment, NAMESPACE, &environment, false).await;
-                (index, clock.monotonic(), made.map(|_| ()))
-            });
-        }
+    /// Makes the next claim.
+    fn claim(&mut self, due: Duration) {
+        let index = self.book.claims.len();
+        self.book.claims.push(Claim { due, ..Claim::default() });
+        let client = self.ground.client.clone();
+        let clock = self.ground.core.clock.clone();
+        self.posts.spawn(async move {
+            let environment = environment(&name_of(index));
+            let made = client.create(Kind::Environment, NAMESPACE, &environment, false).await;
+            (index, clock.monotonic(), made.map(|_| ()))
+        });
     }
 
     fn answered(&mut self, (index, at, made): (usize, Duration, Result<(), client::Error>)) {
@@ -284,6 +278,29 @@ impl<'a> Load<'a> {
     }
 }
 
+/// Tells of each claim when it is due. A thread of its own is on time; the runtime's timers have whole milliseconds.
+fn arrivals(
+    wanted: &Claims,
+    clock: &Arc<dyn Clock>,
+    began: Duration,
+) -> anyhow::Result<mpsc::UnboundedReceiver<Duration>> {
+    let (tell, due) = mpsc::unbounded_channel();
+    let interval =
+        if wanted.at_once { Duration::ZERO } else { Duration::from_secs_f64(1.0 / wanted.rate) };
+    let (count, clock) = (wanted.count, Arc::clone(clock));
+    let run = move || {
+        for index in 0..count {
+            let due = began + interval * index;
+            std::thread::sleep(due.saturating_sub(clock.monotonic()));
+            if tell.send(due).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("arrivals".to_owned()).spawn(run).context("no thread")?;
+    Ok(due)
+}
+
 /// Whether the router has a request replayed by this machine.
 async fn is_routed(http: &reqwest::Client, url: &str, (index, bay): (usize, &BayRef)) -> bool {
     let asked = http.get(url).header(reqwest::header::HOST, host(&name_of(index))).send().await;
@@ -309,7 +326,7 @@ fn environment(name: &str) -> Value {
 async fn follow<T: Watched>(
     client: Client,
     kind: Kind,
-    clock: std::sync::Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
     tell: impl Fn(Duration, WatchEvent<T>),
 ) -> client::Error {
     loop {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cli::{
     bench::{
         Claims, DriverKind, FlyModel,
+        beside::Quiet,
         book::{Book, Claim},
         cost::Meter,
         load::Loaded,
@@ -87,6 +88,18 @@ pub(super) struct Report {
     /// Calls that were answered 429.
     rate_limited: u64,
     failures: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside: Option<Beside>,
+}
+
+/// What it costs to keep environments beside the claims.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Beside {
+    environments: u32,
+    /// Of one core, while nothing happens.
+    quiet_cpu_percent: f64,
+    resident_mib: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +113,7 @@ struct Settings {
     fly: FlyModel,
     driver: DriverKind,
     roll: bool,
+    beside: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -210,9 +224,10 @@ impl Report {
         wanted: &Claims,
         (commit, fill): (Spread, Fill),
         loaded: &Loaded,
-        (used, rate_limited): (Meter, u64),
+        (before, rate_limited): (Meter, u64),
     ) -> Self {
-        let Loaded { book, writes, took, rolled } = loaded;
+        let Loaded { book, writes, took, rolled, used } = loaded;
+        let used = used.since(&before);
         let made = book.claims.len();
         let (hits, misses): (Vec<_>, Vec<_>) =
             book.claims.iter().filter(|it| it.bay.is_some()).partition(|it| book.is_hit(it));
@@ -231,6 +246,7 @@ impl Report {
                 fly: wanted.fly,
                 driver: wanted.driver,
                 roll: wanted.roll,
+                beside: wanted.beside,
             },
             commit_ms: commit,
             fill: FillReport {
@@ -267,7 +283,19 @@ impl Report {
             },
             rate_limited,
             failures,
+            beside: None,
         }
+    }
+
+    /// The same, with what it costs to keep the environments that were there before.
+    pub(super) fn beside(mut self, quiet: Option<Quiet>) -> Self {
+        let environments = self.settings.beside;
+        self.beside = quiet.map(|Quiet { cpu_percent, resident_mib }| Beside {
+            environments,
+            quiet_cpu_percent: cpu_percent,
+            resident_mib,
+        });
+        self
     }
 
     /// Whether every claim was served, by a bay of its own.
@@ -279,6 +307,12 @@ impl Report {
     pub(super) fn lines(&self) -> Vec<String> {
         let Self { settings, claims, per_claim, pool, .. } = self;
         let mut lines = vec![self.fill_line()];
+        lines.extend(self.beside.as_ref().map(|it| {
+            format!(
+                "{} environments beside it: {} MiB of memory, and {} % of a core while nothing happens; all of the process",
+                it.environments, it.resident_mib, it.quiet_cpu_percent
+            )
+        }));
         if settings.count == 0 {
             return lines;
         }

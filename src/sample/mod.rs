@@ -17,7 +17,7 @@
 //! nobody. [`fence`] is the example to copy.
 //!
 //! **Claims.** What an environment adds to its template comes in a file (`HANGAR_PERSONALIZE_FILE`) when the machine ran
-//! already. [`personal`] is the example to copy: the file is read again whenever it changed.
+//! already. `personal.rs` is the example to copy: the file is read again whenever it changed.
 
 mod answer;
 pub mod fence;

@@ -327,8 +327,10 @@ impl Sequence<'_> {
             anyhow::ensure!(well, "9: there is room, and it is {extra}");
             self.universe.delete("extra").await?;
         }
-        self.universe.fly().faults().clear();
         self.apply(&good).await?;
+        // What was planned before that may still be under way.
+        self.rest().await?;
+        self.universe.fly().faults().clear();
         self.rest().await?;
         let after = self.running();
         anyhow::ensure!(

@@ -276,7 +276,8 @@ pub(crate) fn is_gone(
             && is_absent(world, what)
             && !is_claimed(status, world, missing, now)
             && now >= second_look(status, world, missing)
-            && world.seen.complete_list_at.is_some_and(|at| at >= missing.since)
+            // One that began later, and not the one that made us look.
+            && world.seen.complete_list_at.is_some_and(|at| at > missing.since)
     })
 }
 

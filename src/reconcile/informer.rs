@@ -82,6 +82,8 @@ struct View {
     first_at: Option<Timestamp>,
     /// Machines and volumes that lists had and have no more, by id: when the first one began that lacked them.
     dropped: HashMap<String, Timestamp>,
+    /// Apps that changed by a list of machines whose volumes could not be listed yet.
+    untold: BTreeSet<String>,
     /// The newest change told so far, by Fly's clock, and when it was told, by ours.
     newest: Option<(Timestamp, Duration)>,
 }
@@ -315,31 +317,19 @@ impl Informer {
     async fn sweep(&self) -> Result<BTreeSet<String>, Error> {
         let (began_at, asked) = (self.clock.now(), self.clock.monotonic());
         let (machines, error_regions) = self.machine_pages(None, false).await?;
-        let volumes = self.volume_pages().await?;
-        let apps = self.write(|view| {
-            let mut apps = BTreeSet::new();
-            let complete = error_regions.is_empty();
-            if complete {
-                let listed: HashSet<_> =
-                    machines.iter().map(|it| (it.app_name.as_str(), it.id.as_str())).collect();
-                let dropped = &mut view.dropped;
-                for (app, rows) in &mut view.machines {
-                    rows.retain(|id, row| {
-                        let kept = listed.contains(&(app.as_str(), id.as_str()));
-                        if !kept {
-                            apps.insert(app.clone());
-                            // Of one that is told as destroyed it was told before.
-                            if row.state != "destroyed" {
-                                dropped.insert(id.clone(), began_at);
-                            }
-                        }
-                        kept
-                    });
-                }
-                view.machines.retain(|_, rows| !rows.is_empty());
+        // At once: what it shows counts for whoever looks while the volumes are asked for.
+        self.write(|view| {
+            let mut apps = std::mem::take(&mut view.untold);
+            if error_regions.is_empty() {
+                view.drop_unlisted(&machines, began_at, &mut apps);
                 view.machines_complete_at = Some(began_at);
             }
             view.take_machines(machines, asked, &mut apps);
+            view.untold = apps;
+        });
+        let volumes = self.volume_pages().await?;
+        let apps = self.write(|view| {
+            let mut apps = std::mem::take(&mut view.untold);
             view.replace_volumes(volumes, began_at, &mut apps);
             view.volumes_complete_at = Some(began_at);
             if view.machines_complete_at.is_some() {
@@ -415,6 +405,32 @@ impl View {
         let machines: usize = self.machines.values().map(BTreeMap::len).sum();
         let volumes: usize = self.volumes.values().map(BTreeMap::len).sum();
         machines < page && volumes < page
+    }
+
+    /// Takes out what a complete list that began then does not have.
+    fn drop_unlisted(
+        &mut self,
+        machines: &[OrgMachine],
+        began_at: Timestamp,
+        apps: &mut BTreeSet<String>,
+    ) {
+        let listed: HashSet<_> =
+            machines.iter().map(|it| (it.app_name.as_str(), it.id.as_str())).collect();
+        let dropped = &mut self.dropped;
+        for (app, rows) in &mut self.machines {
+            rows.retain(|id, row| {
+                let kept = listed.contains(&(app.as_str(), id.as_str()));
+                if !kept {
+                    apps.insert(app.clone());
+                    // Of one that is told as destroyed it was told before.
+                    if row.state != "destroyed" {
+                        dropped.insert(id.clone(), began_at);
+                    }
+                }
+                kept
+            });
+        }
+        self.machines.retain(|_, rows| !rows.is_empty());
     }
 
     /// Takes machines that were asked for then, by our clock.

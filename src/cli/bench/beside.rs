@@ -13,14 +13,13 @@ use crate::{
         kind::Kind,
     },
     cli::{
-        bench::{TELL_EVERY, cost, ground::Ground},
+        bench::{NAMESPACE, TELL_EVERY, cost, ground::Ground},
         printer::Printer,
     },
     client::Query,
 };
 
-/// A namespace of their own, so that whoever watches the claims sees none of them.
-const NAMESPACE: &str = "beside";
+/// The template's name, and what theirs begin with.
 const NAME: &str = "beside";
 /// So many are declared at the same time.
 const AT_ONCE: usize = 32;

@@ -1,11 +1,12 @@
 //! LEAF. The kinds: their names, types, defaults and rules. Pure data; it must never do IO, read a clock or draw a number.
 //!
-//! [`kind`] is the registry: what a kind is called and how it is shown is said there once. Each kind's own types are in the
+//! [`kind`] is the registry: what a kind is called and which columns show it is said there once. Each kind's own types are in the
 //! file of its name. [`admit`] is the door through which every object comes in.
 
 pub mod activity;
 pub mod admit;
 pub mod bay;
+pub mod column;
 pub mod condition;
 pub mod core;
 pub mod environment;

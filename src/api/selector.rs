@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::api::kind::{Info, at_path};
+use crate::api::{column::at_path, kind::Info};
 
 /// A label selector: every requirement must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

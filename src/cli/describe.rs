@@ -5,10 +5,11 @@ use serde_json::Value;
 
 use crate::{
     api::{
+        column::{age, at_path},
         condition::Truth,
         core::Event,
         environment::{BayRef, Condition, ConditionType, Environment, SleepStatus},
-        kind::{Kind, age, at_path},
+        kind::Kind,
         meta::{Metadata, ObjectRef},
     },
     cli::{

@@ -3,12 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::{
-        core::Event,
-        core::EventType,
-        kind::{self, Kind},
-        meta::ObjectRef,
-    },
+    api::{column, core::Event, core::EventType, kind::Kind, meta::ObjectRef},
     cli::{
         Exit,
         connection::Connection,
@@ -62,7 +57,7 @@ fn sorted(mut events: Vec<Event>) -> Vec<Event> {
 
 /// The cells that every list of events has: age, type, reason; and its message.
 pub(super) fn cells(event: &Event, now: Timestamp) -> [String; 4] {
-    let age = event.last_timestamp.map_or_else(|| "<none>".to_owned(), |it| kind::age(it, now));
+    let age = event.last_timestamp.map_or_else(|| "<none>".to_owned(), |it| column::age(it, now));
     let seen = if event.count > 1 { format!("{age} (x{})", event.count) } else { age };
     let kind = match event.type_ {
         EventType::Normal => "Normal",

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        kind::{Kind, age},
+        column::age,
+        kind::Kind,
         meta::ObjectRef,
         orphan::{MadeBy, Order, Orphan, OrphanPhase, OrphanStatus, OrphanWhat, Side, Verb},
     },

@@ -10,10 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    api::{
-        kind::{Kind, at_path},
-        meta::ObjectRef,
-    },
+    api::{column::at_path, kind::Kind, meta::ObjectRef},
     cli::{
         table,
         wait::{Goal, Verdict},

@@ -3,10 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    api::{
-        kind::{Kind, at_path},
-        meta::ObjectRef,
-    },
+    api::{column::at_path, kind::Kind, meta::ObjectRef},
     cli::Failure,
     client::{Client, Error, Query},
 };

@@ -318,7 +318,7 @@ async fn urls(client: &Client, printer: &mut Printer) -> anyhow::Result<()> {
         .map(|object| {
             ["metadata.namespace", "metadata.name", "status.phase", "status.url"]
                 .map(|path| {
-                    table::plain(crate::api::kind::at_path(object, path).unwrap_or_default())
+                    table::plain(crate::api::column::at_path(object, path).unwrap_or_default())
                 })
                 .to_vec()
         })

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    api::{kind::at_path, meta::ObjectRef},
+    api::{column::at_path, meta::ObjectRef},
     cli::{
         Exit,
         connection::Connection,

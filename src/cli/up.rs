@@ -104,7 +104,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     assembly::end_on_signals(set.trigger())?;
     let core = Core::new(&args.data_dir)?;
     let data_dir = args.data_dir.join("fly");
-    let local = LocalFly::open(&core.clock, data_dir, args.fly_listen, &args.local).await?;
+    let local = LocalFly::open(&core.clock, data_dir, args.fly_listen, &args.local);
     let controller =
         |set: &mut Set, store: &Store, fly, address| core.controller(set, store, fly, address);
     let Started { addresses, backend, exports, controller: () } =
@@ -146,16 +146,17 @@ fn declared(args: &Args, printer: &mut Printer) -> anyhow::Result<Option<Bundle>
     Ok(Some(apply::read(&files, &Connection::to(args.listen), printer)?))
 }
 
-/// Starts all parts; the controller as it is told.
+/// Starts all parts, the store before all others; the controller as it is told.
 pub(super) async fn start<T>(
     args: &Args,
     core: &Core,
     set: &mut Set,
-    local: LocalFly,
+    local: impl Future<Output = anyhow::Result<LocalFly>>,
     controller: impl FnOnce(&mut Set, &Store, Fly, Address) -> anyhow::Result<T>,
 ) -> anyhow::Result<Started<T>> {
     let store = core.store(&args.data_dir).await?;
     let exports = core.exports(set, &store, &args.data_dir);
+    let local = local.await?;
     let front_listener = assembly::bind(args.front_listen, "--front-listen").await?;
     let front = front_listener.local_addr()?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });

@@ -42,7 +42,7 @@ async fn what_is_in_use_or_too_open_is_refused_with_the_flag_to_change() {
     let line = up.replace("--fly-listen 127.0.0.1:0", "--fly-listen 0.0.0.0:0");
     refused(&start(&line).await, "any token is believed", "--insecure");
     let line = format!("up --data-dir data {FREE}");
-    refused(&start(&line).await, "another process", "--data-dir");
+    refused(&start(&line).await, "another process has", "--data-dir");
 
     let line = format!("router --data-dir routes --from http://{api} --listen 127.0.0.1:0");
     let words: Vec<_> = line.split_whitespace().chain(["--ready-file", "routes.json"]).collect();

@@ -94,7 +94,7 @@ pub(super) async fn on<T>(
         // The stand-in's own disk is no part of what is measured.
         config.keep = Keep::Nothing;
     }
-    let local = LocalFly::over(config, Arc::clone(&timed) as _, &core.clock, ANYWHERE).await?;
+    let local = LocalFly::over(config, Arc::clone(&timed) as _, &core.clock, ANYWHERE);
     let settings = settings(&home.path, no_run);
     let parts =
         |_: &mut Set, store: &Store, fly: Fly, address| Ok((store.clone(), fly.base_url, address));

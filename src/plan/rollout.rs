@@ -266,8 +266,7 @@ impl<'a> Rollout<'a> {
             let serves = matches!(fact.phase, Phase::Ready | Phase::Starting);
             let will_sleep = sleeps && !fact.always_awake && serves;
             // One that woke before it was changed in its sleep.
-            let woke =
-                at.hash == self.status.hash && at.from.is_some() && fact.waits && !at.at_once;
+            let woke = at.hash == self.status.hash && fact.waits && !at.at_once;
             (at.hash != self.status.hash || woke) && !(when_asleep && will_sleep)
         };
         self.kept().filter(waits).collect()

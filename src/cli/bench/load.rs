@@ -12,6 +12,7 @@ use crate::{
         bay::Bay,
         environment::{BayRef, Environment},
         kind::Kind,
+        pool::WarmPool,
     },
     cli::{
         bench::{
@@ -161,7 +162,7 @@ impl<'a> Load<'a> {
                 Some(Ok(error)) = self.followers.join_next() => return Err(error.into()),
                 Some(news) = self.news.recv() => self.hear(news),
                 _ = look.tick() => {
-                    self.look_at_roll().await?;
+                    self.look_at_roll().await;
                     if !arriving && self.is_over() {
                         // What is watched after that is no part of what the claims cost.
                         let at = || (Meter::read(&self.ground.core), self.now());
@@ -264,17 +265,16 @@ impl<'a> Load<'a> {
     }
 
     /// Whether the pool has followed its template.
-    async fn look_at_roll(&mut self) -> anyhow::Result<()> {
+    async fn look_at_roll(&mut self) {
         if !self.wanted.roll || self.roll.over.is_some() {
-            return Ok(());
+            return;
         }
-        let status = pool(self.ground).await?.status;
+        // What cannot be asked now is asked again in a moment.
+        let Ok(WarmPool { status, .. }) = pool(self.ground).await else { return };
         self.roll.began |= status.outdated > 0;
-        let is_over = status.outdated == 0 && status.ready == self.wanted.pool();
-        if self.roll.began && is_over {
+        if self.roll.began && status.outdated == 0 {
             self.roll.over = Some(self.now());
         }
-        Ok(())
     }
 }
 

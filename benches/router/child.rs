@@ -84,8 +84,6 @@ impl Child {
             Role::Limited => "limited",
             Role::Router => "router",
         };
-        // As the README says for large tables; the bare server gets it too.
-        command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
         let mut process =
             command.env(ROLE, name).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = process.stdin.take().unwrap();

@@ -21,6 +21,10 @@ use crate::{
     load::{Check, Load, Run},
 };
 
+/// The program's own; the bare server gets it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Pairs that count, and pairs that are run: those with the least other work on the machine count.
 const PAIRS: usize = 7;
 const PAIRS_RUN: usize = 15;

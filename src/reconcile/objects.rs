@@ -277,9 +277,16 @@ impl Objects {
         }
         stock::claim(&mut bay.value, environment, self.revision.as_ref(), now);
         if let Some(template) = read::<Template>(store, &namespace, &template).await? {
-            let made_from = for_environment(store, &template.value, environment).await?;
-            self.unrecorded = made_from.is_none();
-            (self.template, self.revision) = made_from.unzip();
+            let Some((as_made, revision)) =
+                for_environment(store, &template.value, environment).await?
+            else {
+                // It was changed just now; what follows from the claim would be planned without it.
+                return Err(Error::Conflict {
+                    key: template.key,
+                    current: Some(template.revision),
+                });
+            };
+            (self.template, self.revision) = (Some(as_made), Some(revision));
         }
         self.bay = Some(bay);
         self.unwritten = true;

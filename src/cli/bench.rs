@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     api::{kind::Kind, meta::ObjectRef, pool::WarmPool},
@@ -182,19 +182,26 @@ async fn course(claims: &Claims, ground: &Ground, printer: &mut Printer) -> anyh
     Ok(Report::new(claims, (commit, fill), &loaded, (meter, limited)).beside(quiet))
 }
 
-/// A template that takes what an environment adds into a running machine, and its pool.
-async fn declare(claims: &Claims, ground: &Ground) -> anyhow::Result<()> {
-    let template = json!({
-        "metadata": {"name": NAME},
+/// A template of this name: the sample application with a volume, and more.
+fn template(name: &str, regions: &[&str], more: &Value) -> Value {
+    let mut template = json!({
+        "metadata": {"name": name},
         "spec": {
             "machine": {"image": "hangar.dev/sample-app:1"},
             "volume": {"mountPath": "/data", "size": "1Gi"},
             "services": [{"name": "web", "internalPort": 8080}],
-            "regions": ["ams"],
+            "regions": regions,
             "readiness": {"http": {"path": "/healthz", "port": 8080}},
-            "personalize": {"file": "/data/hangar/env.json"},
         },
     });
+    json_patch::merge(&mut template["spec"], more);
+    template
+}
+
+/// A template that takes what an environment adds into a running machine, and its pool.
+async fn declare(claims: &Claims, ground: &Ground) -> anyhow::Result<()> {
+    let personalize = json!({"personalize": {"file": "/data/hangar/env.json"}});
+    let template = template(NAME, &["ams"], &personalize);
     let pool = json!({
         "metadata": {"name": NAME},
         "spec": {
@@ -246,7 +253,7 @@ async fn fill(claims: &Claims, ground: &Ground, printer: &mut Printer) -> anyhow
 async fn change_template(ground: &Ground) -> anyhow::Result<()> {
     let of = ObjectRef::new(Kind::Template, NAMESPACE, NAME);
     let patch = json!({"spec": {"machine": {"env": {"ROLLED": "1"}}}});
-    let changed = ground.client.merge_patch::<serde_json::Value>(&of, &patch, false).await;
+    let changed = ground.client.merge_patch::<Value>(&of, &patch, false).await;
     changed.map(|_| ()).context("the template could not be changed")
 }
 

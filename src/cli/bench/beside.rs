@@ -13,7 +13,7 @@ use crate::{
         kind::Kind,
     },
     cli::{
-        bench::{NAMESPACE, TELL_EVERY, cost, ground::Ground},
+        bench::{NAMESPACE, TELL_EVERY, cost, ground::Ground, template},
         printer::Printer,
     },
     client::Query,
@@ -47,16 +47,7 @@ pub(super) async fn make(
 ) -> anyhow::Result<Duration> {
     let clock = &*ground.core.clock;
     let began = clock.monotonic();
-    let template = json!({
-        "metadata": {"name": NAME},
-        "spec": {
-            "machine": {"image": "hangar.dev/sample-app:1"},
-            "volume": {"mountPath": "/data", "size": "1Gi"},
-            "services": [{"name": "web", "internalPort": 8080}],
-            "regions": ["ams", "fra"],
-            "readiness": {"http": {"path": "/healthz", "port": 8080}},
-        },
-    });
+    let template = template(NAME, &["ams", "fra"], &json!({}));
     ground.client.create(Kind::Template, NAMESPACE, &template, false).await?;
     let declare = async |number: u32| {
         let spec = json!({"templateRef": {"name": NAME}});

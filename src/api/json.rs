@@ -1,7 +1,7 @@
 //! JSON text to a value. A field that is there twice is refused: serde_json would take the last in silence, and other
 //! readers take the first. It must never put a value of the text into an error.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -34,8 +34,22 @@ pub enum Problem {
 /// # Errors
 /// The first thing that is wrong.
 pub fn parse(text: &[u8]) -> Result<Value, Error> {
+    read(text, None)
+}
+
+/// Reads a whole text and takes the last of a field that is there twice; the second list is of such fields' paths.
+///
+/// # Errors
+/// That it is not JSON.
+pub fn parse_last(text: &[u8]) -> Result<(Value, Vec<String>), Error> {
+    let twice = RefCell::default();
+    let value = read(text, Some(&twice))?;
+    Ok((value, twice.into_inner()))
+}
+
+fn read(text: &[u8], twice: Option<&RefCell<Vec<String>>>) -> Result<Value, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let read = Place::Root.deserialize(&mut deserializer);
+    let read = Place::Root(twice).deserialize(&mut deserializer);
     read.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| {
         let problem = if error.is_data() {
             // The only error that is ours; serde_json adds the place to it.
@@ -52,16 +66,26 @@ pub fn parse(text: &[u8]) -> Result<Value, Error> {
 /// Where a value is. It reads the value there.
 #[derive(Clone, Copy)]
 enum Place<'a> {
-    Root,
+    /// Where there is a list, it gets what is there twice.
+    Root(Option<&'a RefCell<Vec<String>>>),
     Field(&'a Self, &'a str),
     Item(&'a Self, usize),
+}
+
+impl<'a> Place<'a> {
+    fn twice(&self) -> Option<&'a RefCell<Vec<String>>> {
+        match self {
+            Self::Root(twice) => *twice,
+            Self::Field(outside, _) | Self::Item(outside, _) => outside.twice(),
+        }
+    }
 }
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Root => Ok(()),
-            Self::Field(Self::Root, key) => f.write_str(key),
+            Self::Root(_) => Ok(()),
+            Self::Field(Self::Root(_), key) => f.write_str(key),
             Self::Field(outside, key) => write!(f, "{outside}.{key}"),
             Self::Item(outside, index) => write!(f, "{outside}[{index}]"),
         }
@@ -120,7 +144,8 @@ impl<'de> Visitor<'de> for Place<'_> {
         while let Some(key) = fields.next_key::<String>()? {
             let place = Place::Field(&self, &key);
             if read.contains_key(&key) {
-                return Err(de::Error::custom(place));
+                let Some(twice) = self.twice() else { return Err(de::Error::custom(place)) };
+                twice.borrow_mut().push(place.to_string());
             }
             let value = fields.next_value_seed(place)?;
             read.insert(key, value);
@@ -161,6 +186,15 @@ mod tests {
             1,
             "` at line 9` is there twice",
         );
+    }
+
+    #[test]
+    fn the_last_of_a_field_is_taken_where_that_is_wanted() {
+        let text = br#"{"a": 1, "l": [{"b": 1, "b": 2}], "a": {"c": 3}}"#;
+        let (value, twice) = parse_last(text).unwrap();
+        assert_eq!(value, serde_json::from_slice::<Value>(text).unwrap());
+        assert_eq!(twice, ["l[0].b", "a"]);
+        assert!(parse_last(b"{").is_err());
     }
 
     #[test]

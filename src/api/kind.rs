@@ -64,10 +64,23 @@ pub struct Info {
     pub has_status: bool,
     /// Columns after the name.
     pub columns: &'static [Column],
+    /// Other groups in which the same objects are offered, and how they are written there.
+    pub also: &'static [Form],
     /// Field selectors beside `metadata.name` and `metadata.namespace`: dotted paths.
     pub selectable: &'static [&'static str],
     /// One sentence.
     pub about: &'static str,
+}
+
+/// How objects of a kind are written in another group: some fields have other names there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Form {
+    /// The other group.
+    pub group: &'static str,
+    /// Version in it.
+    pub version: &'static str,
+    /// Names of fields: the kind's own, and the other.
+    pub names: &'static [(&'static str, &'static str)],
 }
 
 static TEMPLATE: Info = Info {
@@ -97,6 +110,7 @@ static TEMPLATE: Info = Info {
         wide("Of", Cell::Path("status.progress.environments"), "How many there are"),
         AGE,
     ],
+    also: &[],
     selectable: &[],
     about: "What environments are made from",
 };
@@ -122,6 +136,7 @@ static TEMPLATE_REVISION: Info = Info {
         wide("Cause", Cell::Path("spec.changeCause"), "Why it was changed"),
         AGE,
     ],
+    also: &[],
     selectable: &["spec.templateRef.name"],
     about: "A template as it was; kept by hangar for environments that have it and to go back to",
 };
@@ -159,6 +174,7 @@ static ENVIRONMENT: Info = Info {
         column("Reason", Cell::Reason("Ready"), "Why it is, or is not, ready"),
         AGE,
     ],
+    also: &[],
     selectable: &["status.phase", "status.bay.region", "spec.templateRef.name", "spec.owner"],
     about: "What a user gets: a name, an owner, a URL, their data",
 };
@@ -190,6 +206,7 @@ static WARM_POOL: Info = Info {
         column("Reason", Cell::Reason("Full"), "Why it is, or is not, full"),
         AGE,
     ],
+    also: &[],
     selectable: &["spec.templateRef.name"],
     about: "Keeps ready bays of a template, from which environments are claimed",
 };
@@ -221,6 +238,7 @@ static BAY: Info = Info {
         wide("Hash", Cell::Path("status.template.hash"), "That revision's hash"),
         AGE,
     ],
+    also: &[],
     selectable: &["status.phase", "spec.app", "status.machine.id"],
     about: "One provisioned place on Fly; made and removed by hangar",
 };
@@ -244,6 +262,7 @@ static HOSTNAME: Info = Info {
         column("Released", Cell::Path("status.releasedAt"), "When it was given up"),
         AGE,
     ],
+    also: &[],
     selectable: &["spec.namespace", "spec.environment"],
     about: "Which environment holds a label under the router's domain",
 };
@@ -267,6 +286,7 @@ static HOLD: Info = Info {
         AGE,
         column("Message", Cell::Path("spec.message"), "Why, for people"),
     ],
+    also: &[],
     selectable: &["spec.what", "spec.reason"],
     about: "Something that hangar does not do until a person says so",
 };
@@ -295,6 +315,7 @@ static ORPHAN: Info = Info {
         wide("Order", Cell::Path("status.order.message"), "What was ordered, and how far it is"),
         column("Seen", Cell::Age("status.evidence.firstSeenAt"), "Time since it was first seen"),
     ],
+    also: &[],
     selectable: &["status.side", "status.what", "status.phase", "status.madeBy", "status.app"],
     about: "Something that Fly has and the store does not account for, or the reverse",
 };
@@ -313,6 +334,7 @@ static NAMESPACE: Info = Info {
     deletable: true,
     has_status: true,
     columns: &[column("Status", Cell::Path("status.phase"), "Active or Terminating"), AGE],
+    also: &[],
     selectable: &["status.phase"],
     about: "A tenant",
 };
@@ -338,6 +360,7 @@ static RESOURCE_QUOTA: Info = Info {
         ),
         AGE,
     ],
+    also: &[],
     selectable: &[],
     about: "How many environments and bays a namespace may have",
 };
@@ -360,6 +383,7 @@ static SECRET: Info = Info {
         column("Data", Cell::Count("data"), "How many values"),
         AGE,
     ],
+    also: &[],
     selectable: &["type"],
     about: "Values that nobody should read over a shoulder",
 };
@@ -386,6 +410,7 @@ static EVENT: Info = Info {
         wide("Count", Cell::Path("count"), "How often"),
         column("Message", Cell::Path("message"), "What happened"),
     ],
+    also: &[],
     selectable: &[
         "involvedObject.kind",
         "involvedObject.namespace",

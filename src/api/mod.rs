@@ -1,7 +1,7 @@
 //! LEAF. The kinds: their names, types, defaults and rules. Pure data; it must never do IO, read a clock or draw a number.
 //!
 //! [`kind`] is the registry: what a kind is called and which columns show it is said there once. Each kind's own types are in the
-//! file of its name. [`admit`] is the door through which every object comes in.
+//! file of its name. [`offer`] is what of them the API has in which group. [`admit`] is the door through which every object comes in.
 
 pub mod activity;
 pub mod admit;
@@ -10,6 +10,7 @@ pub mod column;
 pub mod condition;
 pub mod core;
 pub mod environment;
+pub mod form;
 pub mod hold;
 pub mod hostname;
 pub mod json;
@@ -17,11 +18,14 @@ pub mod kind;
 pub mod manifest;
 pub mod meta;
 pub mod name;
+pub mod offer;
+pub mod openapi;
 pub mod orphan;
 pub mod pool;
 pub mod quantity;
 pub mod quota;
 pub mod restored;
+pub mod review;
 pub mod rollout;
 pub mod schema;
 pub mod selector;

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::api::{column::at_path, kind::Info};
+use crate::api::{
+    column::at_path,
+    kind::{Form, Info},
+};
 
 /// A label selector: every requirement must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,11 +124,11 @@ fn requirement(part: &str) -> Result<Requirement, String> {
 pub struct Fields(Vec<(String, bool, String)>);
 
 impl Fields {
-    /// Reads a selector over the fields that the kind offers.
+    /// Reads a selector over the fields that the kind offers, in the words of a form where there is one.
     ///
     /// # Errors
     /// `field label not supported: …`, as Kubernetes says it, or that the text cannot be read.
-    pub fn parse(text: &str, info: &Info) -> Result<Self, String> {
+    pub fn parse(text: &str, info: &Info, form: Option<&Form>) -> Result<Self, String> {
         let mut fields = Vec::new();
         for part in text.split(',').filter(|part| !part.trim().is_empty()) {
             let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
@@ -137,14 +140,15 @@ impl Fields {
             } else {
                 return Err(format!("`{part}` is not a field selector"));
             };
-            let path = path.trim();
+            let said = path.trim();
+            let path = form.map_or_else(|| said.to_owned(), |it| it.own_path(said));
             if path != "metadata.name"
                 && path != "metadata.namespace"
-                && !info.selectable.contains(&path)
+                && !info.selectable.contains(&path.as_str())
             {
-                return Err(format!("field label not supported: {path}"));
+                return Err(format!("field label not supported: {said}"));
             }
-            fields.push((path.to_owned(), equal, value.trim().to_owned()));
+            fields.push((path, equal, value.trim().to_owned()));
         }
         Ok(Self(fields))
     }
@@ -215,7 +219,7 @@ mod tests {
             assert!(Labels::parse(text).is_err(), "{text}");
         }
         assert_eq!(
-            Fields::parse("spec.colour=red", Kind::Environment.info()),
+            Fields::parse("spec.colour=red", Kind::Environment.info(), None),
             Err("field label not supported: spec.colour".to_owned())
         );
     }
@@ -224,7 +228,7 @@ mod tests {
     fn field_selectors_compare_text_and_absence() {
         let object = serde_json::json!({"metadata": {"name": "a"}, "status": {"phase": "Ready"}});
         let check = |text: &str| {
-            Fields::parse(text, Kind::Environment.info()).map(|it| it.matches(&object))
+            Fields::parse(text, Kind::Environment.info(), None).map(|it| it.matches(&object))
         };
         assert_eq!(check("metadata.name=a,status.phase=Ready"), Ok(true));
         assert_eq!(check("status.phase!=Ready"), Ok(false));

@@ -3,9 +3,10 @@
 use http::Method;
 
 use crate::api::{
-    GROUP, VERSION,
-    kind::Kind,
+    kind::{Form, Kind},
     meta::ObjectRef,
+    offer::{self, Behind},
+    review::Review,
     selector::{Fields, Labels},
 };
 
@@ -14,6 +15,8 @@ use crate::api::{
 pub(super) enum Call {
     /// Where things are.
     Discovery(Discovery),
+    /// What objects look like.
+    OpenApi(OpenApi),
     /// Which Kubernetes this looks like.
     Version,
     /// Whether the process lives (`/livez`, `/healthz`).
@@ -52,6 +55,8 @@ pub(super) enum Call {
     Order(ObjectRef, WriteOptions),
     /// The end of many objects.
     DeleteCollection(Scope, ListOptions, WriteOptions),
+    /// A question of callers about themselves, in this version of its group.
+    Review(Review, &'static str),
 }
 
 /// A page of discovery.
@@ -62,11 +67,20 @@ pub(super) enum Discovery {
     /// `/apis`
     Groups,
     /// `/apis/hangar.dev`
-    Group,
-    /// `/api/v1`
-    CoreResources,
-    /// `/apis/hangar.dev/v1alpha1`
-    Resources,
+    Group(&'static str),
+    /// `/api/v1`, `/apis/hangar.dev/v1alpha1`
+    Resources(&'static str, &'static str),
+}
+
+/// A document of OpenAPI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OpenApi {
+    /// `/openapi/v2`
+    Old,
+    /// `/openapi/v3`
+    Index,
+    /// `/openapi/v3/apis/hangar.dev/v1alpha1`, in the edition of this hash where one is named.
+    Group(&'static str, &'static str, Option<String>),
 }
 
 /// Objects of one kind: in a namespace, in all of them, or without one.
@@ -76,6 +90,8 @@ pub(super) struct Scope {
     pub(super) kind: Kind,
     /// Namespace; `None` for all of them, and for kinds that have none.
     pub(super) namespace: Option<String>,
+    /// How they are written, where not as the kind has it.
+    pub(super) form: Option<&'static Form>,
 }
 
 impl Scope {
@@ -96,6 +112,8 @@ pub(super) struct Target {
     pub(super) object: ObjectRef,
     /// Whether only its status is meant.
     pub(super) status: bool,
+    /// How it is written, where not as the kind has it.
+    pub(super) form: Option<&'static Form>,
 }
 
 /// Which objects of a scope.
@@ -179,6 +197,20 @@ pub(super) struct WatchOptions {
 pub(super) struct WriteOptions {
     /// Do everything but the write.
     pub(super) dry_run: bool,
+    /// What becomes of fields that the kind does not have or that are there twice.
+    pub(super) validation: FieldValidation,
+}
+
+/// What becomes of fields that the kind does not have (they are left out), or that are there twice (the last counts).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum FieldValidation {
+    /// The request is refused. Kubernetes warns where nothing is asked for; here nothing is guessed.
+    #[default]
+    Strict,
+    /// The answer names them.
+    Warn,
+    /// Nothing is said.
+    Ignore,
 }
 
 /// Which lines of the log.
@@ -228,18 +260,28 @@ impl Call {
             ["router", "activity"] | ["backups"] => Err(NoCall::MethodNotAllowed),
             ["api"] => get_only(method, Self::Discovery(Discovery::CoreVersions)),
             ["apis"] => get_only(method, Self::Discovery(Discovery::Groups)),
-            ["apis", group] if *group == GROUP => {
-                get_only(method, Self::Discovery(Discovery::Group))
-            }
-            ["api", "v1"] => get_only(method, Self::Discovery(Discovery::CoreResources)),
-            ["apis", group, version] if *group == GROUP && *version == VERSION => {
-                get_only(method, Self::Discovery(Discovery::Resources))
-            }
-            ["api", "v1", rest @ ..] => resource("", rest, method, &query),
-            ["apis", group, version, rest @ ..] if *group == GROUP && *version == VERSION => {
-                resource(GROUP, rest, method, &query)
-            }
-            _ => Err(NoCall::NotFound),
+            ["apis", group] => match offer::groups().into_iter().find(|it| it.name == *group) {
+                Some(group) if !group.name.is_empty() => {
+                    get_only(method, Self::Discovery(Discovery::Group(group.name)))
+                }
+                Some(_) | None => Err(NoCall::NotFound),
+            },
+            ["openapi", "v2"] => get_only(method, Self::OpenApi(OpenApi::Old)),
+            ["openapi", "v3"] => get_only(method, Self::OpenApi(OpenApi::Index)),
+            ["openapi", "v3", path @ ..] => match group_version(path) {
+                Some((group, version, [])) => {
+                    let hash = query.get("hash").map(str::to_owned);
+                    get_only(method, Self::OpenApi(OpenApi::Group(group, version, hash)))
+                }
+                Some(_) | None => Err(NoCall::NotFound),
+            },
+            path => match group_version(path) {
+                Some((group, version, [])) => {
+                    get_only(method, Self::Discovery(Discovery::Resources(group, version)))
+                }
+                Some((group, version, rest)) => resource((group, version), rest, method, &query),
+                None => Err(NoCall::NotFound),
+            },
         }
     }
 }
@@ -248,7 +290,23 @@ fn get_only(method: &Method, call: Call) -> Result<Call, NoCall> {
     if method == Method::GET { Ok(call) } else { Err(NoCall::MethodNotAllowed) }
 }
 
-fn resource(group: &str, rest: &[&str], method: &Method, query: &Query) -> Result<Call, NoCall> {
+/// The group and version that a path is in, as they are offered, and the rest of it.
+fn group_version<'a>(path: &'a [&'a str]) -> Option<(&'static str, &'static str, &'a [&'a str])> {
+    let (group, version, rest) = match path {
+        ["api", version, rest @ ..] => ("", version, rest),
+        ["apis", group, version, rest @ ..] if !group.is_empty() => (*group, version, rest),
+        _ => return None,
+    };
+    let offer = offer::of(group, version).next()?;
+    Some((offer.group, offer.version, rest))
+}
+
+fn resource(
+    (group, version): (&str, &str),
+    rest: &[&str],
+    method: &Method,
+    query: &Query,
+) -> Result<Call, NoCall> {
     let (namespace, rest) = match rest {
         // `namespaces/x/status` is about the namespace, any other third part is a kind in it.
         ["namespaces", namespace, rest @ ..]
@@ -258,11 +316,21 @@ fn resource(group: &str, rest: &[&str], method: &Method, query: &Query) -> Resul
         }
         rest => (None, rest),
     };
-    let kind = rest.first().and_then(|plural| Kind::from_plural(plural));
-    let kind = kind.filter(|kind| kind.info().group == group).ok_or(NoCall::NotFound)?;
-    if namespace.is_some() && !kind.info().namespaced {
+    let offer = rest.first().and_then(|plural| offer::find(group, version, plural));
+    let offer = offer.ok_or(NoCall::NotFound)?;
+    if namespace.is_some() && !offer.namespaced {
         return Err(NoCall::NotFound);
     }
+    let (kind, form) = match offer.behind {
+        Behind::Kind(kind, form) => (kind, form),
+        Behind::Review(review) => {
+            return match (rest, method) {
+                ([_], &Method::POST) => Ok(Call::Review(review, offer.version)),
+                ([_], _) => Err(NoCall::MethodNotAllowed),
+                _ => Err(NoCall::NotFound),
+            };
+        }
+    };
     for part in rest.iter().copied().chain(namespace) {
         if !is_plain(part) {
             return Err(NoCall::NotFound);
@@ -275,10 +343,13 @@ fn resource(group: &str, rest: &[&str], method: &Method, query: &Query) -> Resul
         Ok(ObjectRef::new(kind, namespace.unwrap_or_default(), name))
     };
     match rest {
-        [_] => collection(Scope { kind, namespace: namespace.map(str::to_owned) }, method, query),
-        [_, name] => one(Target { object: object(name)?, status: false }, method, query),
+        [_] => {
+            let namespace = namespace.map(str::to_owned);
+            collection(Scope { kind, namespace, form }, method, query)
+        }
+        [_, name] => one(Target { object: object(name)?, status: false, form }, method, query),
         [_, name, "status"] if kind.info().has_status => {
-            one(Target { object: object(name)?, status: true }, method, query)
+            one(Target { object: object(name)?, status: true, form }, method, query)
         }
         [_, name, "scale"] if kind.info().has_scale() => match *method {
             Method::GET => Ok(Call::GetScale(object(name)?)),
@@ -352,8 +423,8 @@ impl Query {
 
     fn selection(&self, scope: &Scope) -> Result<Selection, NoCall> {
         let labels = Labels::parse(self.get("labelSelector").unwrap_or_default());
-        let fields =
-            Fields::parse(self.get("fieldSelector").unwrap_or_default(), scope.kind.info());
+        let fields = self.get("fieldSelector").unwrap_or_default();
+        let fields = Fields::parse(fields, scope.kind.info(), scope.form);
         Ok(Selection { labels: labels.map_err(NoCall::Bad)?, fields: fields.map_err(NoCall::Bad)? })
     }
 
@@ -419,11 +490,24 @@ impl Query {
     }
 
     fn write(&self) -> Result<WriteOptions, NoCall> {
-        match self.get("dryRun") {
-            None => Ok(WriteOptions { dry_run: false }),
-            Some("All") => Ok(WriteOptions { dry_run: true }),
-            Some(other) => Err(NoCall::Bad(format!("`dryRun` can only be All, and not `{other}`"))),
-        }
+        let dry_run = match self.get("dryRun") {
+            None => false,
+            Some("All") => true,
+            Some(other) => {
+                return Err(NoCall::Bad(format!("`dryRun` can only be All, and not `{other}`")));
+            }
+        };
+        let validation = match self.get("fieldValidation") {
+            None | Some("Strict") => FieldValidation::Strict,
+            Some("Warn") => FieldValidation::Warn,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some(other) => {
+                return Err(NoCall::Bad(format!(
+                    "`fieldValidation` is Strict, Warn or Ignore, and not `{other}`"
+                )));
+            }
+        };
+        Ok(WriteOptions { dry_run, validation })
     }
 
     fn log(&self) -> Result<LogOptions, NoCall> {

@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     self,
-    admit::{self, Admitted, ViolationReason},
+    admit::{self, Admitted, Violation, ViolationReason},
     environment::EnvironmentStatus,
     kind::Kind,
     meta::{Metadata, ObjectRef},
 };
 use crate::server::{
-    call::{Scope, Target},
+    call::{FieldValidation, Scope, Target},
     status::{self, Status},
 };
 use crate::store::Revision;
@@ -53,8 +53,8 @@ const SERVER_OWNED: [&str; 8] = [
 pub(super) fn create(
     scope: &Scope,
     body: Value,
-    random: uuid::Uuid,
-    now: Timestamp,
+    (random, now): (uuid::Uuid, Timestamp),
+    validation: FieldValidation,
 ) -> Result<Draft, Status> {
     let kind = scope.kind;
     let mut object = envelope(kind, body)?;
@@ -88,7 +88,7 @@ pub(super) fn create(
         }
     }
     set_status(&mut object, kind, first_status(kind));
-    let admitted = admit(&target, object, None)?;
+    let admitted = admit(&target, object, None, validation)?;
     if !is_key(&name) {
         return Err(Status::invalid_field(
             &target,
@@ -101,7 +101,12 @@ pub(super) fn create(
 }
 
 /// An object in the place of another; only its status where the target says so.
-pub(super) fn replace(target: &Target, old: &Current, new: Value) -> Result<Draft, Status> {
+pub(super) fn replace(
+    target: &Target,
+    old: &Current,
+    new: Value,
+    validation: FieldValidation,
+) -> Result<Draft, Status> {
     let kind = target.object.kind;
     let mut object = envelope(kind, new)?;
     let truth = old.object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -122,7 +127,8 @@ pub(super) fn replace(target: &Target, old: &Current, new: Value) -> Result<Draf
         set_status(&mut object, kind, old.object.get("status").cloned());
         object
     };
-    let Admitted { mut object, warnings } = admit(&target.object, object, Some(&old.object))?;
+    let Admitted { mut object, warnings, .. } =
+        admit(&target.object, object, Some(&old.object), validation)?;
     if has_generation(kind) && !admit::same_spec(&old.object, &object) {
         let generation = object.pointer("/metadata/generation").and_then(Value::as_u64);
         let metadata = metadata_mut(&mut object)?;
@@ -158,9 +164,25 @@ pub(super) fn metadata(object: &Value) -> Metadata {
         .unwrap_or_default()
 }
 
-fn admit(target: &ObjectRef, object: Value, old: Option<&Value>) -> Result<Admitted, Status> {
-    admit::admit(target.kind, object, old)
-        .map_err(|violations| Status::invalid(target, &violations))
+fn admit(
+    target: &ObjectRef,
+    object: Value,
+    old: Option<&Value>,
+    validation: FieldValidation,
+) -> Result<Admitted, Status> {
+    let refused = |violations: Vec<Violation>| Status::invalid(target, &violations);
+    if validation == FieldValidation::Strict {
+        return admit::admit(target.kind, object, old).map_err(refused);
+    }
+    let mut admitted = admit::admit_known(target.kind, object, old).map_err(|mut violations| {
+        violations.retain(|it| it.reason != ViolationReason::Unknown);
+        refused(violations)
+    })?;
+    if validation == FieldValidation::Warn {
+        let unknown = admitted.unknown.iter().map(|it| format!("unknown field \"{}\"", it.field));
+        admitted.warnings.extend(unknown);
+    }
+    Ok(admitted)
 }
 
 /// `apiVersion` and `kind` must be the path's; absent, they are filled in, in front.

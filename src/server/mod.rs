@@ -9,14 +9,18 @@ mod discovery;
 mod draft;
 mod guard;
 mod logs;
+mod may;
+mod openapi;
 mod order;
 mod pages;
 mod patch;
+mod protobuf;
 mod quota;
 mod read;
 mod readiness;
 mod removal;
 mod respond;
+mod review;
 mod scale;
 mod status;
 mod view;
@@ -40,13 +44,14 @@ pub use self::{
     readiness::{Gate, Readiness},
 };
 use self::{
-    call::{Call, Include, ListOptions, Scope, Target, WriteOptions},
+    call::{Call, FieldValidation, Include, ListOptions, Scope, Target, WriteOptions},
+    may::Caller,
     pages::Pages,
     patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
     status::Status,
     view::View,
 };
-use crate::api::{kind::Kind, meta::ObjectRef};
+use crate::api::{kind::Kind, meta::ObjectRef, review::Review};
 use crate::chance::{self, Chance};
 use crate::clock::{Clock, Timestamp};
 use crate::net::{self, Body, Limits};
@@ -145,9 +150,10 @@ pub async fn bootstrap(
     clock: &dyn Clock,
     chance: &dyn Chance,
 ) -> Result<(), store::Error> {
-    let scope = Scope { kind: Kind::Namespace, namespace: None };
+    let scope = Scope { kind: Kind::Namespace, namespace: None, form: None };
     let body = json!({"metadata": {"name": "default"}});
-    let Ok(draft) = draft::create(&scope, body, chance::uuid(chance), clock.now()) else {
+    let drawn = (chance::uuid(chance), clock.now());
+    let Ok(draft) = draft::create(&scope, body, drawn, FieldValidation::Strict) else {
         let key = write::key(&ObjectRef::new(Kind::Namespace, "", "default"));
         return Err(store::Error::Invalid { key, why: "it is not admitted".to_owned() });
     };
@@ -268,11 +274,15 @@ async fn perform(
 ) -> Result<Response<Body>, Status> {
     let now = state.clock.now();
     let accept = head.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
-    let view = |include| View::choose(accept, include);
+    let view = |include, form| View::choose(accept, include).map(|it| it.of_form(form));
     let media = Media::of(&head.headers);
     match call {
         Call::Live | Call::Ready => Err(Status::no_such_path()),
-        Call::Discovery(page) => Ok(respond::json(&discovery::page(page))),
+        Call::Discovery(page) => {
+            let (page, media) = discovery::page(page, accept);
+            Ok(respond::json_as(&page, media))
+        }
+        Call::OpenApi(document) => openapi::answer(&document, &head.headers),
         Call::Version => Ok(respond::json(&discovery::version())),
         Call::Metrics => Ok(respond::metrics(state.metrics.render())),
         Call::Logs(options) => {
@@ -282,33 +292,38 @@ async fn perform(
         Call::Activity => reported(state, media, body, now).await,
         Call::Backup => backup(state, now).await,
         Call::Get(target) => {
-            Ok(respond::json(&read::get(state, &target, view(Include::Metadata)?).await?))
+            let view = view(Include::Metadata, target.form)?;
+            Ok(respond::json(&read::get(state, &target, view).await?))
         }
         Call::List(scope, options) => {
-            let view = view(options.include)?;
+            let view = view(options.include, scope.form)?;
             let listed = read::list(state, &scope, &options).await?;
             Ok(respond::json(&view.many(scope.kind, listed.objects, listed.metadata, now)))
         }
         Call::Watch(scope, options) => {
-            let view = view(options.include)?;
+            let view = view(options.include, scope.form)?;
             let lines = watch::watch(state, &scope, options, view).await?;
             Ok(respond::stream(lines.boxed(), false))
         }
         Call::Create(scope, options) => {
             draft::check_writable(scope.kind, None)?;
-            create(state, &scope, &options, (media, body), view(Include::Metadata)?).await
+            let view = view(Include::Metadata, scope.form)?;
+            create(state, &scope, &options, (media, body), view).await
         }
         Call::Replace(target, options) => {
             check_object(media)?;
             draft::check_writable(target.object.kind, Some(&target.object))?;
-            let object = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
-            update(state, &target, &options, Change::Whole(object), view(Include::Metadata)?).await
+            let body = patch::read(body, BODY_BYTES_MAX).await?;
+            let (object, remarks) = patch::object(media, &body, options.validation)?;
+            let change = (Change::Whole(object), remarks);
+            update(state, &target, &options, change, view(Include::Metadata, target.form)?).await
         }
         Call::Patch(target, options) => {
             let kind = target.object.kind;
             draft::check_writable(kind, Some(&target.object))?;
-            let change = Change::patch(kind, media, &patch::read(body, BODY_BYTES_MAX).await?)?;
-            update(state, &target, &options, change, view(Include::Metadata)?).await
+            let body = patch::read(body, BODY_BYTES_MAX).await?;
+            let change = Change::patch(kind, media, &body, options.validation)?;
+            update(state, &target, &options, change, view(Include::Metadata, target.form)?).await
         }
         Call::Delete(object, options) => {
             draft::check_deletable(object.kind, Some(&object))?;
@@ -318,13 +333,17 @@ async fn perform(
         }
         Call::GetScale(object) => Ok(respond::json(&scale::get(state, &object).await?)),
         Call::ReplaceScale(object, options) => {
+            // kubectl's own scale client says nothing, and no web page can put something without being asked first.
+            let media = if media == Media::Unsaid { Media::Json } else { media };
             check_object(media)?;
-            let scale = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
+            let body = patch::read(body, BODY_BYTES_MAX).await?;
+            let (scale, _) = patch::object(media, &body, options.validation)?;
             scaled(state, &object, &options, &Change::Whole(scale)).await
         }
         Call::PatchScale(object, options) => {
             let body = patch::read(body, BODY_BYTES_MAX).await?;
-            scaled(state, &object, &options, &Change::patch(object.kind, media, &body)?).await
+            let (change, _) = Change::patch(object.kind, media, &body, options.validation)?;
+            scaled(state, &object, &options, &change).await
         }
         Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
@@ -332,6 +351,7 @@ async fn perform(
             let options = delete_options(media, body, &options).await?;
             delete_collection(state, &scope, &list, &options).await
         }
+        Call::Review(review, version) => reviewed(state, (review, version), media, body).await,
     }
 }
 
@@ -360,11 +380,29 @@ async fn create(
     view: View,
 ) -> Result<Response<Body>, Status> {
     check_object(media)?;
-    let object = patch::object(media, &patch::read(body, BODY_BYTES_MAX).await?)?;
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
+    let (mut object, remarks) = patch::object(media, &body, options.validation)?;
+    if let Some(form) = scope.form {
+        object = form.read(object, &scope.kind.info().api_version());
+    }
     let written = write::create(state, scope, options, object).await?;
     let mut response = respond::created(&view.one(scope.kind, written.object, state.clock.now()));
+    respond::warn(&mut response, &remarks);
     respond::warn(&mut response, &written.warnings);
     Ok(response)
+}
+
+async fn reviewed(
+    state: &State,
+    (review, version): (Review, &str),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    check_object(media)?;
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
+    let (question, _) = patch::object(media, &body, FieldValidation::Ignore)?;
+    let caller = Caller::of(state.token.is_some());
+    Ok(respond::created(&review::answer((review, version), question, &caller)?))
 }
 
 async fn scaled(
@@ -383,12 +421,14 @@ async fn update(
     state: &State,
     target: &Target,
     options: &WriteOptions,
-    change: Change,
+    (change, remarks): (Change, Vec<String>),
     view: View,
 ) -> Result<Response<Body>, Status> {
+    let change = change.of_form(target.form);
     let written = write::update(state, target, options, &change).await?;
     let shown = view.one(target.object.kind, written.object, state.clock.now());
     let mut response = respond::json(&shown);
+    respond::warn(&mut response, &remarks);
     respond::warn(&mut response, &written.warnings);
     Ok(response)
 }
@@ -422,15 +462,16 @@ async fn delete_collection(
             Err(status) => return Err(status),
         }
     }
-    Ok(respond::json(&View::Whole.many(scope.kind, deleted, listed.metadata, state.clock.now())))
+    let view = View::Whole(scope.form);
+    Ok(respond::json(&view.many(scope.kind, deleted, listed.metadata, state.clock.now())))
 }
 
 /// Refuses what cannot be an object before it is read.
 fn check_object(media: Media) -> Result<(), Status> {
-    if matches!(media, Media::Json | Media::Yaml) {
+    if matches!(media, Media::Json | Media::Yaml | Media::Protobuf) {
         Ok(())
     } else {
-        patch::object(media, b"").map(drop)
+        patch::object(media, b"", FieldValidation::Strict).map(drop)
     }
 }
 
@@ -445,15 +486,21 @@ async fn json_body(
     patch::read(body, bytes_max).await
 }
 
-/// The body of a deletion may be absent; where there is one, it is JSON.
+/// The body of a deletion may be absent; where there is one, it is JSON or protobuf.
 async fn delete_options(
     media: Media,
     body: impl RequestBody,
     options: &WriteOptions,
 ) -> Result<removal::Options, Status> {
     let body = patch::read(body, BODY_BYTES_MAX).await?;
-    if !body.is_empty() && media != Media::Json {
-        return Err(Status::unsupported_media_type("the body must be application/json"));
+    match media {
+        Media::Json => {}
+        Media::Protobuf if !body.is_empty() => {
+            let (read, _) = patch::object(media, &body, FieldValidation::Ignore)?;
+            return removal::Options::read(read.to_string().as_bytes(), options.dry_run);
+        }
+        _ if body.is_empty() => {}
+        _ => return Err(Status::unsupported_media_type("the body must be application/json")),
     }
     removal::Options::read(&body, options.dry_run)
 }

@@ -7,8 +7,12 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use crate::api::{json, kind::Kind, manifest};
-use crate::server::status::Status;
+use crate::api::{
+    self, json,
+    kind::{Form, Kind},
+    manifest,
+};
+use crate::server::{call::FieldValidation, protobuf, status::Status};
 
 /// Bytes of a request's body; what is stored is smaller.
 pub(super) const BODY_BYTES_MAX: usize = manifest::OBJECT_BYTES_MAX;
@@ -24,6 +28,8 @@ pub(super) enum Media {
     Json,
     /// An object in YAML.
     Yaml,
+    /// An object in Kubernetes' protobuf.
+    Protobuf,
     /// RFC 7386.
     MergePatch,
     /// RFC 6902.
@@ -44,6 +50,7 @@ impl Media {
         match text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "application/json" => Self::Json,
             "application/yaml" | "application/x-yaml" | "text/yaml" => Self::Yaml,
+            "application/vnd.kubernetes.protobuf" => Self::Protobuf,
             "application/merge-patch+json" => Self::MergePatch,
             "application/json-patch+json" => Self::JsonPatch,
             "application/strategic-merge-patch+json" => Self::StrategicPatch,
@@ -61,24 +68,49 @@ pub(super) enum Change {
     Merge(Value),
     /// By these steps.
     Steps(json_patch::Patch),
+    /// As one of these, of the object as a group has it.
+    Of(&'static Form, Box<Self>),
 }
 
 impl Change {
-    /// Reads a patch for a kind.
-    pub(super) fn patch(kind: Kind, media: Media, body: &[u8]) -> Result<Self, Status> {
+    /// Reads a patch for a kind, and remarks about it.
+    pub(super) fn patch(
+        kind: Kind,
+        media: Media,
+        body: &[u8],
+        validation: FieldValidation,
+    ) -> Result<(Self, Vec<String>), Status> {
         match media {
-            Media::MergePatch => Ok(Self::Merge(json(body)?)),
-            Media::StrategicPatch if kind.info().group.is_empty() => Ok(Self::Merge(json(body)?)),
+            Media::MergePatch => {
+                json(body, validation).map(|(patch, remarks)| (Self::Merge(patch), remarks))
+            }
+            // Kubernetes has strategies for its own kinds only.
+            Media::StrategicPatch if kind.info().group != api::GROUP => {
+                json(body, validation).map(|(patch, remarks)| (Self::Merge(patch), remarks))
+            }
             Media::JsonPatch => {
-                serde_json::from_value(json(body)?).map(Self::Steps).map_err(|_| {
+                let (steps, remarks) = json(body, validation)?;
+                let steps = serde_json::from_value(steps).map(Self::Steps).map_err(|_| {
                     Status::bad_request("the body is not a list of JSON patch operations")
-                })
+                })?;
+                Ok((steps, remarks))
             }
-            Media::StrategicPatch | Media::Json | Media::Yaml | Media::Unsaid | Media::Other => {
-                Err(Status::unsupported_media_type(
-                    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json",
-                ))
-            }
+            Media::StrategicPatch
+            | Media::Json
+            | Media::Yaml
+            | Media::Protobuf
+            | Media::Unsaid
+            | Media::Other => Err(Status::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json",
+            )),
+        }
+    }
+
+    /// The same change of an object as a group has it.
+    pub(super) fn of_form(self, form: Option<&'static Form>) -> Self {
+        match form {
+            Some(form) => Self::Of(form, Box::new(self)),
+            None => self,
         }
     }
 
@@ -86,6 +118,11 @@ impl Change {
     pub(super) fn apply(&self, mut shown: Value) -> Result<Value, Status> {
         match self {
             Self::Whole(object) => return Ok(object.clone()),
+            Self::Of(form, change) => {
+                let own = shown.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+                let own = own.to_owned();
+                return Ok(form.read(change.apply(form.show(shown))?, &own));
+            }
             Self::Merge(patch) => json_patch::merge(&mut shown, patch),
             Self::Steps(steps) => json_patch::patch(&mut shown, steps).map_err(|error| {
                 Status::unprocessable(format!(
@@ -119,23 +156,50 @@ pub(super) async fn read(body: impl RequestBody, bytes_max: usize) -> Result<Byt
     }
 }
 
-/// An object in JSON or YAML.
-pub(super) fn object(media: Media, body: &[u8]) -> Result<Value, Status> {
+/// An object in JSON, YAML or protobuf, and remarks about it.
+pub(super) fn object(
+    media: Media,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
     match media {
-        Media::Json => json(body),
-        Media::Yaml => yaml(body),
+        Media::Json => json(body, validation),
+        Media::Yaml => Ok((yaml(body)?, Vec::new())),
+        Media::Protobuf => {
+            let object = protobuf::read(body).map_err(|error| match error {
+                protobuf::Error::Kind { .. } => Status::unsupported_media_type(error.to_string()),
+                protobuf::Error::Broken => Status::bad_request(error.to_string()),
+            })?;
+            Ok((object, Vec::new()))
+        }
         Media::MergePatch
         | Media::JsonPatch
         | Media::StrategicPatch
         | Media::Unsaid
         | Media::Other => Err(Status::unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
 }
 
-fn json(body: &[u8]) -> Result<Value, Status> {
-    json::parse(body).map_err(|error| Status::bad_request(format!("the body: {error}")))
+fn json(body: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+    let read = match validation {
+        FieldValidation::Strict => json::parse(body).map(|it| (it, Vec::new())),
+        FieldValidation::Warn | FieldValidation::Ignore => json::parse_last(body),
+    };
+    let (value, mut twice) = read.map_err(|error| {
+        Status::bad_request(match &error.problem {
+            json::Problem::Syntax => format!("the body: {error}"),
+            json::Problem::Duplicate(path) => format!(
+                "strict decoding error: duplicate field \"{path}\" (line {}, column {})",
+                error.line, error.column
+            ),
+        })
+    })?;
+    if validation == FieldValidation::Ignore {
+        twice.clear();
+    }
+    Ok((value, twice.into_iter().map(|it| format!("duplicate field \"{it}\"")).collect()))
 }
 
 /// By the rules for manifests, of which a body is one.
@@ -156,8 +220,9 @@ mod tests {
 
     fn patched(media: Media, patch: Value) -> Result<Value, u16> {
         let before = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"n": [1, 2]}});
-        let change = Change::patch(Kind::Environment, media, patch.to_string().as_bytes());
-        change.and_then(|change| change.apply(before)).map_err(|status| status.code.as_u16())
+        let strict = FieldValidation::Strict;
+        let change = Change::patch(Kind::Environment, media, patch.to_string().as_bytes(), strict);
+        change.and_then(|(change, _)| change.apply(before)).map_err(|status| status.code.as_u16())
     }
 
     #[test]

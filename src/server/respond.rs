@@ -36,6 +36,46 @@ pub(super) fn json(value: &Value) -> Response<Body> {
     answer(StatusCode::OK, JSON, full(value.to_string()))
 }
 
+/// 200 with an object, of which there are several forms: the request's `Accept` said which.
+pub(super) fn json_as(value: &Value, content_type: HeaderValue) -> Response<Body> {
+    let mut response = answer(StatusCode::OK, content_type, full(value.to_string()));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// 200 with a document that caches may keep for good where its address names its hash.
+pub(super) fn document(
+    bytes: impl Into<Bytes>,
+    (content_type, hash): (HeaderValue, &str),
+    is_for_good: bool,
+) -> Response<Body> {
+    let mut response = answer(StatusCode::OK, content_type, full(bytes));
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{hash}\"")) {
+        headers.insert(header::ETAG, tag);
+    }
+    if is_for_good {
+        let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+        headers.insert(header::CACHE_CONTROL, forever);
+    }
+    response
+}
+
+/// 304: what the caller has is what there is.
+pub(super) fn not_modified() -> Response<Body> {
+    answer(StatusCode::NOT_MODIFIED, JSON, full(Bytes::new()))
+}
+
+/// 301 to the address of a document as it is now.
+pub(super) fn moved(location: &str) -> Response<Body> {
+    let mut response = answer(StatusCode::MOVED_PERMANENTLY, TEXT, full(Bytes::new()));
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
 /// 201 with an object.
 pub(super) fn created(value: &Value) -> Response<Body> {
     answer(StatusCode::CREATED, JSON, full(value.to_string()))

@@ -37,7 +37,7 @@ pub(super) async fn update(
         check_scalable(object, &pool)?;
         let version = json!({"resourceVersion": revision.to_string()});
         let patch = json!({"metadata": version, "spec": {"replicas": wanted}});
-        let target = Target { object: object.clone(), status: false };
+        let target = Target { object: object.clone(), status: false, form: None };
         match write::update(state, &target, options, &Change::Merge(patch)).await {
             Ok(Written { object: written, warnings }) => {
                 let version = written.pointer("/metadata/resourceVersion").and_then(Value::as_str);
@@ -104,7 +104,11 @@ fn wanted(object: &ObjectRef, now: &Value, proposed: &Value) -> Result<u32, Stat
     let field = "spec.replicas";
     let refused = |reason, why: &str| Status::invalid_field(object, field, reason, why);
     let Some(replicas) = proposed.pointer("/spec/replicas") else {
-        return Err(refused(ViolationReason::Required, "it must be given"));
+        // Kubernetes' own type leaves a zero out.
+        return match proposed.get("spec") {
+            Some(Value::Object(_)) => Ok(0),
+            Some(_) | None => Err(refused(ViolationReason::Required, "it must be given")),
+        };
     };
     replicas
         .as_u64()

@@ -4,15 +4,15 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::api::kind::{Info, Kind};
+use crate::api::kind::{Form, Info, Kind};
 use crate::server::{call::Include, status::Status};
 use crate::store::Revision;
 
 /// A form that the caller can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
-    /// As it is.
-    Whole,
+    /// As it is, or as another group has it.
+    Whole(Option<&'static Form>),
     /// `PartialObjectMetadata`.
     Partial,
     /// `Table`, whose rows carry so much of their object.
@@ -27,7 +27,7 @@ impl View {
     pub(super) fn choose(accept: Option<&str>, include: Include) -> Result<Self, Status> {
         let accept = accept.unwrap_or_default();
         if accept.trim().is_empty() {
-            return Ok(Self::Whole);
+            return Ok(Self::Whole(None));
         }
         accept
             .split(',')
@@ -43,7 +43,7 @@ impl View {
         let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
         let parameter = |key| parameters.iter().find(|(it, _)| *it == key).map(|(_, it)| *it);
         match parameter("as") {
-            None => Some(Self::Whole),
+            None => Some(Self::Whole(None)),
             Some(_) if parameter("g") != Some("meta.k8s.io") => None,
             Some("Table") => Some(Self::Table(include)),
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Some(Self::Partial),
@@ -51,10 +51,15 @@ impl View {
         }
     }
 
+    /// The same, with whole objects as a group has them.
+    pub(super) fn of_form(self, form: Option<&'static Form>) -> Self {
+        if matches!(self, Self::Whole(_)) { Self::Whole(form) } else { self }
+    }
+
     /// One object.
     pub(super) fn one(self, kind: Kind, object: Value, now: Timestamp) -> Value {
         match self {
-            Self::Whole => object,
+            Self::Whole(form) => in_form(form, object),
             Self::Partial => partial(kind, &object),
             Self::Table(_) => {
                 let revision = object.pointer("/metadata/resourceVersion").cloned();
@@ -73,11 +78,11 @@ impl View {
     ) -> Value {
         let info = kind.info();
         match self {
-            Self::Whole => json!({
+            Self::Whole(form) => json!({
                 "kind": format!("{}List", info.kind_name),
-                "apiVersion": info.api_version(),
+                "apiVersion": form.map_or_else(|| info.api_version(), Form::api_version),
                 "metadata": metadata,
-                "items": objects,
+                "items": objects.into_iter().map(|it| in_form(form, it)).collect::<Vec<_>>(),
             }),
             Self::Partial => {
                 let items: Vec<_> = objects.iter().map(|it| partial(kind, it)).collect();
@@ -113,8 +118,9 @@ impl View {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         match self {
-            Self::Whole => {
-                json!({"kind": info.kind_name, "apiVersion": info.api_version(), "metadata": metadata})
+            Self::Whole(form) => {
+                let version = form.map_or_else(|| info.api_version(), Form::api_version);
+                json!({"kind": info.kind_name, "apiVersion": version, "metadata": metadata})
             }
             Self::Partial => json!({
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
@@ -141,6 +147,13 @@ pub(super) fn with_revision(mut object: Value, revision: Revision) -> Value {
         metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
     }
     object
+}
+
+fn in_form(form: Option<&Form>, object: Value) -> Value {
+    match form {
+        Some(form) => form.show(object),
+        None => object,
+    }
 }
 
 fn partial(kind: Kind, object: &Value) -> Value {
@@ -190,9 +203,9 @@ mod tests {
         let check = |accept: &str, expected: Option<View>| {
             assert_eq!(View::choose(Some(accept), Include::Metadata).ok(), expected, "{accept}");
         };
-        check("", Some(View::Whole));
-        check("*/*", Some(View::Whole));
-        check("application/vnd.kubernetes.protobuf, */*", Some(View::Whole));
+        check("", Some(View::Whole(None)));
+        check("*/*", Some(View::Whole(None)));
+        check("application/vnd.kubernetes.protobuf, */*", Some(View::Whole(None)));
         check(
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
             Some(View::Table(Include::Metadata)),
@@ -201,7 +214,10 @@ mod tests {
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
             Some(View::Partial),
         );
-        check("application/json;as=Other;g=x, application/json;profile=nopeer", Some(View::Whole));
+        check(
+            "application/json;as=Other;g=x, application/json;profile=nopeer",
+            Some(View::Whole(None)),
+        );
         check("application/vnd.kubernetes.protobuf", None);
     }
 

@@ -94,7 +94,8 @@ pub(super) async fn create(
     let mut last = ObjectRef::new(scope.kind, "", name);
     for _ in 0..ATTEMPTS_MAX {
         let now = state.clock.now();
-        let draft = draft::create(scope, body.clone(), chance::uuid(&*state.chance), now)?;
+        let drawn = (chance::uuid(&*state.chance), now);
+        let draft = draft::create(scope, body.clone(), drawn, options.validation)?;
         let namespace = active_namespace(store, &draft.target).await?;
         let key = key(&draft.target);
         last = draft.target.clone();
@@ -138,7 +139,7 @@ pub(super) async fn update(
         let old = old.ok_or_else(|| Status::not_found(object))?;
         let proposed = change.apply(view::with_revision(old.object.clone(), old.revision))?;
         check_version_given(object, change, &proposed)?;
-        let draft = draft::replace(target, &old, proposed)?;
+        let draft = draft::replace(target, &old, proposed, options.validation)?;
         if draft.object == old.object {
             return Ok(Written::new(draft, Some(old.revision)));
         }

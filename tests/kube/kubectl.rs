@@ -65,7 +65,6 @@ impl Kubectl {
             .env("HOME", &home)
             .env("KUBECACHEDIR", home.join("cache"))
             .current_dir(hangar.home())
-            .args(["--server", &hangar.url])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -81,7 +80,8 @@ impl Kubectl {
         {
             command.env(name, value.replace('_', " "));
         }
-        command.args(words);
+        // After the verb, where completion takes it too.
+        command.args(words.next()).args(["--server", &hangar.url]).args(words);
         tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap()
     }
 

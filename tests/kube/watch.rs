@@ -20,7 +20,7 @@ async fn a_watch_tells_what_is_there_and_then_what_changes() {
     for kubectl in Kubectl::all() {
         let hangar = Hangar::up().await;
         files::write(hangar.home());
-        for line in ["create -f template.yaml --validate=false", "label template node step=one"] {
+        for line in ["create -f template.yaml", "label template node step=one"] {
             let output = kubectl.run(&hangar, line).await;
             assert_eq!(output.code, 0, "1.{} {line}: {output:?}", kubectl.minor);
         }

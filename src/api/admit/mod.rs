@@ -33,6 +33,8 @@ pub struct Admitted {
     pub object: Value,
     /// Remarks that refuse nothing.
     pub warnings: Vec<String>,
+    /// Fields that the kind does not have; they were left out.
+    pub unknown: Vec<Violation>,
 }
 
 /// Something wrong with a field.
@@ -78,11 +80,24 @@ impl ViolationReason {
     }
 }
 
-/// Reads, completes and checks an object of a kind. `old` is what it replaces.
+/// Reads, completes and checks an object of a kind. `old` is what it replaces. A field that the kind does not have is wrong.
 ///
 /// # Errors
 /// Everything that is wrong with it, at least one.
 pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Vec<Violation>> {
+    let admitted = admit_known(kind, new, old)?;
+    if admitted.unknown.is_empty() { Ok(admitted) } else { Err(admitted.unknown) }
+}
+
+/// The same, for callers who want fields that the kind does not have left out.
+///
+/// # Errors
+/// Everything that is wrong with it, such fields among the rest.
+pub fn admit_known(
+    kind: Kind,
+    new: Value,
+    old: Option<&Value>,
+) -> Result<Admitted, Vec<Violation>> {
     let mut wrong = check_text(kind, &new);
     let admitted = match kind {
         Kind::Template => door(new, old, template::complete, template::check),
@@ -100,8 +115,8 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
     };
     match admitted {
         Ok(admitted) if wrong.is_empty() => Ok(admitted),
-        Ok(_) => Err(wrong),
-        Err(others) => {
+        admitted => {
+            let others = admitted.map_or_else(|others| others, |it| it.unknown);
             // What is said of a field's text is plainer than what its type says.
             let others = others.into_iter().filter(|it| wrong.iter().all(|o| o.field != it.field));
             wrong.extend(others.collect::<Vec<_>>());
@@ -167,7 +182,8 @@ fn door<T: Resource>(
     let before = findings.violations.len();
     check(&object, old.as_ref(), &mut findings);
     left_out.forget(&mut findings.violations, before);
-    if !findings.violations.is_empty() {
+    let is_unknown = |it: &Violation| it.reason == ViolationReason::Unknown;
+    if !findings.violations.iter().all(is_unknown) {
         return Err(findings.violations);
     }
     let object = serde_json::to_value(&object).map_err(|error| {
@@ -177,7 +193,7 @@ fn door<T: Resource>(
             message: error.to_string(),
         }]
     })?;
-    Ok(Admitted { object, warnings: findings.warnings })
+    Ok(Admitted { object, warnings: findings.warnings, unknown: findings.violations })
 }
 
 /// Fields that the design has and that do nothing yet: refused with a sentence, never ignored.

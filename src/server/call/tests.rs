@@ -103,7 +103,7 @@ fn only_pools_have_a_scale() {
     let pools = NS.replace("environments", "warmpools");
     let node = r#"ObjectRef { kind: WarmPool, namespace: "default", name: "node" }"#;
     check(&format!("GET {pools}/node/scale"), &format!("GetScale({node})"));
-    let write = "WriteOptions { dry_run: true }";
+    let write = "WriteOptions { dry_run: true, validation: Strict }";
     check(&format!("PUT {pools}/node/scale?dryRun=All"), &format!("ReplaceScale({node}, {write})"));
     check(&format!("PATCH {pools}/node/scale?dryRun=All"), &format!("PatchScale({node}, {write})"));
     check(&format!("POST {pools}/node/scale"), "MethodNotAllowed");
@@ -117,9 +117,12 @@ fn the_other_paths_mean_their_calls() {
     check("GET /readyz?timeout=3s", "Ready");
     check("GET /api", "Discovery(CoreVersions)");
     check("GET /apis/", "Discovery(Groups)");
-    check("GET /apis/hangar.dev", "Discovery(Group)");
-    check("GET /apis/hangar.dev/v1alpha1?timeout=32s", "Discovery(Resources)");
-    check("GET /api/v1", "Discovery(CoreResources)");
+    check("GET /apis/hangar.dev", "Discovery(Group(\"hangar.dev\"))");
+    check(
+        "GET /apis/hangar.dev/v1alpha1?timeout=32s",
+        "Discovery(Resources(\"hangar.dev\", \"v1alpha1\"))",
+    );
+    check("GET /api/v1", "Discovery(Resources(\"\", \"v1\"))");
     check("GET /logs?follow=true&object=env/alice&limit=3", "logs Some(\"env/alice\") 3 true");
     check("GET /logs?object=environments/team-a/bob", "logs Some(\"env/team-a/bob\") 1000 false");
     check("POST /router/activity", "Activity");

@@ -1,4 +1,4 @@
-//! The core kinds that hangar keeps as Kubernetes has them: Namespace, Secret, Event. It must never add fields of its own.
+//! The core kinds that hangar keeps as Kubernetes has them: Namespace, Secret, ConfigMap, Event. It must never add fields of its own.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::meta::resource;
+use crate::api::{meta::resource, micro_time::MicroTime};
 
 resource! {
     /// A tenant.
@@ -97,6 +97,38 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Values that everybody may read. Machines do not get them: what they should have is in templates, environments and secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMap {
+    /// Group and version of this kind.
+    pub api_version: String,
+    /// This kind's name.
+    pub kind: String,
+    /// Identity, version and labels.
+    #[serde(default)]
+    pub metadata: crate::api::meta::Metadata,
+    /// Values as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
+    /// Values in base64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub binary_data: BTreeMap<String, String>,
+    /// Refuse every change of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<bool>,
+}
+
+impl crate::api::meta::Resource for ConfigMap {
+    const KIND: crate::api::kind::Kind = crate::api::kind::Kind::ConfigMap;
+    fn metadata(&self) -> &crate::api::meta::Metadata {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut crate::api::meta::Metadata {
+        &mut self.metadata
+    }
+}
+
 resource! {
     /// Something that happened to an object. Kept for an hour.
     #[serde(default)]
@@ -124,6 +156,18 @@ resource! {
         reporting_component: String,
         /// Which of them.
         reporting_instance: String,
+        /// When it happened, in newer Kubernetes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        event_time: Option<MicroTime>,
+        /// That it went on happening.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        series: Option<EventSeries>,
+        /// What was done.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        action: String,
+        /// Another object that had to do with it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        related: Option<InvolvedObject>,
     }
 }
 
@@ -143,6 +187,10 @@ impl Default for Event {
             source: EventSource::default(),
             reporting_component: String::new(),
             reporting_instance: String::new(),
+            event_time: None,
+            series: None,
+            action: String::new(),
+            related: None,
         }
     }
 }
@@ -161,6 +209,23 @@ pub struct InvolvedObject {
     pub name: String,
     /// Uid.
     pub uid: String,
+    /// Its version then.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    /// Which part of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field_path: String,
+}
+
+/// How often something happened again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EventSeries {
+    /// How often.
+    pub count: u32,
+    /// When it last did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_observed_time: Option<MicroTime>,
 }
 
 /// Whether somebody should care.
@@ -179,4 +244,7 @@ pub enum EventType {
 pub struct EventSource {
     /// Component.
     pub component: String,
+    /// Where that runs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
 }

@@ -6,7 +6,7 @@ use crate::api::{
     column::{AGE, Cell, Column, column, wide},
 };
 
-/// Every kind that is kept.
+/// Every kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// What environments are made from.
@@ -31,8 +31,14 @@ pub enum Kind {
     ResourceQuota,
     /// Values that nobody should read.
     Secret,
+    /// Values that everybody may read.
+    ConfigMap,
     /// Something that happened.
     Event,
+    /// Who of several leads.
+    Lease,
+    /// What one of hangar's own kinds is called and looks like.
+    CustomResourceDefinition,
 }
 
 /// What is said once of a kind.
@@ -388,6 +394,67 @@ static SECRET: Info = Info {
     about: "Values that nobody should read over a shoulder",
 };
 
+static CONFIG_MAP: Info = Info {
+    kind: Kind::ConfigMap,
+    group: "",
+    version: "v1",
+    kind_name: "ConfigMap",
+    plural: "configmaps",
+    singular: "configmap",
+    short_names: &["cm"],
+    categories: &[],
+    namespaced: true,
+    writable: true,
+    deletable: true,
+    has_status: false,
+    columns: &[column("Data", Cell::Count("data"), "How many values"), AGE],
+    also: &[],
+    selectable: &[],
+    about: "Values that everybody may read; kept for Kubernetes' tools, machines do not get them",
+};
+
+static LEASE: Info = Info {
+    kind: Kind::Lease,
+    group: "coordination.k8s.io",
+    version: "v1",
+    kind_name: "Lease",
+    plural: "leases",
+    singular: "lease",
+    short_names: &[],
+    categories: &[],
+    namespaced: true,
+    writable: true,
+    deletable: true,
+    has_status: false,
+    columns: &[column("Holder", Cell::Path("spec.holderIdentity"), "Who leads"), AGE],
+    also: &[],
+    selectable: &[],
+    about: "Who of several programs leads, and until when; kept for Kubernetes' tools",
+};
+
+static CUSTOM_RESOURCE_DEFINITION: Info = Info {
+    kind: Kind::CustomResourceDefinition,
+    group: "apiextensions.k8s.io",
+    version: "v1",
+    kind_name: "CustomResourceDefinition",
+    plural: "customresourcedefinitions",
+    singular: "customresourcedefinition",
+    short_names: &["crd", "crds"],
+    categories: &["api-extensions"],
+    namespaced: false,
+    writable: false,
+    deletable: false,
+    has_status: true,
+    columns: &[column(
+        "Created At",
+        Cell::Path("metadata.creationTimestamp"),
+        "Since when it is served",
+    )],
+    also: &[],
+    selectable: &[],
+    about: "What one of hangar's own kinds is called and looks like, for tools that ask Kubernetes for it",
+};
+
 static EVENT: Info = Info {
     kind: Kind::Event,
     group: "",
@@ -410,7 +477,19 @@ static EVENT: Info = Info {
         wide("Count", Cell::Path("count"), "How often"),
         column("Message", Cell::Path("message"), "What happened"),
     ],
-    also: &[],
+    also: &[Form {
+        group: "events.k8s.io",
+        version: "v1",
+        names: &[
+            ("involvedObject", "regarding"),
+            ("message", "note"),
+            ("source", "deprecatedSource"),
+            ("firstTimestamp", "deprecatedFirstTimestamp"),
+            ("lastTimestamp", "deprecatedLastTimestamp"),
+            ("count", "deprecatedCount"),
+            ("reportingComponent", "reportingController"),
+        ],
+    }],
     selectable: &[
         "involvedObject.kind",
         "involvedObject.namespace",
@@ -425,10 +504,11 @@ static EVENT: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Namespace,
         Self::ResourceQuota,
         Self::Secret,
+        Self::ConfigMap,
         Self::Template,
         Self::TemplateRevision,
         Self::WarmPool,
@@ -438,6 +518,8 @@ impl Kind {
         Self::Orphan,
         Self::Hold,
         Self::Event,
+        Self::Lease,
+        Self::CustomResourceDefinition,
     ];
 
     /// What is said of it.
@@ -455,7 +537,10 @@ impl Kind {
             Self::Namespace => &NAMESPACE,
             Self::ResourceQuota => &RESOURCE_QUOTA,
             Self::Secret => &SECRET,
+            Self::ConfigMap => &CONFIG_MAP,
             Self::Event => &EVENT,
+            Self::Lease => &LEASE,
+            Self::CustomResourceDefinition => &CUSTOM_RESOURCE_DEFINITION,
         }
     }
 
@@ -504,6 +589,12 @@ impl Info {
         } else {
             format!("{}.{}", self.plural, self.group)
         }
+    }
+
+    /// Whether its objects are made of the registry when they are asked for, instead of being kept.
+    #[must_use]
+    pub fn is_generated(&self) -> bool {
+        self.kind == Kind::CustomResourceDefinition
     }
 
     /// Whether how many there are of what it keeps can be read and written apart, as `autoscaling/v1` has it.

@@ -12,11 +12,13 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     bay::Bay,
-    core::{Event, Namespace, Secret},
+    core::{ConfigMap, Event, Namespace, Secret},
+    definition::CustomResourceDefinition,
     environment::Environment,
     hold::Hold,
     hostname::Hostname,
     kind::Kind,
+    lease::Lease,
     orphan::Orphan,
     pool::WarmPool,
     quota::ResourceQuota,
@@ -81,7 +83,10 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::ResourceQuota => inline::<ResourceQuota>(generator),
         Kind::Namespace => inline::<Namespace>(generator),
         Kind::Secret => inline::<Secret>(generator),
+        Kind::ConfigMap => inline::<ConfigMap>(generator),
         Kind::Event => inline::<Event>(generator),
+        Kind::Lease => inline::<Lease>(generator),
+        Kind::CustomResourceDefinition => inline::<CustomResourceDefinition>(generator),
     };
     let mut schema = schema.to_value();
     strict(&mut schema);
@@ -299,13 +304,15 @@ mod tests {
                 "Namespace",
                 "ResourceQuota",
                 "Secret",
+                "ConfigMap",
                 "Template",
                 "WarmPool",
                 "Environment",
-                "Event"
+                "Event",
+                "Lease"
             ]
         );
-        assert_eq!(schema["oneOf"][4]["additionalProperties"], false);
+        assert_eq!(schema["oneOf"][5]["additionalProperties"], false);
     }
 
     #[test]

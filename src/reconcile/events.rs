@@ -67,10 +67,11 @@ fn fresh(
             namespace: object.namespace.clone(),
             name: object.name.clone(),
             uid: uid.to_owned(),
+            ..InvolvedObject::default()
         },
         first_timestamp: Some(now),
         count: 0,
-        source: EventSource { component: "hangar".to_owned() },
+        source: EventSource { component: "hangar".to_owned(), ..EventSource::default() },
         reporting_component: "hangar".to_owned(),
         ..Event::default()
     }

@@ -7,6 +7,7 @@ mod claims;
 pub mod collect;
 mod discovery;
 mod draft;
+mod generated;
 mod guard;
 mod logs;
 mod may;
@@ -22,6 +23,7 @@ mod removal;
 mod respond;
 mod review;
 mod scale;
+mod socket;
 mod status;
 mod view;
 mod watch;
@@ -34,6 +36,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use http::{Method, Request, Response, header, request::Parts as Head};
+use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -135,6 +138,8 @@ struct State {
     token: Option<Token>,
     /// Where the store was when this process began to answer.
     started: Revision,
+    /// And when that was.
+    began: Timestamp,
     pages: Pages,
     /// Held by a creation in a namespace with a quota, from the count to the commit.
     quota_turn: tokio::sync::Mutex<()>,
@@ -220,6 +225,7 @@ impl Api {
     ) -> Self {
         let Parts { store, clock, chance, journal, metrics, readiness, backups } = parts;
         let pages = Pages::new(Arc::clone(&clock));
+        let began = draft::seconds(clock.now());
         Self(Arc::new(State {
             store,
             clock,
@@ -231,6 +237,7 @@ impl Api {
             address,
             token,
             started,
+            began,
             pages,
             quota_turn: tokio::sync::Mutex::new(()),
             shutdown,
@@ -303,7 +310,14 @@ async fn perform(
         Call::Watch(scope, options) => {
             let view = view(options.include, scope.form)?;
             let lines = watch::watch(state, &scope, options, view).await?;
-            Ok(respond::stream(lines.boxed(), false))
+            match head.extensions.get::<OnUpgrade>() {
+                Some(upgrade) if socket::is_asked(&head.headers) => {
+                    let tell = |socket| socket::tell(socket, lines.boxed());
+                    let only = socket::only_protocol(&head.headers);
+                    socket::accept(&head.headers, upgrade.clone(), only, tell)
+                }
+                Some(_) | None => Ok(respond::stream(lines.boxed(), false)),
+            }
         }
         Call::Create(scope, options) => {
             draft::check_writable(scope.kind, None)?;

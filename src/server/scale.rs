@@ -33,7 +33,12 @@ pub(super) async fn update(
     for _ in 0..ATTEMPTS_MAX {
         let (pool, revision) = read(state, object).await?;
         let now = shown(&pool, &revision.to_string());
-        let wanted = wanted(object, &now, &change.apply(now.clone())?)?;
+        let mut proposed = change.apply(now.clone())?;
+        if let (Change::Whole(_), Some(Value::Object(spec))) = (change, proposed.get_mut("spec")) {
+            // Kubernetes' own type leaves a zero out.
+            spec.entry("replicas").or_insert_with(|| json!(0));
+        }
+        let wanted = wanted(object, &now, &proposed)?;
         check_scalable(object, &pool)?;
         let version = json!({"resourceVersion": revision.to_string()});
         let patch = json!({"metadata": version, "spec": {"replicas": wanted}});
@@ -104,11 +109,7 @@ fn wanted(object: &ObjectRef, now: &Value, proposed: &Value) -> Result<u32, Stat
     let field = "spec.replicas";
     let refused = |reason, why: &str| Status::invalid_field(object, field, reason, why);
     let Some(replicas) = proposed.pointer("/spec/replicas") else {
-        // Kubernetes' own type leaves a zero out.
-        return match proposed.get("spec") {
-            Some(Value::Object(_)) => Ok(0),
-            Some(_) | None => Err(refused(ViolationReason::Required, "it must be given")),
-        };
+        return Err(refused(ViolationReason::Required, "it must be given"));
     };
     replicas
         .as_u64()

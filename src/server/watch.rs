@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::server::{
     State,
     call::{Scope, Selection, Start, WatchOptions},
-    read,
+    generated, read,
     status::Status,
     view::{self, View},
 };
@@ -52,7 +52,7 @@ pub(super) async fn watch(
     let after = match options.start {
         Start::After(Some(revision)) => Revision(revision),
         start @ (Start::Existing | Start::ExistingThenBookmark | Start::After(None)) => {
-            let (entries, revision) = state.store.list_bytes(&prefix).await?;
+            let (entries, revision) = generated::entries(state, (scope.kind, &prefix)).await?;
             for entry in entries.iter().filter(|_| start != Start::After(None)) {
                 let object = read::shown(entry)?;
                 if feed.select.matches(&object) {

@@ -258,6 +258,12 @@ const ROWS: &[Row] = &[
     // Events.
     row(Each, "get events", 0, Prints(&["Normal"])),
     row(Each, "events --for env/demo", 0, Prints(&["demo"])),
+    row(
+        Newest,
+        "get events.v1.events.k8s.io -o jsonpath={.items[*].regarding.name}",
+        0,
+        Prints(&["demo"]),
+    ),
     // Who may do what.
     row(Each, "auth can-i create environments.hangar.dev", 0, Prints(&["yes"])),
     row(Each, "auth can-i create bays.hangar.dev", 1, Prints(&["no"])),
@@ -284,11 +290,42 @@ const ROWS: &[Row] = &[
         Is("secrets/keys", "/data/K", "\"dg==\""),
     ),
     row(
+        Each,
+        "create configmap settings --from-literal=K=v --from-file=made.yaml",
+        0,
+        Is("configmaps/settings", "/data/K", "\"v\""),
+    ),
+    row(Each, "apply -f settings.yaml", 0, Is("configmaps/applied", "/data/a", "\"1\"")),
+    row(Each, "apply -f settings-2.yaml", 0, Is("configmaps/applied", "/data", "{\"b\":\"2\"}")),
+    row(
+        Newest,
+        "patch cm settings -p {\"data\":{\"K\":\"w\"}}",
+        0,
+        Is("configmaps/settings", "/data/K", "\"w\""),
+    ),
+    row(Newest, "get cm settings", 0, Prints(&["settings", "2"])),
+    row(Newest, "describe cm settings", 0, Prints(&["made.yaml"])),
+    row(
         Newest,
         "create quota few --hard=count/environments.hangar.dev=9 -n team-a",
         0,
         There("team-a/resourcequotas/few"),
     ),
+    row(
+        Each,
+        "apply -f lease.yaml",
+        0,
+        Is("leases/lead", "/spec/renewTime", "\"2026-01-02T03:04:05.000006Z\""),
+    ),
+    row(Newest, "get leases", 0, Prints(&["lead", "me"])),
+    row(Each, "get crd -o name", 0, Prints(&["environments.hangar.dev"])),
+    row(
+        Newest,
+        "get crd environments.hangar.dev -o jsonpath={.spec.versions[0].schema.openAPIV3Schema.type}",
+        0,
+        Prints(&["object"]),
+    ),
+    row(Newest, "delete crd environments.hangar.dev", 1, Done),
     // Delete. More environments at once would make hangar hold back.
     row(
         Newest,
@@ -304,6 +341,7 @@ const ROWS: &[Row] = &[
     row(Newest, "delete secret keys --cascade=orphan", 0, Gone("secrets/keys")),
     row(Newest, "delete env -l team=nobody", 0, There("environments/warned")),
     row(Newest, "delete quota --all -n team-a", 0, Gone("team-a/resourcequotas/few")),
+    row(Each, "delete cm settings", 0, Gone("configmaps/settings")),
     row(Each, "delete ns team-a", 0, Gone("team-a/environments/inside")),
     row(Newest, "delete ns default", 1, There("namespaces/default")),
 ];

@@ -13,9 +13,17 @@ pub(super) fn check<T: Resource>(object: &T, old: Option<&T>, findings: &mut Fin
         if meta.generate_name.is_none() {
             findings.add("metadata.name", ViolationReason::Required, "it must be given");
         }
-    } else if T::KIND != Kind::Event {
-        // Events are named after what they are about, with a suffix.
-        findings.say("metadata.name", name::object(&meta.name));
+    } else {
+        match T::KIND {
+            // Events are named after what they are about, with a suffix.
+            Kind::Event => {}
+            // Kubernetes' tools give them names with dots.
+            Kind::ConfigMap | Kind::Lease => {
+                let parts = meta.name.split('.').map(name::object);
+                findings.say("metadata.name", parts.collect());
+            }
+            _ => findings.say("metadata.name", name::object(&meta.name)),
+        }
     }
     if let Some(namespace) = &meta.namespace {
         if T::KIND.info().namespaced {

@@ -16,10 +16,12 @@ pub use text::check as check_text;
 
 use crate::api::{
     bay::Bay,
-    core::{Event, Namespace, Secret},
+    core::{ConfigMap, Event, Namespace, Secret},
+    definition::CustomResourceDefinition,
     hold::Hold,
     hostname::Hostname,
     kind::Kind,
+    lease::Lease,
     meta::Resource,
     orphan::Orphan,
     quota::ResourceQuota,
@@ -106,7 +108,12 @@ pub fn admit_known(
         Kind::ResourceQuota => door::<ResourceQuota>(new, old, |_| {}, quota::check),
         Kind::Namespace => door::<Namespace>(new, old, |_| {}, |_, _, _| {}),
         Kind::Secret => door::<Secret>(new, old, core::complete_secret, core::check_secret),
-        Kind::Event => door::<Event>(new, old, |_| {}, core::check_event),
+        Kind::ConfigMap => door::<ConfigMap>(new, old, |_| {}, core::check_config_map),
+        Kind::Event => door::<Event>(new, old, core::complete_event, core::check_event),
+        Kind::Lease => door::<Lease>(new, old, |_| {}, |_, _, _| {}),
+        Kind::CustomResourceDefinition => {
+            door::<CustomResourceDefinition>(new, old, |_| {}, |_, _, _| {})
+        }
         Kind::TemplateRevision => door::<TemplateRevision>(new, old, |_| {}, |_, _, _| {}),
         Kind::Bay => door::<Bay>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),

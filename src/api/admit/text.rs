@@ -15,6 +15,8 @@ const MAPS: &[(Option<Kind>, &str)] = &[
     (Some(Kind::Environment), "/spec/env"),
     (Some(Kind::Template), "/spec/machine/env"),
     (Some(Kind::Secret), "/data"),
+    (Some(Kind::ConfigMap), "/data"),
+    (Some(Kind::ConfigMap), "/binaryData"),
     (Some(Kind::Secret), "/stringData"),
 ];
 
@@ -28,6 +30,7 @@ const LINES: &[&str] = &[
     "spec.machine.files.*.content",
     "spec.readiness.exec.command.*",
     "stringData.*",
+    "data.*",
     "message",
 ];
 

@@ -316,7 +316,12 @@ async fn discovery_names_every_kind_and_what_may_be_done_to_it() {
     let groups = api.get("/apis").await.body;
     assert_eq!(text(&groups, "/groups/0/preferredVersion/groupVersion"), "hangar.dev/v1alpha1");
     let mut found = Vec::new();
-    for page in ["/api/v1", "/apis/hangar.dev/v1alpha1"] {
+    for page in [
+        "/api/v1",
+        "/apis/hangar.dev/v1alpha1",
+        "/apis/coordination.k8s.io/v1",
+        "/apis/apiextensions.k8s.io/v1",
+    ] {
         let page = api.get(page).await.body;
         let names = page["resources"].as_array().unwrap().iter();
         found.extend(names.map(|it| text(it, "/name").to_owned()));

@@ -2,6 +2,7 @@
 
 mod backup;
 mod bad_body;
+mod clients;
 mod collect;
 mod crud;
 mod guard;
@@ -12,6 +13,7 @@ mod order;
 mod quota;
 mod scale;
 mod secret;
+mod validation;
 mod watch;
 
 use std::{sync::Arc, time::Duration};

@@ -1,0 +1,45 @@
+//! Objects of kinds that are not kept: they are made of the registry when they are asked for, and then read, listed and watched as
+//! all others. It must never write one.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::api::{definition, kind::Kind, meta::ObjectRef};
+use crate::server::{State, draft::Current, status::Status, write};
+use crate::store::{Entry, Key, Revision};
+
+/// One object: generated, or kept.
+pub(super) async fn current(state: &State, object: &ObjectRef) -> Result<Option<Current>, Status> {
+    if !object.kind.info().is_generated() {
+        return write::current(&state.store, object).await;
+    }
+    let revision = revision(state);
+    let mut all = definition::all(state.began).into_iter();
+    let found = all.find(|it| it.pointer("/metadata/name").is_some_and(|it| *it == *object.name));
+    Ok(found.map(|object| Current { object, revision }))
+}
+
+/// The objects whose keys start with this, generated or kept, and the store's revision.
+pub(super) async fn entries(
+    state: &State,
+    (kind, prefix): (Kind, &str),
+) -> Result<(Vec<Entry>, Revision), Status> {
+    let (kept, now) = state.store.list_bytes(prefix).await?;
+    if !kind.info().is_generated() {
+        return Ok((kept, now));
+    }
+    let entry = |value: Value| {
+        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let key = Key::new(&ObjectRef::new(kind, "", name).store_key());
+        Entry { key, value: Bytes::from(value.to_string()), revision: revision(state) }
+    };
+    let mut entries: Vec<_> = definition::all(state.began).into_iter().map(entry).collect();
+    entries.retain(|it| it.key.as_str().starts_with(prefix));
+    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok((entries, now))
+}
+
+/// They have been what they are since this process began to answer.
+fn revision(state: &State) -> Revision {
+    state.started.max(Revision(1))
+}

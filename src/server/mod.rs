@@ -2,6 +2,7 @@
 //! show a secret's value in a log line, an error or a table.
 
 mod activity;
+mod bodies;
 mod call;
 mod claims;
 pub mod collect;
@@ -34,9 +35,7 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::StreamExt;
 use http::{Method, Request, Response, header, request::Parts as Head};
-use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -48,13 +47,12 @@ pub use self::{
 };
 use self::{
     call::{Call, FieldValidation, Include, ListOptions, Scope, Target, WriteOptions},
-    may::Caller,
     pages::Pages,
     patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
     status::Status,
     view::View,
 };
-use crate::api::{kind::Kind, meta::ObjectRef, review::Review};
+use crate::api::{kind::Kind, meta::ObjectRef};
 use crate::chance::{self, Chance};
 use crate::clock::{Clock, Timestamp};
 use crate::net::{self, Body, Limits};
@@ -309,15 +307,7 @@ async fn perform(
         }
         Call::Watch(scope, options) => {
             let view = view(options.include, scope.form)?;
-            let lines = watch::watch(state, &scope, options, view).await?;
-            match head.extensions.get::<OnUpgrade>() {
-                Some(upgrade) if socket::is_asked(&head.headers) => {
-                    let tell = |socket| socket::tell(socket, lines.boxed());
-                    let only = socket::only_protocol(&head.headers);
-                    socket::accept(&head.headers, upgrade.clone(), only, tell)
-                }
-                Some(_) | None => Ok(respond::stream(lines.boxed(), false)),
-            }
+            bodies::watched(state, (&scope, options), view, head).await
         }
         Call::Create(scope, options) => {
             draft::check_writable(scope.kind, None)?;
@@ -325,19 +315,12 @@ async fn perform(
             create(state, &scope, &options, (media, body), view).await
         }
         Call::Replace(target, options) => {
-            check_object(media)?;
-            draft::check_writable(target.object.kind, Some(&target.object))?;
-            let body = patch::read(body, BODY_BYTES_MAX).await?;
-            let (object, remarks) = patch::object(media, &body, options.validation)?;
-            let change = (Change::Whole(object), remarks);
-            update(state, &target, &options, change, view(Include::Metadata, target.form)?).await
+            let view = view(Include::Metadata, target.form)?;
+            bodies::replace(state, (&target, &options), (media, body), view).await
         }
         Call::Patch(target, options) => {
-            let kind = target.object.kind;
-            draft::check_writable(kind, Some(&target.object))?;
-            let body = patch::read(body, BODY_BYTES_MAX).await?;
-            let change = Change::patch(kind, media, &body, options.validation)?;
-            update(state, &target, &options, change, view(Include::Metadata, target.form)?).await
+            let view = view(Include::Metadata, target.form)?;
+            bodies::change(state, (&target, &options), (media, body), view).await
         }
         Call::Delete(object, options) => {
             draft::check_deletable(object.kind, Some(&object))?;
@@ -347,12 +330,7 @@ async fn perform(
         }
         Call::GetScale(object) => Ok(respond::json(&scale::get(state, &object).await?)),
         Call::ReplaceScale(object, options) => {
-            // kubectl's own scale client says nothing, and no web page can put something without being asked first.
-            let media = if media == Media::Unsaid { Media::Json } else { media };
-            check_object(media)?;
-            let body = patch::read(body, BODY_BYTES_MAX).await?;
-            let (scale, _) = patch::object(media, &body, options.validation)?;
-            scaled(state, &object, &options, &Change::Whole(scale)).await
+            bodies::replace_scale(state, (&object, &options), media, body).await
         }
         Call::PatchScale(object, options) => {
             let body = patch::read(body, BODY_BYTES_MAX).await?;
@@ -365,7 +343,9 @@ async fn perform(
             let options = delete_options(media, body, &options).await?;
             delete_collection(state, &scope, &list, &options).await
         }
-        Call::Review(review, version) => reviewed(state, (review, version), media, body).await,
+        Call::Review(review, version) => {
+            bodies::reviewed(state, (review, version), media, body).await
+        }
     }
 }
 
@@ -404,19 +384,6 @@ async fn create(
     respond::warn(&mut response, &remarks);
     respond::warn(&mut response, &written.warnings);
     Ok(response)
-}
-
-async fn reviewed(
-    state: &State,
-    (review, version): (Review, &str),
-    media: Media,
-    body: impl RequestBody,
-) -> Result<Response<Body>, Status> {
-    check_object(media)?;
-    let body = patch::read(body, BODY_BYTES_MAX).await?;
-    let (question, _) = patch::object(media, &body, FieldValidation::Ignore)?;
-    let caller = Caller::of(state.token.is_some());
-    Ok(respond::created(&review::answer((review, version), question, &caller)?))
 }
 
 async fn scaled(

@@ -64,6 +64,7 @@ async fn what_is_no_scale_of_it_is_refused() {
     ] {
         assert_eq!(api.patch(&scale(), &body).await.code, code, "{body}");
     }
+    assert_eq!(api.call(&format!("PUT {}", scale()), Some(&json!({}))).await.code, 422);
     assert_eq!(api.get(&format!("{POOLS}/none/scale")).await.code, 404);
     assert_eq!(api.delete(&scale()).await.code, 405);
     assert_eq!(api.get(&format!("{ENVS}/alice/scale")).await.code, 404);
@@ -102,4 +103,14 @@ async fn discovery_lists_it() {
             "kind": "Scale", "verbs": ["get", "patch", "update"],
         })
     );
+}
+
+#[tokio::test]
+async fn a_whole_scale_without_a_number_means_none() {
+    let api = with_pool(json!(2)).await;
+    // Written by Kubernetes' own type, which leaves a zero out, by a client that does not say what it sends.
+    let mut now = api.get(&scale()).await.body;
+    now["spec"] = json!({});
+    let put = api.send(api.request(&format!("PUT {}", scale())).body(now.to_string())).await;
+    assert_eq!((put.code, &put.body["spec"]["replicas"]), (200, &json!(0)), "{}", put.body);
 }

@@ -1,0 +1,96 @@
+//! Calls with a body or an upgrade: what was sent is read as its media type says, done, and answered with the remarks about it. It must
+//! never decide what is admitted.
+
+use futures::StreamExt as _;
+use http::{Response, request::Parts as Head};
+use hyper::upgrade::OnUpgrade;
+
+use crate::api::{meta::ObjectRef, review::Review};
+use crate::net::Body;
+use crate::server::{
+    State,
+    call::{FieldValidation, Scope, Target, WatchOptions, WriteOptions},
+    check_object, draft,
+    may::Caller,
+    patch::{self, BODY_BYTES_MAX, Change, Media, RequestBody},
+    respond, review, scaled, socket,
+    status::Status,
+    update,
+    view::View,
+    watch,
+};
+
+/// A watch, as lines or over a WebSocket.
+pub(super) async fn watched(
+    state: &State,
+    (scope, options): (&Scope, WatchOptions),
+    view: View,
+    head: &Head,
+) -> Result<Response<Body>, Status> {
+    let lines = watch::watch(state, scope, options, view).await?;
+    match head.extensions.get::<OnUpgrade>() {
+        Some(upgrade) if socket::is_asked(&head.headers) => {
+            let protocol = socket::only_protocol(&head.headers);
+            let tell = |socket| socket::tell(socket, lines.boxed());
+            socket::accept(&head.headers, upgrade.clone(), protocol, tell)
+        }
+        Some(_) | None => Ok(respond::stream(lines.boxed(), false)),
+    }
+}
+
+/// An object in the place of another.
+pub(super) async fn replace(
+    state: &State,
+    (target, options): (&Target, &WriteOptions),
+    (media, body): (Media, impl RequestBody),
+    view: View,
+) -> Result<Response<Body>, Status> {
+    check_object(media)?;
+    draft::check_writable(target.object.kind, Some(&target.object))?;
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
+    let (object, remarks) = patch::object(media, &body, options.validation)?;
+    update(state, target, options, (Change::Whole(object), remarks), view).await
+}
+
+/// Some fields of an object.
+pub(super) async fn change(
+    state: &State,
+    (target, options): (&Target, &WriteOptions),
+    (media, body): (Media, impl RequestBody),
+    view: View,
+) -> Result<Response<Body>, Status> {
+    let kind = target.object.kind;
+    draft::check_writable(kind, Some(&target.object))?;
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
+    let change = Change::patch(kind, media, &body, options.validation)?;
+    update(state, target, options, change, view).await
+}
+
+/// A whole scale in the place of another.
+pub(super) async fn replace_scale(
+    state: &State,
+    (object, options): (&ObjectRef, &WriteOptions),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    // kubectl's own scale client says nothing, and no web page can put something without being asked first.
+    let media = if media == Media::Unsaid { Media::Json } else { media };
+    check_object(media)?;
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
+    let (scale, _) = patch::object(media, &body, options.validation)?;
+    scaled(state, object, options, &Change::Whole(scale)).await
+}
+
+/// A question of callers about themselves.
+pub(super) async fn reviewed(
+    state: &State,
+    (review, version): (Review, &str),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    check_object(media)?;
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
+    let (question, _) = patch::object(media, &body, FieldValidation::Ignore)?;
+    let caller = Caller::of(state.token.is_some());
+    Ok(respond::created(&review::answer((review, version), question, &caller)?))
+}

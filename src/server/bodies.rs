@@ -81,6 +81,18 @@ pub(super) async fn replace_scale(
     scaled(state, object, options, &Change::Whole(scale)).await
 }
 
+/// Some fields of a scale.
+pub(super) async fn patch_scale(
+    state: &State,
+    (object, options): (&ObjectRef, &WriteOptions),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
+    let (change, _) = Change::patch(object.kind, media, &body, options.validation)?;
+    scaled(state, object, options, &change).await
+}
+
 /// A question of callers about themselves.
 pub(super) async fn reviewed(
     state: &State,

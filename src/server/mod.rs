@@ -333,9 +333,7 @@ async fn perform(
             bodies::replace_scale(state, (&object, &options), media, body).await
         }
         Call::PatchScale(object, options) => {
-            let body = patch::read(body, BODY_BYTES_MAX).await?;
-            let (change, _) = Change::patch(object.kind, media, &body, options.validation)?;
-            scaled(state, &object, &options, &change).await
+            bodies::patch_scale(state, (&object, &options), media, body).await
         }
         Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {

@@ -1,7 +1,9 @@
 //! What Kubernetes' clients ask beside the objects themselves, and the forms in which they ask.
 
 use futures::{SinkExt as _, StreamExt as _};
-use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{
+    self, Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode,
+};
 
 use super::*;
 
@@ -201,6 +203,13 @@ async fn a_watch_may_be_a_web_socket() {
     let api = Api::start().await;
     api.env("alice").await;
     let url = format!("{}{ENVS}?watch=true&timeoutSeconds=600", api.url.replace("http", "ws"));
+    let mut foreign = url.as_str().into_client_request().unwrap();
+    foreign.headers_mut().insert("origin", "http://evil.example".parse().unwrap());
+    let Err(tungstenite::Error::Http(refused)) = tokio_tungstenite::connect_async(foreign).await
+    else {
+        panic!("a page of another site may watch");
+    };
+    assert_eq!(refused.status(), 403);
     let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
     let next = async |socket: &mut tokio_tungstenite::WebSocketStream<_>| {
         tokio::time::timeout(SOON, socket.next()).await.unwrap()

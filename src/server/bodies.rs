@@ -73,8 +73,6 @@ pub(super) async fn replace_scale(
     media: Media,
     body: impl RequestBody,
 ) -> Result<Response<Body>, Status> {
-    // kubectl's own scale client says nothing, and no web page can put something without being asked first.
-    let media = if media == Media::Unsaid { Media::Json } else { media };
     check_object(media)?;
     let body = patch::read(body, BODY_BYTES_MAX).await?;
     let (scale, _) = patch::object(media, &body, options.validation)?;

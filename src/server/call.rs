@@ -204,8 +204,11 @@ pub(super) struct WriteOptions {
 /// What becomes of fields that the kind does not have (they are left out), or that are there twice (the last counts).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum FieldValidation {
-    /// The request is refused. Kubernetes warns where nothing is asked for; here nothing is guessed.
+    /// Nothing was asked for. Kubernetes warns then; here nothing that people declare is guessed, so the request is refused, but for
+    /// a status, in which programs keep notes of their own: of those the answer says that they are left out.
     #[default]
+    Unsaid,
+    /// The request is refused.
     Strict,
     /// The answer names them.
     Warn,
@@ -498,7 +501,8 @@ impl Query {
             }
         };
         let validation = match self.get("fieldValidation") {
-            None | Some("Strict") => FieldValidation::Strict,
+            None => FieldValidation::Unsaid,
+            Some("Strict") => FieldValidation::Strict,
             Some("Warn") => FieldValidation::Warn,
             Some("Ignore") => FieldValidation::Ignore,
             Some(other) => {

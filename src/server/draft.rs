@@ -174,11 +174,18 @@ fn admit(
     if validation == FieldValidation::Strict {
         return admit::admit(target.kind, object, old).map_err(refused);
     }
+    let is_refused = |it: &Violation| {
+        it.reason != ViolationReason::Unknown
+            || validation == FieldValidation::Unsaid && !it.field.starts_with("status.")
+    };
     let mut admitted = admit::admit_known(target.kind, object, old).map_err(|mut violations| {
-        violations.retain(|it| it.reason != ViolationReason::Unknown);
+        violations.retain(is_refused);
         refused(violations)
     })?;
-    if validation == FieldValidation::Warn {
+    if admitted.unknown.iter().any(is_refused) {
+        return Err(refused(admitted.unknown));
+    }
+    if validation != FieldValidation::Ignore {
         let unknown = admitted.unknown.iter().map(|it| format!("unknown field \"{}\"", it.field));
         admitted.warnings.extend(unknown);
     }

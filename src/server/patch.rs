@@ -18,6 +18,8 @@ use crate::server::{call::FieldValidation, protobuf, status::Status};
 pub(super) const BODY_BYTES_MAX: usize = manifest::OBJECT_BYTES_MAX;
 /// Bytes of a report, which is about many environments.
 pub(super) const REPORT_BYTES_MAX: usize = 1024 * 1024;
+/// What browsers add to every request, and nobody else does.
+const FETCH_SITE: &str = "sec-fetch-site";
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -36,7 +38,7 @@ pub(super) enum Media {
     JsonPatch,
     /// Kubernetes' own, which is taken for a merge patch where Kubernetes would offer it.
     StrategicPatch,
-    /// There is no such header.
+    /// There is no such header, in a request of a browser.
     Unsaid,
     /// Something else.
     Other,
@@ -45,7 +47,11 @@ pub(super) enum Media {
 impl Media {
     /// As the header says.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Self::Unsaid };
+        let Some(value) = headers.get(header::CONTENT_TYPE) else {
+            // Some of Kubernetes' clients say nothing and mean JSON. So could a web page, which a browser does not ask about
+            // first then; but it tells.
+            return if headers.contains_key(FETCH_SITE) { Self::Unsaid } else { Self::Json };
+        };
         let text = value.to_str().unwrap_or_default();
         match text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "application/json" => Self::Json,
@@ -184,7 +190,9 @@ pub(super) fn object(
 
 fn json(body: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
     let read = match validation {
-        FieldValidation::Strict => json::parse(body).map(|it| (it, Vec::new())),
+        FieldValidation::Strict | FieldValidation::Unsaid => {
+            json::parse(body).map(|it| (it, Vec::new()))
+        }
         FieldValidation::Warn | FieldValidation::Ignore => json::parse_last(body),
     };
     let (value, mut twice) = read.map_err(|error| {

@@ -40,3 +40,13 @@ async fn an_address_that_others_reach_needs_a_token() {
     let config = Config { token: Some(Token::new("t")), ..config };
     assert!(Server::bind(config, api.parts.clone()).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_body_of_no_said_type_is_json_but_not_from_a_browser() {
+    let api = Api::start().await;
+    let post = || api.request(&format!("POST {ENVS}")).body(env("alice").to_string());
+    assert_eq!(api.send(post().header("sec-fetch-site", "none")).await.code, 415);
+    assert_eq!(api.send(post()).await.code, 201);
+    let patch = api.request(&format!("PATCH {ENVS}/alice")).body("{}");
+    assert_eq!(api.send(patch).await.code, 415, "there are several sorts of patches");
+}

@@ -81,3 +81,20 @@ async fn patches_and_replacements_are_validated_too() {
     }
     assert_eq!(api.get(&alice).await.body, before);
 }
+
+#[tokio::test]
+async fn a_programs_note_in_a_status_is_left_out_unless_strictness_is_asked_for() {
+    let api = Api::start().await;
+    api.env("alice").await;
+    let (media, note) = ("application/merge-patch+json", r#"{"status": {"note": {"done": 1}}}"#);
+    for path in [format!("{ENVS}/alice"), format!("{ENVS}/alice/status")] {
+        let reply = send(&api, &format!("PATCH {path}"), media, note).await;
+        assert_eq!(reply.code, 200, "{}", reply.body);
+        assert_eq!(reply.body["status"].get("note"), None);
+    }
+    let path = format!("PATCH {ENVS}/alice/status");
+    let reply = send(&api, &path, media, note).await;
+    assert_eq!(warnings(&reply), ["299 - \"unknown field \\\"status.note\\\"\""]);
+    let reply = send(&api, &format!("{path}?fieldValidation=Strict"), media, note).await;
+    assert_eq!(reply.code, 400, "{}", reply.body);
+}

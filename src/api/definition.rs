@@ -1,7 +1,7 @@
 //! CustomResourceDefinitions: what the registry says of hangar's own kinds, in the form in which Kubernetes' tools look for kinds
 //! that they do not know. They are made when they are asked for. It must never name a kind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -25,6 +25,12 @@ resource! {
         status: BTreeMap<String, Value>,
     }
 }
+
+/// Schemas of hangar's own kinds, which take a while to make.
+static SCHEMAS: LazyLock<Vec<(Kind, Value)>> = LazyLock::new(|| {
+    let own = Kind::ALL.into_iter().filter(|it| it.info().group == GROUP);
+    own.map(|kind| (kind, openapi::structural(kind))).collect()
+});
 
 /// Every definition, as of a time.
 #[must_use]
@@ -89,12 +95,13 @@ fn version(info: &Info) -> Value {
             "statusReplicasPath": ".status.replicas",
         });
     }
+    let schema = SCHEMAS.iter().find(|(kind, _)| *kind == info.kind);
     let fields = info.selectable.iter().map(|it| json!({"jsonPath": format!(".{it}")}));
     json!({
         "name": info.version,
         "served": true,
         "storage": true,
-        "schema": {"openAPIV3Schema": openapi::structural(info.kind)},
+        "schema": {"openAPIV3Schema": schema.map(|(_, it)| it)},
         "subresources": subresources,
         "selectableFields": fields.collect::<Vec<_>>(),
         "additionalPrinterColumns": info.columns.iter().filter_map(column).collect::<Vec<_>>(),

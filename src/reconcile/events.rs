@@ -7,6 +7,7 @@ use crate::api::{
     environment::Reason,
     kind::Kind,
     meta::{Metadata, ObjectRef},
+    micro_time::MicroTime,
 };
 use crate::chance::{self, Chance};
 use crate::plan::{Level, Note};
@@ -70,6 +71,7 @@ fn fresh(
             ..InvolvedObject::default()
         },
         first_timestamp: Some(now),
+        event_time: Some(MicroTime(now)),
         count: 0,
         source: EventSource { component: "hangar".to_owned(), ..EventSource::default() },
         reporting_component: "hangar".to_owned(),

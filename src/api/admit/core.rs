@@ -5,6 +5,7 @@ use base64::Engine as _;
 use crate::api::{
     admit::{Findings, ViolationReason},
     core::{BAY_KEY_TYPE, ConfigMap, Event, Secret},
+    micro_time::MicroTime,
     name,
 };
 
@@ -71,8 +72,11 @@ pub(super) fn check_config_map(
     findings.immutable("immutable", &old.immutable, &config.immutable, "it was meant for good");
 }
 
-/// Clients of the newer group say when with `eventTime` and `series`; everybody else reads the older fields.
+/// Clients of the newer group say when with `eventTime` and `series`, all others with older fields; each reads its own.
 pub(super) fn complete_event(event: &mut Event) {
+    if let Some(first) = event.first_timestamp {
+        event.event_time.get_or_insert(MicroTime(first));
+    }
     if let Some(at) = event.event_time {
         event.first_timestamp.get_or_insert(at.0);
     }

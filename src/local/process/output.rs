@@ -17,6 +17,10 @@ use crate::local::driver::LogLine;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A longer line is written as several.
 const LINE_BYTES_MAX: usize = 16 * 1024;
+/// What stands in the place of a line's stream where a run starts.
+const START: char = 's';
+/// Bytes that are read of a file at a time by whoever follows it.
+const STEP_BYTES_MAX: u64 = 1024 * 1024;
 
 fn current(directory: &Path) -> PathBuf {
     directory.join("out.log")
@@ -45,11 +49,16 @@ impl Output {
     pub(super) fn line(&self, stderr: bool, text: &[u8]) -> io::Result<()> {
         let text = String::from_utf8_lossy(text);
         let stream = if stderr { 'e' } else { 'o' };
-        let line = format!(
-            "{} {stream} {}\n",
-            self.clock.now().as_millisecond(),
-            text.trim_end_matches(['\r', '\n'])
-        );
+        self.write(stream, text.trim_end_matches(['\r', '\n']))
+    }
+
+    /// Marks the start of a run: what follows is its output.
+    pub(super) fn start(&self) -> io::Result<()> {
+        self.write(START, "")
+    }
+
+    fn write(&self, what: char, text: &str) -> io::Result<()> {
+        let line = format!("{} {what} {text}\n", self.clock.now().as_millisecond());
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.1 > 0 && file.1 + line.len() as u64 > FILE_BYTES_MAX {
             std::fs::rename(current(&self.directory), previous(&self.directory))?;
@@ -99,14 +108,14 @@ fn append(path: &Path) -> io::Result<File> {
 pub(super) fn tail(directory: &Path, limit: usize) -> io::Result<Vec<LogLine>> {
     loop {
         let (newer, of) = read(&current(directory))?;
-        let mut lines = parse(&newer);
+        let mut lines: Vec<_> = lines(&newer).collect();
         if lines.len() < limit {
             let (older, of_older) = read(&previous(directory))?;
             if of.is_some() && of == of_older {
                 // The files changed places between the two looks.
                 continue;
             }
-            lines.splice(0..0, parse(&older));
+            lines.splice(0..0, self::lines(&older));
         }
         return Ok(lines.split_off(lines.len().saturating_sub(limit)));
     }
@@ -123,18 +132,117 @@ fn read(path: &Path) -> io::Result<(String, Option<u64>)> {
     Ok((text, Some(file.metadata()?.ino())))
 }
 
-fn parse(text: &str) -> Vec<LogLine> {
+fn lines(text: &str) -> impl Iterator<Item = LogLine> {
+    parse(text).filter_map(|record| match record {
+        Record::Line(line) => Some(line),
+        Record::Start => None,
+    })
+}
+
+/// What stands in the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Record {
+    /// Another run begins.
+    Start,
+    Line(LogLine),
+}
+
+fn parse(text: &str) -> impl Iterator<Item = Record> {
     // Without its line feed the last line is still being written.
     let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
-    let line = |line: &str| {
+    whole.split('\n').filter_map(|line| {
         let mut parts = line.splitn(3, ' ');
-        Some(LogLine {
-            at_ms: parts.next()?.parse().ok()?,
-            stderr: parts.next()? == "e",
-            text: parts.next().unwrap_or_default().to_owned(),
-        })
-    };
-    whole.split('\n').filter_map(line).collect()
+        let at_ms = parts.next()?.parse().ok()?;
+        let stderr = match parts.next()? {
+            "s" => return Some(Record::Start),
+            stream => stream == "e",
+        };
+        let text = parts.next().unwrap_or_default().to_owned();
+        Some(Record::Line(LogLine { at_ms, stderr, text }))
+    })
+}
+
+/// The reading end, for whoever goes on reading.
+#[derive(Debug)]
+pub(super) struct Reader {
+    directory: PathBuf,
+    /// The file that is read, and its inode; none while there is none.
+    file: Option<(File, u64)>,
+    /// The beginning of a line that is not whole yet.
+    pending: Vec<u8>,
+}
+
+impl Reader {
+    /// A reader, and everything that was written before it.
+    pub(super) fn open(directory: &Path) -> io::Result<(Self, Vec<Record>)> {
+        let mut this = Self { directory: directory.to_owned(), file: None, pending: Vec::new() };
+        this.file = this.find(&previous(directory))?;
+        let mut records = Vec::new();
+        loop {
+            let more = this.more()?;
+            if more.is_empty() {
+                return Ok((this, records));
+            }
+            records.extend(more);
+        }
+    }
+
+    /// What was written since; nothing if that is nothing.
+    pub(super) fn more(&mut self) -> io::Result<Vec<Record>> {
+        loop {
+            // Asked first: what is written before the files change places is in the one that is read.
+            let newest = inode(&current(&self.directory))?;
+            let mut read = 0;
+            if let Some((file, _)) = &mut self.file {
+                read = file.take(STEP_BYTES_MAX).read_to_end(&mut self.pending)?;
+            }
+            if read > 0 {
+                let end =
+                    self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                let rest = self.pending.split_off(end);
+                let whole = std::mem::replace(&mut self.pending, rest);
+                let records: Vec<_> = parse(&String::from_utf8_lossy(&whole)).collect();
+                if records.is_empty() {
+                    continue;
+                }
+                return Ok(records);
+            }
+            let Some((_, mine)) = &self.file else {
+                self.file = self.find(&current(&self.directory))?;
+                if self.file.is_none() {
+                    return Ok(Vec::new());
+                }
+                continue;
+            };
+            if newest.is_none() || newest == Some(*mine) {
+                return Ok(Vec::new());
+            }
+            // After the old file comes the new one; a reader that fell behind by more than a file finds another old one.
+            let old = inode(&previous(&self.directory))?;
+            let behind = old.is_some() && old != Some(*mine);
+            let next = if behind { previous(&self.directory) } else { current(&self.directory) };
+            self.file = self.find(&next)?;
+        }
+    }
+
+    fn find(&self, path: &Path) -> io::Result<Option<(File, u64)>> {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(file) => {
+                let inode = file.metadata()?.ino();
+                Ok(Some((file, inode)))
+            }
+        }
+    }
+}
+
+fn inode(path: &Path) -> io::Result<Option<u64>> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -191,5 +299,43 @@ mod tests {
         output(dir.path()).copy(false, &vec![b'y'; 3 * LINE_BYTES_MAX + 1][..]).await;
         let lengths: Vec<_> = texts(dir.path(), 10).iter().map(String::len).collect();
         assert_eq!(lengths, [LINE_BYTES_MAX, LINE_BYTES_MAX, LINE_BYTES_MAX, 1]);
+    }
+
+    fn said(records: &[Record]) -> Vec<String> {
+        let text = |record: &Record| match record {
+            Record::Start => "start".to_owned(),
+            Record::Line(line) => line.text.get(..4).unwrap_or(&line.text).to_owned(),
+        };
+        records.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_reader_goes_on_through_files_that_change_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut reader, nothing) = Reader::open(dir.path()).unwrap();
+        assert_eq!(nothing, []);
+        assert_eq!(reader.more().unwrap(), []);
+        let output = output(dir.path());
+        output.start().unwrap();
+        output.line(false, b"one").unwrap();
+        assert_eq!(said(&reader.more().unwrap()), ["start", "one"]);
+        let long = "x".repeat(10_000);
+        let mut seen = Vec::new();
+        for number in 1_000..3_000 {
+            output.line(false, format!("{number} {long}").as_bytes()).unwrap();
+            if number % 300 == 0 {
+                while let more @ [_, ..] = reader.more().unwrap().as_slice() {
+                    seen.extend(said(more));
+                }
+            }
+        }
+        while let more @ [_, ..] = reader.more().unwrap().as_slice() {
+            seen.extend(said(more));
+        }
+        let all: Vec<_> = (1_000..3_000).map(|number| number.to_string()).collect();
+        assert_eq!(seen, all);
+        let (_, everything) = Reader::open(dir.path()).unwrap();
+        assert_eq!(said(&everything).last().unwrap(), "2999");
+        assert!(everything.len() > 400, "{}", everything.len());
     }
 }

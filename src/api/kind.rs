@@ -4,9 +4,10 @@
 use crate::api::{
     GROUP, VERSION,
     column::{AGE, Cell, Column, column, wide},
+    pod,
 };
 
-/// Every kind that is kept.
+/// Every kind that is shown. All but [`Kind::Pod`] are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// What environments are made from.
@@ -33,6 +34,8 @@ pub enum Kind {
     Secret,
     /// Something that happened.
     Event,
+    /// The machine of an environment.
+    Pod,
 }
 
 /// What is said once of a kind.
@@ -398,9 +401,33 @@ static EVENT: Info = Info {
     about: "Something that happened to an object",
 };
 
+static POD: Info = Info {
+    kind: Kind::Pod,
+    group: "",
+    version: "v1",
+    kind_name: "Pod",
+    plural: "pods",
+    singular: "pod",
+    short_names: &["po"],
+    categories: &["all"],
+    namespaced: true,
+    writable: false,
+    deletable: false,
+    has_status: false,
+    columns: &[
+        column("Ready", Cell::Of(pod::ready_cell), "Whether it was seen serving"),
+        column("Status", Cell::Of(pod::status_cell), "In one word"),
+        column("Restarts", Cell::Of(pod::restarts_cell), "How often the machine was replaced"),
+        AGE,
+        wide("Node", Cell::Path("spec.nodeName"), "The region that it is in"),
+    ],
+    selectable: &["spec.nodeName", "status.phase"],
+    about: "The machine of an environment, as Kubernetes' tools see one; it follows from Environment and Bay",
+};
+
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Namespace,
         Self::ResourceQuota,
         Self::Secret,
@@ -413,6 +440,7 @@ impl Kind {
         Self::Orphan,
         Self::Hold,
         Self::Event,
+        Self::Pod,
     ];
 
     /// What is said of it.
@@ -431,6 +459,7 @@ impl Kind {
             Self::ResourceQuota => &RESOURCE_QUOTA,
             Self::Secret => &SECRET,
             Self::Event => &EVENT,
+            Self::Pod => &POD,
         }
     }
 
@@ -455,7 +484,8 @@ impl Kind {
     #[must_use]
     pub fn from_manifest(api_version: &str, kind_name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| {
-            kind.info().kind_name == kind_name && kind.info().api_version() == api_version
+            let info = kind.info();
+            info.is_kept() && info.kind_name == kind_name && info.api_version() == api_version
         })
     }
 }
@@ -485,6 +515,18 @@ impl Info {
     #[must_use]
     pub fn has_scale(&self) -> bool {
         self.kind == Kind::WarmPool
+    }
+
+    /// Whether objects of it are kept; the others follow from those that are.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.kind != Kind::Pod
+    }
+
+    /// What can be opened in an object of it.
+    #[must_use]
+    pub fn streams(&self) -> &'static [&'static str] {
+        if self.kind == Kind::Pod { &["attach", "exec", "log", "portforward"] } else { &[] }
     }
 
     /// The path of a list, or of one object.

@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod meta;
 pub mod name;
 pub mod orphan;
+pub mod pod;
 pub mod pool;
 pub mod quantity;
 pub mod quota;

@@ -18,6 +18,7 @@ use crate::api::{
     hostname::Hostname,
     kind::Kind,
     orphan::Orphan,
+    pod::Pod,
     pool::WarmPool,
     quota::ResourceQuota,
     rollout::TemplateRevision,
@@ -82,6 +83,7 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Namespace => inline::<Namespace>(generator),
         Kind::Secret => inline::<Secret>(generator),
         Kind::Event => inline::<Event>(generator),
+        Kind::Pod => inline::<Pod>(generator),
     };
     let mut schema = schema.to_value();
     strict(&mut schema);

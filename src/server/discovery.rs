@@ -6,10 +6,13 @@ use crate::api::{
     API_VERSION, GROUP, VERSION,
     kind::{Info, Kind},
 };
-use crate::server::call::Discovery;
+use crate::server::call::{Discovery, METRICS_GROUP};
 
 /// The Kubernetes version whose behaviour is followed; clients warn about any other form.
 const KUBERNETES: &str = "v1.33.0";
+
+/// Group and version of what pods use.
+pub(super) const METRICS_VERSION: &str = "metrics.k8s.io/v1beta1";
 
 /// A page of discovery.
 pub(super) fn page(discovery: Discovery) -> Value {
@@ -18,7 +21,7 @@ pub(super) fn page(discovery: Discovery) -> Value {
             json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
         }
         Discovery::Groups => {
-            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]})
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group(), metrics()]})
         }
         Discovery::Group => {
             let mut page = json!({"kind": "APIGroup", "apiVersion": "v1"});
@@ -27,9 +30,33 @@ pub(super) fn page(discovery: Discovery) -> Value {
             }
             page
         }
+        Discovery::MetricsGroup => {
+            let mut page = metrics();
+            page["kind"] = json!("APIGroup");
+            page["apiVersion"] = json!("v1");
+            page
+        }
+        Discovery::MetricsResources => json!({
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": METRICS_VERSION,
+            "resources": [{
+                "name": "pods",
+                "singularName": "",
+                "namespaced": true,
+                "kind": "PodMetrics",
+                "verbs": ["get", "list"],
+            }],
+        }),
         Discovery::CoreResources => resources("", "v1"),
         Discovery::Resources => resources(GROUP, API_VERSION),
     }
+}
+
+/// The group of what pods use.
+fn metrics() -> Value {
+    let version = json!({"groupVersion": METRICS_VERSION, "version": "v1beta1"});
+    json!({"name": METRICS_GROUP, "versions": [version], "preferredVersion": version})
 }
 
 fn group() -> Value {
@@ -53,6 +80,16 @@ fn resources(group: &str, group_version: &str) -> Value {
             let verbs: &[&str] = if info.writable { &["get", "patch", "update"] } else { &["get"] };
             resources.push(json!({
                 "name": format!("{}/status", info.plural),
+                "singularName": "",
+                "namespaced": info.namespaced,
+                "kind": info.kind_name,
+                "verbs": verbs,
+            }));
+        }
+        for stream in info.streams() {
+            let verbs: &[&str] = if *stream == "log" { &["get"] } else { &["create", "get"] };
+            resources.push(json!({
+                "name": format!("{}/{stream}", info.plural),
                 "singularName": "",
                 "namespaced": info.namespaced,
                 "kind": info.kind_name,

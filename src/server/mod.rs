@@ -5,6 +5,7 @@ mod activity;
 mod call;
 mod claims;
 pub mod collect;
+mod derived;
 mod discovery;
 mod draft;
 mod guard;
@@ -13,12 +14,14 @@ mod order;
 mod pages;
 mod patch;
 mod quota;
+pub mod reach;
 mod read;
 mod readiness;
 mod removal;
 mod respond;
 mod scale;
 mod status;
+mod streams;
 mod view;
 mod watch;
 mod write;
@@ -81,6 +84,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Where exports of the store are.
     pub backups: Backups,
+    /// What reaches machines.
+    pub reach: Arc<dyn reach::Reach>,
 }
 
 /// Why the server does not start.
@@ -126,6 +131,9 @@ struct State {
     metrics: Metrics,
     readiness: Readiness,
     backups: Backups,
+    reach: Arc<dyn reach::Reach>,
+    /// Places for streams that stay open.
+    streams: Arc<tokio::sync::Semaphore>,
     address: SocketAddr,
     token: Option<Token>,
     /// Where the store was when this process began to answer.
@@ -212,7 +220,7 @@ impl Api {
         started: Revision,
         shutdown: Shutdown,
     ) -> Self {
-        let Parts { store, clock, chance, journal, metrics, readiness, backups } = parts;
+        let Parts { store, clock, chance, journal, metrics, readiness, backups, reach } = parts;
         let pages = Pages::new(Arc::clone(&clock));
         Self(Arc::new(State {
             store,
@@ -222,6 +230,8 @@ impl Api {
             metrics,
             readiness,
             backups,
+            reach,
+            streams: Arc::new(tokio::sync::Semaphore::new(streams::OPEN_MAX)),
             address,
             token,
             started,
@@ -275,10 +285,7 @@ async fn perform(
         Call::Discovery(page) => Ok(respond::json(&discovery::page(page))),
         Call::Version => Ok(respond::json(&discovery::version())),
         Call::Metrics => Ok(respond::metrics(state.metrics.render())),
-        Call::Logs(options) => {
-            let as_text = accept.is_some_and(|it| it.starts_with("text/plain"));
-            Ok(logs::answer(state, options, as_text))
-        }
+        Call::Logs(options) => Ok(logs::answer(state, options, is_for_people(accept))),
         Call::Activity => reported(state, media, body, now).await,
         Call::Backup => backup(state, now).await,
         Call::Get(target) => {
@@ -326,6 +333,8 @@ async fn perform(
             let body = patch::read(body, BODY_BYTES_MAX).await?;
             scaled(state, &object, &options, &Change::patch(object.kind, media, &body)?).await
         }
+        Call::Open(pod, wanted) => streams::open(state, head, pod, wanted).await,
+        Call::Usage(pods) => Ok(respond::json(&streams::usage(state, &pods).await?)),
         Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
             draft::check_deletable(scope.kind, None)?;
@@ -333,6 +342,11 @@ async fn perform(
             delete_collection(state, &scope, &list, &options).await
         }
     }
+}
+
+/// Whether text is wanted.
+fn is_for_people(accept: Option<&str>) -> bool {
+    accept.is_some_and(|it| it.starts_with("text/plain"))
 }
 
 async fn reported(

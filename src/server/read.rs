@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::api::kind::Kind;
 use crate::server::{
     State,
     call::{ListOptions, Scope, Target},
+    derived,
     pages::Token,
     status::Status,
     view::{self, View},
-    write,
 };
 use crate::store::{Entry, Revision, handle::decode_bytes};
 
@@ -25,9 +26,8 @@ pub(super) struct Listed {
 
 /// One object.
 pub(super) async fn get(state: &State, target: &Target, view: View) -> Result<Value, Status> {
-    let found = write::current(&state.store, &target.object).await?;
-    let found = found.ok_or_else(|| Status::not_found(&target.object))?;
-    let object = view::with_revision(found.object, found.revision);
+    let found = derived::get(&state.store, &target.object).await?;
+    let object = shown(&found.ok_or_else(|| Status::not_found(&target.object))?)?;
     Ok(view.one(target.object.kind, object, state.clock.now()))
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn list(
     options: &ListOptions,
 ) -> Result<Listed, Status> {
     let prefix = prefix(scope, options.select.fields.name());
-    let (entries, revision, after) = moment(state, &prefix, options).await?;
+    let (entries, revision, after) = moment(state, (scope.kind, &prefix), options).await?;
     let start = after.map_or(0, |after| entries.partition_point(|it| it.key.as_str() <= &*after));
     let mut objects = Vec::new();
     let mut more = None;
@@ -84,8 +84,12 @@ pub(super) fn shown(entry: &Entry) -> Result<Value, Status> {
 type Moment = (Arc<[Entry]>, Revision, Option<String>);
 
 /// The entries at the moment that is asked for, which is now unless a page goes on or an exact revision is wanted.
-async fn moment(state: &State, prefix: &str, options: &ListOptions) -> Result<Moment, Status> {
-    let (entries, revision) = state.store.list_bytes(prefix).await?;
+async fn moment(
+    state: &State,
+    (kind, prefix): (Kind, &str),
+    options: &ListOptions,
+) -> Result<Moment, Status> {
+    let (entries, revision) = derived::list(&state.store, kind, prefix).await?;
     let (asked, after) = match &options.after {
         Some(token) => {
             let token = Token::parse(token)

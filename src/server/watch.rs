@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::server::{
     State,
     call::{Scope, Selection, Start, WatchOptions},
-    read,
+    derived, read,
     status::Status,
     view::{self, View},
 };
@@ -52,7 +52,7 @@ pub(super) async fn watch(
     let after = match options.start {
         Start::After(Some(revision)) => Revision(revision),
         start @ (Start::Existing | Start::ExistingThenBookmark | Start::After(None)) => {
-            let (entries, revision) = state.store.list_bytes(&prefix).await?;
+            let (entries, revision) = derived::list(&state.store, scope.kind, &prefix).await?;
             for entry in entries.iter().filter(|_| start != Start::After(None)) {
                 let object = read::shown(entry)?;
                 if feed.select.matches(&object) {
@@ -69,11 +69,12 @@ pub(super) async fn watch(
     feed.told = after;
     // Changes from before this start were read back without what was there before them: nobody can say any more which
     // of them left a selection.
-    let unsure = !feed.select.is_everything() && after < state.started;
+    let selects = !feed.select.is_everything() || !scope.kind.info().is_kept();
+    let unsure = selects && after < state.started;
     let events = if unsure {
         Err(WatchError::Compacted { asked: after, oldest: state.started })
     } else {
-        state.store.watch(&prefix, after)
+        derived::watch(&state.store, scope.kind, &prefix, after).await
     };
     match events {
         Ok(events) => feed.events = Some(events),

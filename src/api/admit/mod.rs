@@ -22,6 +22,7 @@ use crate::api::{
     kind::Kind,
     meta::Resource,
     orphan::Orphan,
+    pod::Pod,
     quota::ResourceQuota,
     rollout::TemplateRevision,
 };
@@ -97,6 +98,7 @@ pub fn admit(kind: Kind, new: Value, old: Option<&Value>) -> Result<Admitted, Ve
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
         Kind::Orphan => door::<Orphan>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hold => door::<Hold>(new, old, |_| {}, |_, _, _| {}),
+        Kind::Pod => door::<Pod>(new, old, |_| {}, |_, _, _| {}),
     };
     match admitted {
         Ok(admitted) if wrong.is_empty() => Ok(admitted),

@@ -1,0 +1,6 @@
+//! Stock Kubernetes clients against the real program. Where a client is not on this computer, its test says so and is skipped.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+#![expect(clippy::print_stderr, reason = "a skipped test says why")]
+
+mod pods;

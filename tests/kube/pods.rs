@@ -5,7 +5,6 @@ mod ground;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    process::Stdio,
 };
 
 use http_body_util::{BodyExt as _, Full};
@@ -266,7 +265,7 @@ async fn forwarded(
     kubectl: &Kubectl,
 ) -> (Child, Lines<BufReader<ChildStdout>>, u16) {
     let mut command = ground.command(kubectl, &["port-forward", "pod/alice", ":8080"]);
-    let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+    let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
     let port = line.split(" -> ").next().unwrap().rsplit(':').next().unwrap().parse().unwrap();
@@ -321,5 +320,40 @@ async fn machines_that_are_only_pretended_are_shown_and_not_reached() {
         }
         let top = ground.run(kubectl, &["top", "pods"]).await;
         assert!(!top.out.contains("alice"), "{}", top.out);
+    }
+}
+
+#[tokio::test]
+async fn by_the_machines_api_commands_run_and_the_rest_is_refused_with_a_sentence() {
+    let kubectls = Kubectl::ends();
+    if kubectls.is_empty() {
+        return;
+    }
+    let ground = Ground::apart().await;
+    for kubectl in &kubectls {
+        let script = "echo out; echo err >&2; exit 3";
+        let ran = ground.run(kubectl, &["exec", "alice", "--", "sh", "-c", script]).await;
+        assert_eq!((ran.code, ran.out.as_str()), (3, "out\n"), "{}", ran.err);
+        assert!(ran.err.starts_with("err\n"), "{}", ran.err);
+        for (arguments, why) in [
+            (&["exec", "-i", "alice", "--", "cat"][..], "no standard input"),
+            (&["logs", "alice"], "has no logs"),
+            (&["attach", "alice"], "has no logs"),
+        ] {
+            let said = ground.run(kubectl, arguments).await.refused();
+            assert!(said.contains(why), "{said}");
+        }
+        let top = ground.run(kubectl, &["top", "pods"]).await;
+        assert!(!top.out.contains("alice"), "{}", top.out);
+        let (mut child, mut lines, port) = forwarded(&ground, kubectl).await;
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let mut nothing = Vec::new();
+        let _broken = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut nothing).await;
+        assert_eq!(nothing, b"");
+        lines.next_line().await.unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said = tokio::time::timeout(PATIENCE, errors.next_line()).await.unwrap().unwrap();
+        assert!(said.as_ref().is_some_and(|it| it.contains("no way to a port")), "{said:?}");
+        child.kill().await.unwrap();
     }
 }

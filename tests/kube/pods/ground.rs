@@ -26,7 +26,7 @@ const PACKAGES: &str = "/usr/lib/google-cloud-sdk/bin";
 /// written into `$HANGAR_ROOT/say`; and it is the sample app.
 pub(crate) struct Ground {
     pub(crate) home: tempfile::TempDir,
-    process: Child,
+    processes: Vec<Child>,
     /// `host:port` of the API.
     pub(crate) api: String,
 }
@@ -37,34 +37,39 @@ impl Ground {
     }
 
     pub(crate) async fn start(options: &[&str]) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let file = home.path().join("manifests.yaml");
-        fs::write(&file, manifests()).unwrap();
-        let output = |name| fs::File::create(home.path().join(name)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hangar"));
-        command.env_clear().env("PATH", path()).current_dir(home.path()).stdin(Stdio::null());
-        command.stdout(output("out")).stderr(output("err")).kill_on_drop(true);
-        command.args(["up", "--data-dir", "data", "--ready-file", "ready.json"]).args(options);
-        for option in ["--listen", "--fly-listen", "--front-listen", "--router-listen"] {
-            command.args([option, "127.0.0.1:0"]);
+        let home = home();
+        let mut arguments = vec!["up", "--data-dir", "data", "-f", "manifests.yaml"];
+        arguments.extend(["--fly-listen", ANY, "--front-listen", ANY]);
+        arguments.extend(["--listen", ANY, "--router-listen", ANY]);
+        arguments.extend(options);
+        let mut process = begin(&home, "up", &arguments, &[]);
+        let api = address(&home, &mut process, "up", "api").await;
+        Self { processes: vec![process], home, api }
+    }
+
+    /// `hangar serve` beside a `hangar local`: machines are reached by the Machines API only.
+    pub(crate) async fn apart() -> Self {
+        let home = home();
+        let arguments = ["local", "--data-dir", "away", "--fly-listen", ANY, "--front-listen", ANY];
+        let mut local = begin(&home, "local", &arguments, &[]);
+        let fly = format!("http://{}", address(&home, &mut local, "local", "fly").await);
+        let arguments = ["serve", "--org", "personal", "--listen", ANY, "--router-listen", ANY];
+        let variables = [("FLY_API_TOKEN", "t"), ("FLY_FLAPS_BASE_URL", &*fly)];
+        let mut serve = begin(&home, "serve", &arguments, &variables);
+        let api = address(&home, &mut serve, "serve", "api").await;
+        let server = [("HANGAR_SERVER", &*format!("http://{api}"))];
+        for arguments in [
+            &["apply", "-f", "manifests.yaml"][..],
+            &["wait", "environment/alice", "--for", "condition=Ready", "--timeout", "60s"],
+        ] {
+            let ended = begin(&home, arguments[0], arguments, &server).wait().await.unwrap();
+            assert!(ended.success(), "{}", said(&home, arguments[0]));
         }
-        command.arg("-f").arg(&file);
-        let mut ground = Self { process: command.spawn().unwrap(), home, api: String::new() };
-        let ready = ground.home.path().join("ready.json");
-        until("hangar to be ready", async || {
-            let ended = ground.process.try_wait().unwrap();
-            assert!(ended.is_none(), "it ended: {}", ground.said());
-            ready.exists().then_some(()).ok_or_else(|| ground.said())
-        })
-        .await;
-        let addresses: Value = serde_json::from_slice(&fs::read(ready).unwrap()).unwrap();
-        addresses["api"].as_str().unwrap().clone_into(&mut ground.api);
-        ground
+        Self { processes: vec![serve, local], home, api }
     }
 
     fn said(&self) -> String {
-        let read = |name| fs::read_to_string(self.home.path().join(name)).unwrap_or_default();
-        read("out") + &read("err")
+        ["up", "serve", "local"].map(|name| said(&self.home, name)).concat()
     }
 
     /// A kubectl that sees nothing of a person's own.
@@ -124,8 +129,10 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        // It may have ended.
-        let _gone = self.process.start_kill();
+        for process in &mut self.processes {
+            // It may have ended.
+            let _gone = process.start_kill();
+        }
         // A shim that is killed first cannot restart its program, but one round may miss what another just started.
         for _ in 0..3 {
             for pid in self.processes("").into_iter().filter_map(Pid::from_raw) {
@@ -133,6 +140,50 @@ impl Drop for Ground {
             }
         }
     }
+}
+
+/// A free port of this computer.
+const ANY: &str = "127.0.0.1:0";
+
+/// A directory with the manifests.
+fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("manifests.yaml"), manifests()).unwrap();
+    home
+}
+
+/// Starts hangar; what it writes has its name.
+fn begin(
+    home: &tempfile::TempDir,
+    name: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Child {
+    let output = |kind| fs::File::create(home.path().join(format!("{name}.{kind}"))).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hangar"));
+    command.args(arguments).env_clear().env("PATH", path()).envs(variables.iter().copied());
+    command.env("HANGAR_READY_FILE", home.path().join(format!("{name}.json")));
+    command.current_dir(home.path()).stdin(Stdio::null()).kill_on_drop(true);
+    command.stdout(output("out")).stderr(output("err")).spawn().unwrap()
+}
+
+fn said(home: &tempfile::TempDir, name: &str) -> String {
+    let read =
+        |kind| fs::read_to_string(home.path().join(format!("{name}.{kind}"))).unwrap_or_default();
+    read("out") + &read("err")
+}
+
+/// Where a part of it listens, once it is ready.
+async fn address(home: &tempfile::TempDir, process: &mut Child, name: &str, part: &str) -> String {
+    let ready = home.path().join(format!("{name}.json"));
+    until(&format!("hangar {name} to be ready"), async || {
+        let ended = process.try_wait().unwrap();
+        assert!(ended.is_none(), "it ended: {}", said(home, name));
+        ready.exists().then_some(()).ok_or_else(|| said(home, name))
+    })
+    .await;
+    let addresses: Value = serde_json::from_slice(&fs::read(ready).unwrap()).unwrap();
+    addresses[part].as_str().unwrap().to_owned()
 }
 
 fn path() -> String {

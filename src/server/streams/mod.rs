@@ -9,7 +9,7 @@ mod metrics;
 mod negotiate;
 mod query;
 mod socket;
-mod spdy;
+pub(in crate::server) mod spdy;
 
 use std::{sync::Arc, time::Duration};
 

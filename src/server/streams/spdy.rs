@@ -280,12 +280,24 @@ fn control(frame: &mut BytesMut, kind: u16, body: &[u8]) {
     frame.extend_from_slice(body);
 }
 
+/// A client's side, for tests.
 #[cfg(test)]
-mod tests {
+pub(in crate::server) mod client {
     use super::*;
 
-    /// A client's opening of a stream.
-    fn opening(pack: &mut Compress, id: u32, headers: &[(&str, &str)]) -> Vec<u8> {
+    /// The compression of a client's headers.
+    pub(in crate::server) fn pack() -> Compress {
+        let mut pack = Compress::new(Compression::default(), true);
+        pack.set_dictionary(&DICTIONARY).unwrap();
+        pack
+    }
+
+    /// The opening of a stream.
+    pub(in crate::server) fn opening(
+        pack: &mut Compress,
+        id: u32,
+        headers: &[(&str, &str)],
+    ) -> Vec<u8> {
         let mut block = Vec::new();
         block.put_u32(u32::try_from(headers.len()).unwrap());
         for text in headers.iter().flat_map(|(name, value)| [name, value]) {
@@ -302,11 +314,23 @@ mod tests {
         frame.to_vec()
     }
 
-    fn pack() -> Compress {
-        let mut pack = Compress::new(Compression::default(), true);
-        pack.set_dictionary(&DICTIONARY).unwrap();
-        pack
+    /// Bytes of a stream.
+    pub(in crate::server) fn data(id: u32, bytes: &[u8], fin: bool) -> Vec<u8> {
+        let mut frame = BytesMut::new();
+        frame.put_u32(id);
+        frame.put_u8(u8::from(fin));
+        frame.put_uint(bytes.len() as u64, 3);
+        frame.extend_from_slice(bytes);
+        frame.to_vec()
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        client::{data, opening, pack},
+        *,
+    };
 
     #[test]
     fn the_dictionary_is_the_drafts() {
@@ -323,13 +347,7 @@ mod tests {
         let mut wire = opening(&mut pack, 1, &[("streamType", "error"), ("port", "80")]);
         wire.extend(opening(&mut pack, 3, &[("streamType", "data"), ("port", "80")]));
         let long = vec![7; PIECE_BYTES + 5];
-        let mut frame = BytesMut::new();
-        frame.put_u32(3);
-        frame.put_u8(FIN);
-        frame.put_uint(long.len() as u64, 3);
-        wire.extend(frame);
-        wire.extend(&long);
-        control(&mut BytesMut::new(), 4, &[]);
+        wire.extend(data(3, &long, true));
         let mut reader = Reader::new(&*wire);
         for id in [1, 3] {
             let Some(Frame::Open { id: got, headers, fin: false }) = reader.next().await.unwrap()
@@ -362,6 +380,23 @@ mod tests {
         cut.truncate(20);
         assert!(Reader::new(&*cut).next().await.is_err());
         assert!(headers(&[0, 0, 0, 9, 0, 0, 0, 255]).is_err());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_changed_anywhere_are_read_or_refused() {
+        let mut pack = pack();
+        let mut wire = opening(&mut pack, 1, &[("streamType", "error"), ("port", "80")]);
+        wire.extend(data(1, b"hello", false));
+        wire.extend(opening(&mut pack, 3, &[("streamType", "data"), ("port", "80")]));
+        for at in 0..wire.len() {
+            for change in [1, 0x40, 0xff] {
+                let mut changed = wire.clone();
+                changed[at] ^= change;
+                let mut reader = Reader::new(&*changed);
+                // Whatever it is taken for, it comes to an end.
+                while let Ok(Some(_)) = reader.next().await {}
+            }
+        }
     }
 
     #[tokio::test]

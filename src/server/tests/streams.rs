@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{
@@ -18,7 +21,7 @@ use crate::server::{
     reach::{
         Command, Connection, Ended, Line, OutputOptions, Place, Reach, Refusal, Session, Usage,
     },
-    streams::OPEN_MAX,
+    streams::{OPEN_MAX, spdy::client},
 };
 
 /// Commands say back their input and end with it; ports say back what they get, but for 9, at which nothing listens.
@@ -301,4 +304,91 @@ async fn what_pods_use_is_told_where_it_is_known() {
     assert_eq!(ground.api.get(&format!("{path}/bob")).await.code, 404);
     let groups = ground.api.get("/apis").await.body;
     assert_eq!(text(&groups, "/groups/1/name"), "metrics.k8s.io");
+}
+
+/// A connection that was switched to SPDY.
+struct Spdy {
+    stream: TcpStream,
+    pack: flate2::Compress,
+}
+
+impl Spdy {
+    async fn to(api: &Api, path: &str, dialect: &str) -> Self {
+        let address = api.url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST {PODS}/{path} HTTP/1.1\r\nhost: {address}\r\nconnection: Upgrade\r\n\
+             upgrade: SPDY/3.1\r\nx-stream-protocol-version: {dialect}\r\ncontent-length: 0\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        let answer = String::from_utf8(answer).unwrap().to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+        assert!(answer.contains(&format!("x-stream-protocol-version: {dialect}")), "{answer}");
+        Self { stream, pack: client::pack() }
+    }
+
+    async fn open(&mut self, id: u32, headers: &[(&str, &str)]) {
+        let frame = client::opening(&mut self.pack, id, headers);
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
+    async fn data(&mut self, id: u32, bytes: &[u8], fin: bool) {
+        self.stream.write_all(&client::data(id, bytes, fin)).await.unwrap();
+    }
+
+    /// What came of these streams, by their ids, until all of them have ended.
+    async fn rest(&mut self, ids: &[u32]) -> Vec<String> {
+        let mut said = vec![Vec::new(); ids.len()];
+        let mut open = ids.len();
+        let reading = async {
+            while open > 0 {
+                let (first, flags_and_length) =
+                    (self.stream.read_u32().await.unwrap(), self.stream.read_u32().await.unwrap());
+                let mut body = vec![0; usize::try_from(flags_and_length & 0x00ff_ffff).unwrap()];
+                self.stream.read_exact(&mut body).await.unwrap();
+                if let Some(at) = ids.iter().position(|id| *id == first) {
+                    said[at].extend(body);
+                    open -= usize::from(flags_and_length >> 24 == 1);
+                }
+            }
+        };
+        tokio::time::timeout(SOON, reading).await.unwrap();
+        said.into_iter().map(|it| String::from_utf8(it).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn older_clients_run_commands_over_spdy() {
+    let ground = Ground::with(None).await;
+    let path = format!("{EXEC}&command=4");
+    let mut spdy = Spdy::to(&ground.api, &path, "v4.channel.k8s.io").await;
+    for (id, kind) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+        spdy.open(id, &[("streamType", kind)]).await;
+    }
+    spdy.data(3, b"hel", false).await;
+    spdy.data(3, b"lo", true).await;
+    let [error, out] = spdy.rest(&[1, 5]).await.try_into().unwrap();
+    assert_eq!(out, "hello");
+    let status: Value = serde_json::from_str(&error).unwrap();
+    assert_eq!(text(&status, "/details/causes/0/message"), "4");
+}
+
+#[tokio::test]
+async fn connections_over_one_carrier_do_not_mix_and_each_says_what_went_wrong() {
+    let ground = Ground::with(None).await;
+    let mut spdy = Spdy::to(&ground.api, "alice/portforward", "portforward.k8s.io").await;
+    for (id, port, request) in [(1, "80", "0"), (5, "9", "1"), (9, "81", "2")] {
+        let headers = |kind| [("streamType", kind), ("port", port), ("requestID", request)];
+        spdy.open(id, &headers("error")).await;
+        spdy.open(id + 2, &headers("data")).await;
+    }
+    spdy.data(3, b"one", false).await;
+    spdy.data(11, b"two", true).await;
+    spdy.data(3, b" more", true).await;
+    let said = spdy.rest(&[1, 3, 5, 7, 9, 11]).await;
+    assert_eq!(said, ["", "one more", "nothing listens", "", "", "two"]);
 }

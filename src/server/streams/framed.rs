@@ -72,7 +72,8 @@ pub(super) async fn command<S: AsyncRead + AsyncWrite>(stream: S, far: Far, want
     let mut reading = std::pin::pin!(reading);
     tokio::select! {
         () = &mut reading => return,
-        () = writing => {}
+        // A caller that nothing can be said to is gone.
+        closed = writing => if !closed { return },
     }
     let _silent = tokio::time::timeout(CLOSE_MAX, reading).await;
 }
@@ -143,13 +144,13 @@ async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-/// Writes everything, and the end of each stream.
+/// Writes everything, and the end of each stream; whether it came to that.
 async fn write<W: AsyncWrite + Unpin>(
     mut writer: Writer<W>,
     ids: &Ids,
     mut output: mpsc::Receiver<Output>,
     mut answers: mpsc::Receiver<Answer>,
-) {
+) -> bool {
     let mut pings = pings();
     let mut ping = 0;
     loop {
@@ -171,17 +172,17 @@ async fn write<W: AsyncWrite + Unpin>(
         if let Some(answer) = answer
             && writer.send(answer).await.is_err()
         {
-            return;
+            return false;
         }
     }
     for id in [ids.stdout, ids.stderr, ids.error].into_iter().filter(|id| *id != 0) {
         if writer.send(Answer::Data { id, bytes: Bytes::new(), fin: true }).await.is_err() {
-            return;
+            return false;
         }
     }
-    if writer.send(Answer::GoAway).await.is_ok() {
-        writer.close().await;
-    }
+    let said = writer.send(Answer::GoAway).await.is_ok();
+    writer.close().await;
+    said
 }
 
 fn data(id: u32, bytes: Bytes) -> Option<Answer> {

@@ -93,20 +93,22 @@ pub(super) async fn command(upgraded: Upgraded, far: Far) {
                 _ = pings.tick() => sink.send(Message::Ping(Bytes::new())).await,
             };
             if sent.is_err() {
-                return;
+                return false;
             }
         }
         close(&mut sink).await;
+        true
     };
     until_closed(reading, writing).await;
 }
 
-/// Reads all the while, also when there is nothing to say; after the close as long as the caller takes to answer it.
-async fn until_closed(reading: impl Future<Output = ()>, writing: impl Future<Output = ()>) {
+/// Reads all the while, also when there is nothing to say; after the close as long as the caller takes to answer it. `writing` tells
+/// whether it came to a close: a caller that nothing can be said to is gone.
+async fn until_closed(reading: impl Future<Output = ()>, writing: impl Future<Output = bool>) {
     let mut reading = std::pin::pin!(reading);
     tokio::select! {
         () = &mut reading => return,
-        () = writing => {}
+        closed = writing => if !closed { return },
     }
     let _silent = tokio::time::timeout(CLOSE_MAX, reading).await;
 }
@@ -191,13 +193,14 @@ pub(super) async fn ports(upgraded: Upgraded, ports: &[u16], reach: &dyn Reach, 
     let writing = async {
         while let Some(message) = saying.recv().await {
             if sink.send(message).await.is_err() {
-                return;
+                return false;
             }
         }
         close(&mut sink).await;
+        true
     };
     until_closed(reading, async {
-        tokio::join!(futures::future::join_all(connections), writing);
+        tokio::join!(futures::future::join_all(connections), writing).1
     })
     .await;
 }

@@ -51,6 +51,7 @@ impl Api {
             metrics: Metrics::new(),
             readiness: Readiness::default(),
             backups: Backups::in_dir(dir.path()),
+            reach: Arc::new(server::reach::Nowhere),
         };
         let config = Config { listen: "127.0.0.1:0".parse().unwrap(), token: None };
         let server = Server::bind(config, parts).await.unwrap();

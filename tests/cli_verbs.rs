@@ -366,7 +366,7 @@ async fn get_of_nothing_is_no_failure_and_of_a_missing_name_is() {
     let ran = server.run("get env/alice", "").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(ran.err.starts_with("error: environments \"alice\" not found\nhint: "), "{}", ran.err);
-    let ran = server.run("get pods", "").await;
+    let ran = server.run("get nodes", "").await;
     assert!(
         ran.code == 2 && ran.err.contains("hint: the kinds are namespaces (ns), "),
         "{}",

@@ -112,6 +112,7 @@ const DOCUMENTS: &[&str] = &[
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/fly.md",
+    "docs/kubernetes.md",
     "docs/reliability.md",
     "docs/style.md",
     "examples/README.md",

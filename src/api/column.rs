@@ -30,6 +30,8 @@ pub enum Cell {
     Count(&'static str),
     /// For each entry of the object at the second path, its value at the first path over that: `count/x: 3/5`.
     Share(&'static str, &'static str),
+    /// What the kind's own function makes of the object.
+    Of(fn(&Value) -> Option<String>),
 }
 
 pub(super) const fn column(name: &'static str, cell: Cell, about: &'static str) -> Column {
@@ -67,6 +69,7 @@ impl Cell {
                 Some(_) | None => "0".to_owned(),
             }),
             Self::Share(part, whole) => share(at_path(object, part), at_path(object, whole)),
+            Self::Of(text) => text(object),
         };
         text.unwrap_or_else(|| "<none>".to_owned())
     }

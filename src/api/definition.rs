@@ -117,7 +117,7 @@ fn column(column: &Column) -> Option<Value> {
             ("string", format!(".status.conditions[?(@.type==\"{of}\")].status"))
         }
         Cell::Reason(of) => ("string", format!(".status.conditions[?(@.type==\"{of}\")].reason")),
-        Cell::Count(_) | Cell::Share(..) => return None,
+        Cell::Count(_) | Cell::Share(..) | Cell::Of(_) => return None,
     };
     Some(json!({
         "name": column.name,

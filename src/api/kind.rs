@@ -4,14 +4,14 @@
 mod kubernetes;
 
 use self::kubernetes::{
-    CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, EVENT, LEASE, NAMESPACE, RESOURCE_QUOTA, SECRET,
+    CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, EVENT, LEASE, NAMESPACE, POD, RESOURCE_QUOTA, SECRET,
 };
 use crate::api::{
     GROUP, VERSION,
     column::{AGE, Cell, Column, column, wide},
 };
 
-/// Every kind.
+/// Every kind that is shown, kept or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// What environments are made from.
@@ -44,6 +44,8 @@ pub enum Kind {
     Lease,
     /// What one of hangar's own kinds is called and looks like.
     CustomResourceDefinition,
+    /// The machine of an environment.
+    Pod,
 }
 
 /// What is said once of a kind.
@@ -333,7 +335,7 @@ static ORPHAN: Info = Info {
 
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Namespace,
         Self::ResourceQuota,
         Self::Secret,
@@ -349,6 +351,7 @@ impl Kind {
         Self::Event,
         Self::Lease,
         Self::CustomResourceDefinition,
+        Self::Pod,
     ];
 
     /// What is said of it.
@@ -370,6 +373,7 @@ impl Kind {
             Self::Event => &EVENT,
             Self::Lease => &LEASE,
             Self::CustomResourceDefinition => &CUSTOM_RESOURCE_DEFINITION,
+            Self::Pod => &POD,
         }
     }
 
@@ -394,7 +398,8 @@ impl Kind {
     #[must_use]
     pub fn from_manifest(api_version: &str, kind_name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| {
-            kind.info().kind_name == kind_name && kind.info().api_version() == api_version
+            let info = kind.info();
+            info.is_kept() && info.kind_name == kind_name && info.api_version() == api_version
         })
     }
 }
@@ -430,6 +435,18 @@ impl Info {
     #[must_use]
     pub fn has_scale(&self) -> bool {
         self.kind == Kind::WarmPool
+    }
+
+    /// Whether objects of it are kept; the others are generated, or follow from those that are.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        !self.is_generated() && self.kind != Kind::Pod
+    }
+
+    /// What can be opened in an object of it.
+    #[must_use]
+    pub fn streams(&self) -> &'static [&'static str] {
+        if self.kind == Kind::Pod { &["attach", "exec", "log", "portforward"] } else { &[] }
     }
 
     /// The path of a list, or of one object.

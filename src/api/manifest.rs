@@ -329,7 +329,8 @@ pub fn kind_of(value: &Value) -> Result<Kind, Violation> {
     let not_supported = |field: &str, message| {
         Err(Violation { field: field.to_owned(), reason: ViolationReason::NotSupported, message })
     };
-    match Kind::ALL.into_iter().find(|it| it.info().kind_name == kind) {
+    let same = |it: &Kind| it.info().is_kept() && it.info().kind_name == kind;
+    match Kind::ALL.into_iter().find(same) {
         Some(same) => not_supported(
             "apiVersion",
             format!("`{api_version}` has no {kind}: write {}", same.info().api_version()),

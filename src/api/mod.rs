@@ -24,6 +24,7 @@ pub mod name;
 pub mod offer;
 pub mod openapi;
 pub mod orphan;
+pub mod pod;
 pub mod pool;
 pub mod quantity;
 pub mod quota;

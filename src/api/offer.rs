@@ -15,6 +15,8 @@ pub enum Behind {
     Kind(Kind, Option<&'static Form>),
     /// A question and its answer.
     Review(Review),
+    /// What pods use.
+    Usage,
 }
 
 /// A resource of one group and version.
@@ -89,7 +91,20 @@ static OFFERS: LazyLock<Vec<Offer>> = LazyLock::new(|| {
             parts: Vec::new(),
         })
     });
-    kinds.chain(reviews).collect()
+    let usage = Offer {
+        behind: Behind::Usage,
+        group: "metrics.k8s.io",
+        version: "v1beta1",
+        kind_name: "PodMetrics",
+        plural: "pods",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        verbs: &["get", "list"],
+        parts: Vec::new(),
+    };
+    kinds.chain(reviews).chain([usage]).collect()
 });
 
 /// Everything that is offered.
@@ -170,6 +185,13 @@ fn of_kind(info: &'static Info, form: Option<&'static Form>) -> Offer {
             verbs: &["get", "patch", "update"],
         });
     }
+    parts.extend(info.streams().iter().map(|name| Part {
+        name,
+        group,
+        version,
+        kind_name: info.kind_name,
+        verbs: if *name == "log" { &["get"] } else { &["create", "get"] },
+    }));
     Offer {
         behind: Behind::Kind(info.kind, form),
         group,

@@ -20,6 +20,7 @@ use crate::api::{
     kind::Kind,
     lease::Lease,
     orphan::Orphan,
+    pod::Pod,
     pool::WarmPool,
     quota::ResourceQuota,
     rollout::TemplateRevision,
@@ -87,6 +88,7 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Event => inline::<Event>(generator),
         Kind::Lease => inline::<Lease>(generator),
         Kind::CustomResourceDefinition => inline::<CustomResourceDefinition>(generator),
+        Kind::Pod => inline::<Pod>(generator),
     };
     let mut schema = schema.to_value();
     strict(&mut schema);

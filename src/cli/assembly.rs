@@ -28,6 +28,7 @@ use crate::{
     clock::{self, Clock},
     failpoint,
     fly::{
+        Machines,
         http::{Config as FlyConfig, Http},
         token::Token,
     },
@@ -43,7 +44,7 @@ use crate::{
         serve::{Observer, Router},
         table::Table,
     },
-    server::{self, Readiness, Server, record_activity},
+    server::{self, Readiness, Server, reach::Reach, record_activity},
     store::{
         self,
         crypt::Cipher,
@@ -196,6 +197,7 @@ impl Core {
         set: &mut Set,
         exports: &Exports,
         listen: SocketAddr,
+        reach: Arc<dyn Reach>,
     ) -> anyhow::Result<SocketAddr> {
         let Exports { store, backups, .. } = exports;
         let token = std::env::var("HANGAR_TOKEN").ok().filter(|it| !it.is_empty());
@@ -208,6 +210,7 @@ impl Core {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
             backups: backups.clone(),
+            reach,
         };
         let server = Server::bind(config, parts).await.map_err(|error| match error {
             server::Error::Listen(error) => taken(&error, "--listen").into(),
@@ -220,14 +223,14 @@ impl Core {
         Ok(address)
     }
 
-    /// The controller, against the Machines API at this address.
+    /// The controller, against the Machines API at this address; the same client is for others to use.
     pub(super) fn controller(
         &self,
         set: &mut Set,
         store: &Store,
         fly: Fly,
         address: Address,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Arc<dyn Machines>> {
         let calls = Calls::new(Arc::clone(&self.clock), self.journal.clone(), self.metrics.clone());
         let config = FlyConfig { limited: fly.limited, ..FlyConfig::new(&fly.base_url, fly.token) };
         let http = Http::new(config, Arc::clone(&self.clock), Arc::new(calls.clone()))?
@@ -235,7 +238,7 @@ impl Core {
         let parts = reconcile::Parts {
             store: store.clone(),
             spare_fly: Arc::new(http.giving_way()),
-            fly: Arc::new(http),
+            fly: Arc::new(http.clone()),
             org: fly.org,
             address,
             clock: Arc::clone(&self.clock),
@@ -247,7 +250,7 @@ impl Core {
         let gate = self.readiness.gate("controller");
         let shutdown = set.shutdown();
         set.spawn("the controller", reconcile::run(parts, move || gate.open(), shutdown));
-        Ok(())
+        Ok(Arc::new(http))
     }
 
     /// A router that follows a source; with its address the flag that gave it.

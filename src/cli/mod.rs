@@ -26,6 +26,7 @@ mod orphans;
 mod plan;
 mod printer;
 mod progress;
+mod reach;
 mod restore_store;
 mod resume;
 mod rollout;

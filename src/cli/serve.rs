@@ -8,6 +8,7 @@ use crate::{
         assembly::{self, Addresses, Core, Fly, Follows, IntoStore},
         failure::Failure,
         printer::Printer,
+        reach::ByApi,
     },
     fly::{http::PUBLIC_URL, token::Token},
     reconcile::Address,
@@ -69,8 +70,9 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let core = Core::new(&args.data_dir)?;
     let store = core.store(&args.data_dir).await?;
     let exports = core.exports(&mut set, &store, &args.data_dir);
-    core.controller(&mut set, &store, fly, address)?;
-    let api = core.api(&mut set, &exports, args.listen).await?;
+    let machines = core.controller(&mut set, &store, fly, address)?;
+    let reach = Arc::new(ByApi(machines));
+    let api = core.api(&mut set, &exports, args.listen, reach).await?;
     assembly::say_holds(&store, printer).await?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
     let follows = Follows { source: Box::new(Local::new(store)), shelf: None, sink };

@@ -156,7 +156,7 @@ mod tests {
                 "holds",
             ]),
         );
-        check("all", Ok(&["templates", "warmpools", "environments", "bays"]));
+        check("all", Ok(&["templates", "warmpools", "environments", "bays", "pods"]));
         check("env alice bob", Ok(&["environment/alice", "environment/bob"]));
         check("env/alice ns/a", Ok(&["environment/alice", "namespace/a"]));
     }
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_names_nothing_is_refused() {
         check("", Err("no kind is given"));
-        check("pods", Err("`pods` is not a kind"));
+        check("nodes", Err("`nodes` is not a kind"));
         check("env ns/a", Err("`ns/a` has a kind of its own"));
         check("env/ ", Err("`env/` names no object"));
         check("env/a b", Err("`b` names no object"));

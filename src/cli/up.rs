@@ -23,6 +23,7 @@ use crate::{
         files::{Bundle, FileArgs},
         printer::Printer,
         progress::{self, News, Stands},
+        reach::Here,
         table, targets,
     },
     client::{Client, Query},
@@ -107,7 +108,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let local = LocalFly::open(&core.clock, data_dir, args.fly_listen, &args.local);
     let controller =
         |set: &mut Set, store: &Store, fly, address| core.controller(set, store, fly, address);
-    let Started { addresses, backend, exports, controller: () } =
+    let Started { addresses, backend, exports, controller: _ } =
         start(args, &core, &mut set, local, controller).await?;
     say_where(&addresses, printer);
     assembly::say_holds(&exports.store, printer).await?;
@@ -177,7 +178,8 @@ pub(super) async fn start<T>(
         port: Some(front.port()).filter(|port| *port != 80),
     };
     let controller = controller(set, &store, stand_in, address)?;
-    let api = core.api(set, &exports, args.listen).await?;
+    let reach = Arc::new(Here(Arc::clone(&local.backend)));
+    let api = core.api(set, &exports, args.listen, reach).await?;
     // Last: from here on machines run, and whatever happens must stop them.
     let backend = local.start(set, front_listener, router, Arc::clone(&core.clock));
     let addresses =

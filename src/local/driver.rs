@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::{future::BoxFuture, stream::BoxStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// One machine's directory name and handle; Fly's machine id.
@@ -118,6 +118,65 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// Which output of a machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// That of the run before the last start, instead of the last one's.
+    pub previous: bool,
+    /// At most so many lines, the last ones.
+    pub last: Option<usize>,
+    /// Only lines from this time on, Unix milliseconds.
+    pub since_ms: Option<i64>,
+    /// Also what comes, until the run ends.
+    pub follow: bool,
+}
+
+/// Lines as they come, those together that were there together.
+pub type Lines = BoxStream<'static, Vec<LogLine>>;
+
+/// A command to be run with open streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Interactive {
+    /// Command line.
+    pub argv: Vec<String>,
+    /// Whether it has a standard input; otherwise it reads an end at once.
+    pub stdin: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Signal number.
+    pub signal: Option<i32>,
+}
+
+/// Gives a terminal another size: columns and rows.
+pub type Resize = Box<dyn Fn(u16, u16) -> std::io::Result<()> + Send + Sync>;
+
+/// A command that runs, and its streams. With [`Session::ended`] dropped, the command is killed.
+pub struct Session {
+    /// Its standard input; dropped, it is at its end.
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Its standard output, and with a terminal its standard error too.
+    pub stdout: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its standard error.
+    pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// The terminal's size, if it has one.
+    pub resize: Option<Resize>,
+    /// Its end.
+    pub ended: BoxFuture<'static, Ended>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("tty", &self.resize.is_some()).finish_non_exhaustive()
+    }
+}
+
 /// A process as `ps` tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -149,6 +208,15 @@ pub enum Error {
     /// The machine is not in the state that the call needs.
     #[error("machine {id} is not running")]
     NotRunning {
+        /// The machine.
+        id: MachineId,
+    },
+    /// There are no programs here.
+    #[error("machines are only pretended here (--no-run), so there is no program in one to reach")]
+    NothingRuns,
+    /// There was only one run.
+    #[error("machine {id} was started once only, so there is no run before this one")]
+    NoRunBefore {
         /// The machine.
         id: MachineId,
     },
@@ -213,6 +281,20 @@ pub trait Driver: fmt::Debug + Send + Sync {
         stdin: &'a [u8],
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Executed, Error>>;
+    /// Runs a command beside the program, with its streams open.
+    fn open<'a>(
+        &'a self,
+        id: &'a str,
+        command: &'a Interactive,
+    ) -> BoxFuture<'a, Result<Session, Error>> {
+        let _nobody = (id, command);
+        Box::pin(async { Err(Error::NothingRuns) })
+    }
+    /// The program's output, of one run.
+    fn output<'a>(&'a self, id: &'a str, wanted: Wanted) -> BoxFuture<'a, Result<Lines, Error>> {
+        let _nobody = (id, wanted);
+        Box::pin(async { Err(Error::NothingRuns) })
+    }
     /// What the machine is doing now.
     fn status<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Status>;
     /// Waits until the status differs from `known`, at most `timeout`; returns the new one.

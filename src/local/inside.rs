@@ -117,9 +117,10 @@ fn refusal(error: driver::Error) -> Refusal {
             Refusal::Precondition("machine is not running".to_owned())
         }
         driver::Error::ExecTimeout => Refusal::Deadline("command did not end in time"),
-        driver::Error::UnknownImage { .. } | driver::Error::Io { .. } => {
-            Refusal::Internal(retry::chain(&error))
-        }
+        driver::Error::UnknownImage { .. }
+        | driver::Error::NothingRuns
+        | driver::Error::NoRunBefore { .. }
+        | driver::Error::Io { .. } => Refusal::Internal(retry::chain(&error)),
     }
 }
 

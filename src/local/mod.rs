@@ -34,6 +34,7 @@ mod orgs;
 mod platform;
 pub mod process;
 mod proxied;
+mod reach;
 mod refusal;
 mod respond;
 mod route;

@@ -10,7 +10,8 @@ use std::{
 use futures::future::BoxFuture;
 
 use crate::local::driver::{
-    Driver, Error, Executed, Image, Isolation, LogLine, Process, Spec, Status, Stream,
+    Driver, Error, Executed, Image, Interactive, Isolation, Lines, LogLine, Process, Session, Spec,
+    Status, Stream, Wanted,
 };
 
 /// How long each step takes: from the fastest to the slowest machine. Which machine is how fast its id says, so that it is
@@ -145,6 +146,18 @@ impl Driver for Timed {
             pause(self.durations().exec, id).await;
             self.inner.exec(id, argv, stdin, timeout).await
         })
+    }
+
+    fn open<'a>(
+        &'a self,
+        id: &'a str,
+        command: &'a Interactive,
+    ) -> BoxFuture<'a, Result<Session, Error>> {
+        self.inner.open(id, command)
+    }
+
+    fn output<'a>(&'a self, id: &'a str, wanted: Wanted) -> BoxFuture<'a, Result<Lines, Error>> {
+        self.inner.output(id, wanted)
     }
 
     fn status<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Status> {

@@ -94,6 +94,7 @@ impl Universe {
             metrics,
             readiness,
             backups,
+            reach: Arc::new(server::reach::Nowhere),
         };
         let api = server::Api::in_process(parts, shutdown).await.unwrap();
         let universe = Self { store, backend, api, trigger };

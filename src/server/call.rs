@@ -9,6 +9,7 @@ use crate::api::{
     review::Review,
     selector::{Fields, Labels},
 };
+use crate::server::streams::{self, Open};
 
 /// Everything the server can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +52,25 @@ pub(super) enum Call {
     ReplaceScale(ObjectRef, WriteOptions),
     /// Another number of bays for a pool, by a patch.
     PatchScale(ObjectRef, WriteOptions),
+    /// A stream of a pod.
+    Open(ObjectRef, Open),
+    /// What pods use: those of a namespace, or one.
+    Usage(Pods),
     /// An order about an orphan.
     Order(ObjectRef, WriteOptions),
     /// The end of many objects.
     DeleteCollection(Scope, ListOptions, WriteOptions),
     /// A question of callers about themselves, in this version of its group.
     Review(Review, &'static str),
+}
+
+/// All pods, those of a namespace, or one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pods {
+    /// Namespace.
+    pub(super) namespace: Option<String>,
+    /// Name, in the namespace.
+    pub(super) name: Option<String>,
 }
 
 /// A page of discovery.
@@ -237,6 +251,8 @@ pub(super) enum NoCall {
     NotFound,
     /// Something is, but not for this method.
     MethodNotAllowed,
+    /// Something is, but nothing can do this; why.
+    NotAllowed(&'static str),
     /// A parameter is wrong.
     Bad(String),
     /// A parameter is forbidden here: its name and why.
@@ -289,6 +305,20 @@ impl Call {
     }
 }
 
+/// What pods use: all of them, those of a namespace, or one.
+fn usage(namespace: Option<&str>, rest: &[&str]) -> Result<Call, NoCall> {
+    let name = match rest {
+        [_] => None,
+        [_, name] if namespace.is_some() => Some(*name),
+        _ => return Err(NoCall::NotFound),
+    };
+    if !namespace.into_iter().chain(name).all(is_plain) {
+        return Err(NoCall::NotFound);
+    }
+    let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
+    Ok(Call::Usage(Pods { namespace, name }))
+}
+
 fn get_only(method: &Method, call: Call) -> Result<Call, NoCall> {
     if method == Method::GET { Ok(call) } else { Err(NoCall::MethodNotAllowed) }
 }
@@ -333,6 +363,7 @@ fn resource(
                 _ => Err(NoCall::NotFound),
             };
         }
+        Behind::Usage => return get_only(method, usage(namespace, rest)?),
     };
     for part in rest.iter().copied().chain(namespace) {
         if !is_plain(part) {
@@ -364,6 +395,14 @@ fn resource(
             Method::POST => Ok(Call::Order(object(name)?, query.write()?)),
             _ => Err(NoCall::MethodNotAllowed),
         },
+        [_, name, stream] if kind.info().streams().contains(stream) => {
+            Ok(Call::Open(object(name)?, streams::read(stream, method, query)?))
+        }
+        [_, _, "ephemeralcontainers" | "resize" | "eviction" | "binding"] if kind == Kind::Pod => {
+            Err(NoCall::NotAllowed(
+                "a pod is one machine with one program: it gets no containers beside that; `kubectl exec` runs commands in it",
+            ))
+        }
         _ => Err(NoCall::NotFound),
     }
 }
@@ -401,7 +440,7 @@ fn one(target: Target, method: &Method, query: &Query) -> Result<Call, NoCall> {
 }
 
 /// A query's parameters. Unknown ones are ignored, and so are empty ones (`?&a=b`).
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     fn parse(text: &str) -> Self {
@@ -409,16 +448,22 @@ impl Query {
         Self(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
     }
 
-    fn get(&self, key: &str) -> Option<&str> {
+    /// Every value of a parameter, empty ones too.
+    pub(super) fn all(&self, key: &str) -> Vec<String> {
+        let values = self.0.iter().filter(|(it, _)| it == key);
+        values.map(|(_, value)| value.clone()).collect()
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
         let found = self.0.iter().find(|(it, _)| it == key);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    fn flag(&self, key: &str) -> bool {
+    pub(super) fn flag(&self, key: &str) -> bool {
         matches!(self.get(key), Some("true" | "1" | "True"))
     }
 
-    fn number(&self, key: &'static str) -> Result<Option<u64>, NoCall> {
+    pub(super) fn number(&self, key: &'static str) -> Result<Option<u64>, NoCall> {
         let Some(text) = self.get(key) else { return Ok(None) };
         let wrong = |_| NoCall::Bad(format!("`{key}` must be a number, and `{text}` is not"));
         text.parse().map(Some).map_err(wrong)

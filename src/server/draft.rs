@@ -370,8 +370,15 @@ pub(super) fn check_deletable(kind: Kind, object: Option<&ObjectRef>) -> Result<
     hangars_own(kind, object)
 }
 
+/// There is no order by which a machine is made anew.
+const NO_PODS: &str = "a pod is only a view of an environment's machine, which hangar makes, replaces and removes by itself: \
+change or delete the environment instead; `operatingMode: Asleep` stops its machine, and `Auto` lets the next request start it";
+
 fn hangars_own(kind: Kind, object: Option<&ObjectRef>) -> Result<(), Status> {
     let info = kind.info();
+    if kind == Kind::Pod {
+        return Err(Status::not_allowed(NO_PODS));
+    }
     let what = if info.deletable { "made and changed" } else { "made, changed and removed" };
     let why = format!("{} are {what} by hangar alone", info.plural);
     match object {

@@ -5,13 +5,15 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::api::{definition, kind::Kind, meta::ObjectRef};
-use crate::server::{State, draft::Current, status::Status, write};
-use crate::store::{Entry, Key, Revision};
+use crate::server::{State, derived, draft::Current, status::Status};
+use crate::store::{Entry, Key, Revision, handle::decode_bytes};
 
-/// One object: generated, or kept.
+/// One object: generated, derived or kept.
 pub(super) async fn current(state: &State, object: &ObjectRef) -> Result<Option<Current>, Status> {
     if !object.kind.info().is_generated() {
-        return write::current(&state.store, object).await;
+        let Some(entry) = derived::get(&state.store, object).await? else { return Ok(None) };
+        let object = decode_bytes(&entry.key, &entry.value)?;
+        return Ok(Some(Current { object, revision: entry.revision }));
     }
     let revision = revision(state);
     let mut all = definition::all(state.began).into_iter();
@@ -19,15 +21,15 @@ pub(super) async fn current(state: &State, object: &ObjectRef) -> Result<Option<
     Ok(found.map(|object| Current { object, revision }))
 }
 
-/// The objects whose keys start with this, generated or kept, and the store's revision.
+/// The objects whose keys start with this, generated, derived or kept, and the store's revision.
 pub(super) async fn entries(
     state: &State,
     (kind, prefix): (Kind, &str),
 ) -> Result<(Vec<Entry>, Revision), Status> {
-    let (kept, now) = state.store.list_bytes(prefix).await?;
     if !kind.info().is_generated() {
-        return Ok((kept, now));
+        return derived::list(&state.store, kind, prefix).await;
     }
+    let (_, now) = state.store.list_bytes(prefix).await?;
     let entry = |value: Value| {
         let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let key = Key::new(&ObjectRef::new(kind, "", name).store_key());

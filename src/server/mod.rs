@@ -6,6 +6,7 @@ mod bodies;
 mod call;
 mod claims;
 pub mod collect;
+mod derived;
 mod discovery;
 mod draft;
 mod generated;
@@ -18,6 +19,7 @@ mod pages;
 mod patch;
 mod protobuf;
 mod quota;
+pub mod reach;
 mod read;
 mod readiness;
 mod removal;
@@ -26,6 +28,7 @@ mod review;
 mod scale;
 mod socket;
 mod status;
+mod streams;
 mod view;
 mod watch;
 mod write;
@@ -87,6 +90,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Where exports of the store are.
     pub backups: Backups,
+    /// What reaches machines.
+    pub reach: Arc<dyn reach::Reach>,
 }
 
 /// Why the server does not start.
@@ -132,6 +137,9 @@ struct State {
     metrics: Metrics,
     readiness: Readiness,
     backups: Backups,
+    reach: Arc<dyn reach::Reach>,
+    /// Places for streams that stay open.
+    streams: Arc<tokio::sync::Semaphore>,
     address: SocketAddr,
     token: Option<Token>,
     /// Where the store was when this process began to answer.
@@ -221,7 +229,7 @@ impl Api {
         started: Revision,
         shutdown: Shutdown,
     ) -> Self {
-        let Parts { store, clock, chance, journal, metrics, readiness, backups } = parts;
+        let Parts { store, clock, chance, journal, metrics, readiness, backups, reach } = parts;
         let pages = Pages::new(Arc::clone(&clock));
         let began = draft::seconds(clock.now());
         Self(Arc::new(State {
@@ -232,6 +240,8 @@ impl Api {
             metrics,
             readiness,
             backups,
+            reach,
+            streams: Arc::new(tokio::sync::Semaphore::new(streams::OPEN_MAX)),
             address,
             token,
             started,
@@ -290,10 +300,7 @@ async fn perform(
         Call::OpenApi(document) => openapi::answer(&document, &head.headers),
         Call::Version => Ok(respond::json(&discovery::version())),
         Call::Metrics => Ok(respond::metrics(state.metrics.render())),
-        Call::Logs(options) => {
-            let as_text = accept.is_some_and(|it| it.starts_with("text/plain"));
-            Ok(logs::answer(state, options, as_text))
-        }
+        Call::Logs(options) => Ok(logs::answer(state, options, is_for_people(accept))),
         Call::Activity => reported(state, media, body, now).await,
         Call::Backup => backup(state, now).await,
         Call::Get(target) => {
@@ -335,6 +342,8 @@ async fn perform(
         Call::PatchScale(object, options) => {
             bodies::patch_scale(state, (&object, &options), media, body).await
         }
+        Call::Open(pod, wanted) => streams::open(state, head, pod, wanted).await,
+        Call::Usage(pods) => Ok(respond::json(&streams::usage(state, &pods).await?)),
         Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
             draft::check_deletable(scope.kind, None)?;
@@ -345,6 +354,11 @@ async fn perform(
             bodies::reviewed(state, (review, version), media, body).await
         }
     }
+}
+
+/// Whether text is wanted.
+fn is_for_people(accept: Option<&str>) -> bool {
+    accept.is_some_and(|it| it.starts_with("text/plain"))
 }
 
 async fn reported(

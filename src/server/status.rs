@@ -168,6 +168,11 @@ impl Status {
         )
     }
 
+    /// 405 that says what to do instead.
+    pub(super) fn not_allowed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    }
+
     /// 406
     pub(super) fn not_acceptable() -> Self {
         Self::new(
@@ -190,6 +195,11 @@ impl Status {
     /// 415
     pub(super) fn unsupported_media_type(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
+    /// 429
+    pub(super) fn too_many(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
     }
 
     /// 503
@@ -247,6 +257,7 @@ impl From<NoCall> for Status {
         match no_call {
             NoCall::NotFound => Self::no_such_path(),
             NoCall::MethodNotAllowed => Self::method_not_allowed(),
+            NoCall::NotAllowed(why) => Self::not_allowed(why),
             NoCall::Bad(message) => Self::bad_request(message),
             NoCall::Forbidden(field, why) => {
                 let mut status = Self::new(

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::server::{
     State,
     call::{Scope, Selection, Start, WatchOptions},
-    generated, read,
+    derived, generated, read,
     status::Status,
     view::{self, View},
 };
@@ -69,11 +69,12 @@ pub(super) async fn watch(
     feed.told = after;
     // Changes from before this start were read back without what was there before them: nobody can say any more which
     // of them left a selection.
-    let unsure = !feed.select.is_everything() && after < state.started;
+    let selects = !feed.select.is_everything() || !scope.kind.info().is_kept();
+    let unsure = selects && after < state.started;
     let events = if unsure {
         Err(WatchError::Compacted { asked: after, oldest: state.started })
     } else {
-        state.store.watch(&prefix, after)
+        derived::watch(&state.store, scope.kind, &prefix, after).await
     };
     match events {
         Ok(events) => feed.events = Some(events),

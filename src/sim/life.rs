@@ -92,6 +92,7 @@ impl Life {
             readiness: Readiness::default(),
             // Nobody asks for an export here; one could not be written.
             backups: Backups::in_dir(Path::new("/dev/null")),
+            reach: Arc::new(server::reach::Nowhere),
         };
         let api = Api::in_process(parts, shutdown.clone()).await?;
         let mut tasks = JoinSet::new();

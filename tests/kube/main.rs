@@ -1,5 +1,5 @@
-//! Stock Kubernetes clients against the real program: each test starts `hangar up --no-run` in a directory of its own and
-//! lets them loose on it. Where a client is not on this computer, its test says so and is skipped.
+//! Stock Kubernetes clients against the real program, each in a directory of its own. Where a client is not on this computer, its test
+//! says so and is skipped.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
@@ -7,5 +7,6 @@
 mod files;
 mod kubectl;
 mod matrix;
+mod pods;
 mod server;
 mod watch;

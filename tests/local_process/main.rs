@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod machine;
+mod streams;
 
 use std::{
     fs,

@@ -24,6 +24,7 @@ use crate::api::{
     lease::Lease,
     meta::Resource,
     orphan::Orphan,
+    pod::Pod,
     quota::ResourceQuota,
     rollout::TemplateRevision,
 };
@@ -119,6 +120,7 @@ pub fn admit_known(
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
         Kind::Orphan => door::<Orphan>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hold => door::<Hold>(new, old, |_| {}, |_, _, _| {}),
+        Kind::Pod => door::<Pod>(new, old, |_| {}, |_, _, _| {}),
     };
     match admitted {
         Ok(admitted) if wrong.is_empty() => Ok(admitted),

@@ -3,6 +3,7 @@
 use crate::api::{
     column::{AGE, Cell, column, wide},
     kind::{Form, Info, Kind},
+    pod,
 };
 
 pub(super) static NAMESPACE: Info = Info {
@@ -179,4 +180,29 @@ pub(super) static EVENT: Info = Info {
         "type",
     ],
     about: "Something that happened to an object",
+};
+
+pub(super) static POD: Info = Info {
+    kind: Kind::Pod,
+    group: "",
+    version: "v1",
+    kind_name: "Pod",
+    plural: "pods",
+    singular: "pod",
+    short_names: &["po"],
+    categories: &["all"],
+    namespaced: true,
+    writable: false,
+    deletable: false,
+    has_status: false,
+    columns: &[
+        column("Ready", Cell::Of(pod::ready_cell), "Whether it was seen serving"),
+        column("Status", Cell::Of(pod::status_cell), "In one word"),
+        column("Restarts", Cell::Of(pod::restarts_cell), "How often the machine was replaced"),
+        AGE,
+        wide("Node", Cell::Path("spec.nodeName"), "The region that it is in"),
+    ],
+    also: &[],
+    selectable: &["spec.nodeName", "status.phase"],
+    about: "The machine of an environment, as Kubernetes' tools see one; it follows from Environment and Bay",
 };

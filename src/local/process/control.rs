@@ -14,7 +14,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use crate::local::driver::{Spec, Status};
+use crate::local::driver::{Interactive, Spec, Status};
 
 /// Bytes of one message: an exec's two outputs in base64 fit twice.
 const MESSAGE_BYTES_MAX: u32 = 8 * 1024 * 1024;
@@ -46,6 +46,8 @@ pub(super) enum Request {
         stdin: Vec<u8>,
         timeout_ms: u64,
     },
+    /// Run a command whose streams the driver gets; see [`crate::local::process::open`].
+    Open { command: Interactive },
     /// Reply when the status differs from this one, or after the timeout.
     Changed { known: Status, timeout_ms: u64 },
 }
@@ -57,6 +59,13 @@ pub(super) enum Reply {
     Done,
     NotRunning,
     ExecTimeout,
+    /// A command runs; after this come its descriptors, and at its end another reply.
+    Opened,
+    /// A command that was opened has ended.
+    Ended {
+        code: Option<i32>,
+        signal: Option<i32>,
+    },
     Executed {
         code: Option<i32>,
         signal: Option<i32>,

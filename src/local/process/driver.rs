@@ -18,12 +18,13 @@ use tokio::{
 };
 
 use crate::local::driver::{
-    Driver, Error, Executed, Image, Isolation, LogLine, Process as Listed, Spec, Status, Stream,
+    Driver, Error, Executed, Image, Interactive, Isolation, Lines, LogLine, Process as Listed,
+    Session, Spec, Status, Stream, Wanted,
 };
 use crate::local::process::{
     control::{self, Boot, Reply, Request},
     directory::Directory,
-    images, output, procfs,
+    follow, images, open, output, procfs,
 };
 use crate::tasks;
 
@@ -202,6 +203,29 @@ impl Process {
         }
     }
 
+    async fn open(&self, id: &str, command: &Interactive) -> Result<Session, Error> {
+        const DOING: &str = "run a command in";
+        let directory = self.directory(id, DOING)?;
+        let talk = async {
+            let mut stream = control::connect(directory.path()).await?;
+            control::send(&mut stream, &Request::Open { command: command.clone() }).await?;
+            let reply = control::receive(&mut stream).await?;
+            Ok(reply.map(|reply| (reply, stream)))
+        };
+        let talked = tokio::time::timeout(REPLY_MAX, talk).await;
+        let talked = talked.unwrap_or_else(|_| Err(timed_out("its shim does not answer")));
+        match talked {
+            Ok(Some((Reply::Opened, stream))) => {
+                open::session(stream, command).await.map_err(failed(id, DOING))
+            }
+            Ok(Some((Reply::Refused { why }, _))) => Err(failed(id, DOING)(io::Error::other(why))),
+            Ok(Some((Reply::NotRunning, _)) | None) => Err(Error::NotRunning { id: id.to_owned() }),
+            Ok(Some(_)) => Err(failed(id, DOING)(unexpected())),
+            Err(error) if is_gone(&error) => Err(Error::NotRunning { id: id.to_owned() }),
+            Err(error) => Err(failed(id, DOING)(error)),
+        }
+    }
+
     async fn simple(&self, id: &str, doing: &'static str, request: Request) -> Result<(), Error> {
         match self.ask(id, doing, &request, REPLY_MAX).await? {
             Reply::Done => Ok(()),
@@ -319,6 +343,21 @@ impl Driver for Process {
         Box::pin(self.exec(id, argv, stdin, timeout))
     }
 
+    fn open<'a>(
+        &'a self,
+        id: &'a str,
+        command: &'a Interactive,
+    ) -> BoxFuture<'a, Result<Session, Error>> {
+        Box::pin(self.open(id, command))
+    }
+
+    fn output<'a>(&'a self, id: &'a str, wanted: Wanted) -> BoxFuture<'a, Result<Lines, Error>> {
+        Box::pin(async move {
+            let directory = self.directory(id, "read the output of")?;
+            follow::output(directory, id, wanted).await
+        })
+    }
+
     fn status<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Status> {
         Box::pin(self.status(id))
     }
@@ -368,24 +407,26 @@ impl Driver for Process {
 
 /// One request; `None` when no shim is there, or it ends without a reply.
 async fn ask(directory: &Directory, request: &Request) -> io::Result<Option<Reply>> {
-    let ended = |error: &io::Error| {
-        matches!(
-            error.kind(),
-            io::ErrorKind::NotFound
-                | io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::BrokenPipe
-        )
-    };
     let talk = async {
         let mut stream = control::connect(directory.path()).await?;
         control::send(&mut stream, request).await?;
         control::receive(&mut stream).await
     };
     match talk.await {
-        Err(error) if ended(&error) => Ok(None),
+        Err(error) if is_gone(&error) => Ok(None),
         other => other,
     }
+}
+
+/// Whether no shim is there any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+    )
 }
 
 /// Waits until the machine has no shim.

@@ -66,6 +66,13 @@ impl Surroundings {
         argv: &[String],
         stdin: Stdio,
     ) -> io::Result<(Child, End)> {
+        let mut command = self.command(argv)?;
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        reaper.spawn(&mut command).map_err(|error| cannot_run(argv, &error))
+    }
+
+    /// A command line with the machine's directory and environment.
+    pub(super) fn command(&self, argv: &[String]) -> io::Result<Command> {
         let (program, arguments) = argv.split_first().ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -73,19 +80,15 @@ impl Surroundings {
             )
         })?;
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(&self.env)
-            .current_dir(&self.root)
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        reaper
-            .spawn(&mut command)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot run {program}: {error}")))
+        command.args(arguments).env_clear().envs(&self.env).current_dir(&self.root);
+        Ok(command)
     }
+}
+
+/// Names the program that does not start.
+pub(super) fn cannot_run(argv: &[String], error: &io::Error) -> io::Error {
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    io::Error::new(error.kind(), format!("cannot run {program}: {error}"))
 }
 
 /// The output pipes of a child, for tokio.
@@ -129,12 +132,7 @@ impl Started {
     pub(super) async fn finish(self, timeout: Duration) -> Reply {
         let pid = self.pid;
         let Ok(reply) = tokio::time::timeout(timeout, self.end()).await else {
-            let family = move |all: &[procfs::Stat]| {
-                let mut family = procfs::below(all, pid);
-                family.extend(all.iter().filter(|it| it.pid == pid || it.group == pid).cloned());
-                family
-            };
-            return match procfs::kill(family).await {
+            return match procfs::kill(family(pid)).await {
                 Ok(()) => Reply::ExecTimeout,
                 Err(error) => Reply::refused(&error),
             };
@@ -161,6 +159,15 @@ impl Started {
             Ok(ended) => Reply::Executed { code: ended.code, signal: ended.signal, stdout, stderr },
             Err(_) => Reply::NotRunning,
         }
+    }
+}
+
+/// A command, its group and everything below it.
+pub(super) fn family(pid: u32) -> impl Fn(&[procfs::Stat]) -> Vec<procfs::Stat> {
+    move |all| {
+        let mut family = procfs::below(all, pid);
+        family.extend(all.iter().filter(|it| it.pid == pid || it.group == pid).cloned());
+        family
     }
 }
 

@@ -15,7 +15,7 @@
 //! | `status.json` | the last status, written before anybody is told |
 //! | `ports.json` | which host port stands for which port of the machine |
 //! | `control` | the shim's socket |
-//! | `out.log`, `out.log.1` | the program's output |
+//! | `out.log`, `out.log.1` | the program's output, with times and the starts of its runs |
 //! | `shim.log` | what the shim itself had to complain about |
 //!
 //! **What a program must know.** It listens on `$PORT`, which stands for the first port of its services (`$PORT_8080`
@@ -28,10 +28,13 @@
 //! a shim is killed, its program goes on until the machine is started or removed. Linux only: it lives on `/proc`.
 
 mod control;
+mod descriptors;
 mod directory;
 mod driver;
 mod exec;
+mod follow;
 mod images;
+mod open;
 mod output;
 mod procfs;
 mod reaper;

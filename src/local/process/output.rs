@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -17,6 +17,10 @@ use crate::local::driver::LogLine;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A longer line is written as several.
 const LINE_BYTES_MAX: usize = 16 * 1024;
+/// What stands in the place of a line's stream where a run starts.
+const START: char = 's';
+/// Bytes that are read of a file at a time by whoever follows it.
+const STEP_BYTES_MAX: u64 = 64 * 1024;
 
 fn current(directory: &Path) -> PathBuf {
     directory.join("out.log")
@@ -45,11 +49,16 @@ impl Output {
     pub(super) fn line(&self, stderr: bool, text: &[u8]) -> io::Result<()> {
         let text = String::from_utf8_lossy(text);
         let stream = if stderr { 'e' } else { 'o' };
-        let line = format!(
-            "{} {stream} {}\n",
-            self.clock.now().as_millisecond(),
-            text.trim_end_matches(['\r', '\n'])
-        );
+        self.write(stream, text.trim_end_matches(['\r', '\n']))
+    }
+
+    /// Marks the start of a run: what follows is its output.
+    pub(super) fn start(&self) -> io::Result<()> {
+        self.write(START, "")
+    }
+
+    fn write(&self, what: char, text: &str) -> io::Result<()> {
+        let line = format!("{} {what} {text}\n", self.clock.now().as_millisecond());
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.1 > 0 && file.1 + line.len() as u64 > FILE_BYTES_MAX {
             std::fs::rename(current(&self.directory), previous(&self.directory))?;
@@ -99,14 +108,14 @@ fn append(path: &Path) -> io::Result<File> {
 pub(super) fn tail(directory: &Path, limit: usize) -> io::Result<Vec<LogLine>> {
     loop {
         let (newer, of) = read(&current(directory))?;
-        let mut lines = parse(&newer);
+        let mut lines: Vec<_> = lines(&newer).collect();
         if lines.len() < limit {
             let (older, of_older) = read(&previous(directory))?;
             if of.is_some() && of == of_older {
                 // The files changed places between the two looks.
                 continue;
             }
-            lines.splice(0..0, parse(&older));
+            lines.splice(0..0, self::lines(&older));
         }
         return Ok(lines.split_off(lines.len().saturating_sub(limit)));
     }
@@ -123,18 +132,152 @@ fn read(path: &Path) -> io::Result<(String, Option<u64>)> {
     Ok((text, Some(file.metadata()?.ino())))
 }
 
-fn parse(text: &str) -> Vec<LogLine> {
+fn lines(text: &str) -> impl Iterator<Item = LogLine> {
+    parse(text).filter_map(|record| match record {
+        Record::Line(line) => Some(line),
+        Record::Start => None,
+    })
+}
+
+/// What stands in the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Record {
+    /// Another run begins.
+    Start,
+    Line(LogLine),
+}
+
+fn parse(text: &str) -> impl Iterator<Item = Record> {
     // Without its line feed the last line is still being written.
     let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
-    let line = |line: &str| {
-        let mut parts = line.splitn(3, ' ');
-        Some(LogLine {
-            at_ms: parts.next()?.parse().ok()?,
-            stderr: parts.next()? == "e",
-            text: parts.next().unwrap_or_default().to_owned(),
-        })
+    whole.split('\n').filter_map(record)
+}
+
+fn record(line: &str) -> Option<Record> {
+    let mut parts = line.splitn(3, ' ');
+    let at_ms = parts.next()?.parse().ok()?;
+    let stderr = match parts.next()? {
+        "s" => return Some(Record::Start),
+        stream => stream == "e",
     };
-    whole.split('\n').filter_map(line).collect()
+    let text = parts.next().unwrap_or_default().to_owned();
+    Some(Record::Line(LogLine { at_ms, stderr, text }))
+}
+
+/// Where a line begins: in which file, by its inode, and where in that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    inode: u64,
+    at: u64,
+}
+
+/// The reading end, for whoever goes on reading. It holds a step of a file at most.
+#[derive(Debug)]
+pub(super) struct Reader {
+    directory: PathBuf,
+    /// The file that is read, and its inode; none while there is none.
+    file: Option<(File, u64)>,
+    /// The beginning of a line that is not whole yet.
+    pending: Vec<u8>,
+    /// Where in the file that line begins.
+    at: u64,
+}
+
+impl Reader {
+    /// A reader of everything that there is.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let file = find(&previous(directory))?;
+        Ok(Self { directory: directory.to_owned(), file, pending: Vec::new(), at: 0 })
+    }
+
+    /// A reader from a place on; of everything, if that is not there any more.
+    pub(super) fn open_at(directory: &Path, place: Option<Place>) -> io::Result<Self> {
+        let mut this = Self::open(directory)?;
+        let Some(place) = place else { return Ok(this) };
+        for path in [current(directory), previous(directory)] {
+            if let Some((mut file, inode)) = find(&path)?.filter(|(_, it)| *it == place.inode) {
+                file.seek(SeekFrom::Start(place.at))?;
+                (this.file, this.at) = (Some((file, inode)), place.at);
+                break;
+            }
+        }
+        Ok(this)
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.file.as_ref().map(|(_, inode)| Place { inode: *inode, at: self.at })
+    }
+
+    /// A step of what was written since, and where each of it begins; nothing if that is nothing.
+    pub(super) fn more(&mut self) -> io::Result<Vec<(Place, Record)>> {
+        loop {
+            // Asked first: what is written before the files change places is in the one that is read.
+            let newest = inode(&current(&self.directory))?;
+            let Some((file, mine)) = &mut self.file else {
+                self.next_is(find(&current(&self.directory))?);
+                if self.file.is_none() {
+                    return Ok(Vec::new());
+                }
+                continue;
+            };
+            let mine = *mine;
+            if file.take(STEP_BYTES_MAX).read_to_end(&mut self.pending)? > 0 {
+                let records = self.whole_lines(mine);
+                if records.is_empty() {
+                    continue;
+                }
+                return Ok(records);
+            }
+            if newest.is_none() || newest == Some(mine) {
+                return Ok(Vec::new());
+            }
+            // After the old file comes the new one; a reader that fell behind by more than a file finds another old one.
+            let old = inode(&previous(&self.directory))?;
+            let behind = old.is_some() && old != Some(mine);
+            let next = if behind { previous(&self.directory) } else { current(&self.directory) };
+            self.next_is(find(&next)?);
+        }
+    }
+
+    fn next_is(&mut self, file: Option<(File, u64)>) {
+        (self.file, self.at) = (file, 0);
+        self.pending.clear();
+    }
+
+    /// Takes the lines that are whole.
+    fn whole_lines(&mut self, inode: u64) -> Vec<(Place, Record)> {
+        let end = self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let rest = self.pending.split_off(end);
+        let whole = std::mem::replace(&mut self.pending, rest);
+        let mut records = Vec::new();
+        for line in whole.split_inclusive(|byte| *byte == b'\n') {
+            let place = Place { inode, at: self.at };
+            self.at += line.len() as u64;
+            let text = String::from_utf8_lossy(line);
+            records.extend(record(text.trim_end_matches('\n')).map(|record| (place, record)));
+        }
+        records
+    }
+}
+
+fn find(path: &Path) -> io::Result<Option<(File, u64)>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(file) => {
+            let inode = file.metadata()?.ino();
+            Ok(Some((file, inode)))
+        }
+    }
+}
+
+fn inode(path: &Path) -> io::Result<Option<u64>> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -191,5 +334,49 @@ mod tests {
         output(dir.path()).copy(false, &vec![b'y'; 3 * LINE_BYTES_MAX + 1][..]).await;
         let lengths: Vec<_> = texts(dir.path(), 10).iter().map(String::len).collect();
         assert_eq!(lengths, [LINE_BYTES_MAX, LINE_BYTES_MAX, LINE_BYTES_MAX, 1]);
+    }
+
+    fn said(records: &[(Place, Record)]) -> Vec<String> {
+        let text = |(_, record): &(Place, Record)| match record {
+            Record::Start => "start".to_owned(),
+            Record::Line(line) => line.text.get(..4).unwrap_or(&line.text).to_owned(),
+        };
+        records.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_reader_goes_on_through_files_that_change_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reader = Reader::open(dir.path()).unwrap();
+        assert_eq!(reader.more().unwrap(), []);
+        let output = output(dir.path());
+        output.start().unwrap();
+        output.line(false, b"one").unwrap();
+        assert_eq!(said(&reader.more().unwrap()), ["start", "one"]);
+        let long = "x".repeat(10_000);
+        let rest = |reader: &mut Reader| {
+            let mut rest = Vec::new();
+            while let more @ [_, ..] = reader.more().unwrap().as_slice() {
+                rest.extend_from_slice(more);
+            }
+            rest
+        };
+        let mut seen = Vec::new();
+        for number in 1_000..3_000 {
+            output.line(false, format!("{number} {long}").as_bytes()).unwrap();
+            if number % 300 == 0 {
+                seen.extend(said(&rest(&mut reader)));
+            }
+        }
+        seen.extend(said(&rest(&mut reader)));
+        let all: Vec<_> = (1_000..3_000).map(|number| number.to_string()).collect();
+        assert_eq!(seen, all);
+        let everything = rest(&mut Reader::open(dir.path()).unwrap());
+        assert!(everything.len() > 400, "{}", everything.len());
+        // From wherever a line begins, in either file, what follows is the same.
+        for start in [0, 7, everything.len() / 2, everything.len() - 1] {
+            let mut from = Reader::open_at(dir.path(), Some(everything[start].0)).unwrap();
+            assert!(rest(&mut from) == everything[start..], "{start}");
+        }
     }
 }

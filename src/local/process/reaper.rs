@@ -48,10 +48,18 @@ impl Reaper {
 
     /// Starts a child. Its end is told even if it comes before this returns.
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<(Child, End)> {
+        self.spawn_by(|| command.spawn())
+    }
+
+    /// Starts a child in the caller's own way.
+    pub(super) fn spawn_by(
+        &self,
+        spawn: impl FnOnce() -> io::Result<Child>,
+    ) -> io::Result<(Child, End)> {
         // Held over the spawn, so that nobody reaps a child which is not registered yet, nor one that failed to start
         // and is being waited for by the standard library.
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        let child = command.spawn()?;
+        let child = spawn()?;
         let (tell, end) = oneshot::channel();
         children.insert(child.id(), tell);
         Ok((child, end))

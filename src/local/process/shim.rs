@@ -24,6 +24,7 @@ use crate::local::process::{
     control::{self, Boot, Reply, Request},
     directory::Directory,
     exec::Surroundings,
+    open,
     output::Output,
     procfs,
     reaper::Reaper,
@@ -186,6 +187,12 @@ struct Desk {
 async fn serve(mut stream: UnixStream, desk: Desk) {
     let asked = tokio::time::timeout(REQUEST_MAX, control::receive(&mut stream)).await;
     let said = match asked {
+        Ok(Ok(Some(Request::Open { command }))) => {
+            if let Err(error) = open::serve(stream, command, &desk.orders).await {
+                tracing::debug!(%error, "a command's caller is gone");
+            }
+            return;
+        }
         Ok(Ok(Some(request))) => desk.answer(request).await,
         Ok(Ok(None)) | Err(_) => return,
         Ok(Err(error)) => Some(Reply::refused(&error)),
@@ -223,6 +230,8 @@ impl Desk {
                 let timeout = Duration::from_millis(timeout_ms);
                 self.order(|answer| Order::Exec { argv, stdin, timeout, answer }).await
             }
+            // Served where its connection is.
+            Request::Open { .. } => Reply::NotRunning,
             Request::Changed { known, timeout_ms } => {
                 let other = self.status.wait_for(|status| *status != known);
                 let _same = tokio::time::timeout(Duration::from_millis(timeout_ms), other).await;

@@ -7,11 +7,12 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::local::driver::{Exit, Status};
+use crate::local::driver::{Exit, Interactive, Status};
 use crate::local::process::{
     control::Reply,
     directory::Directory,
     exec::{Started, Surroundings, pipes},
+    open::Opened,
     output::Output,
     procfs,
     reaper::{End, Ended, Reaper},
@@ -30,6 +31,7 @@ pub(super) enum Order {
     Suspend { answer: oneshot::Sender<Reply> },
     Resume { answer: oneshot::Sender<Reply> },
     Exec { argv: Vec<String>, stdin: Vec<u8>, timeout: Duration, answer: oneshot::Sender<Reply> },
+    Open { command: Interactive, answer: oneshot::Sender<Result<Opened, Reply>> },
 }
 
 /// What moves a machine.
@@ -95,6 +97,9 @@ impl Supervisor {
     }
 
     fn spawn(&self) -> std::io::Result<Program> {
+        if let Err(error) = self.output.start() {
+            tracing::warn!(%error, "the start of a run was not marked");
+        }
         let (mut child, end) = self.around.spawn(&self.reaper, &self.argv, Stdio::null())?;
         let (stdout, stderr) = pipes(&mut child)?;
         let (done, output) = oneshot::channel();
@@ -181,6 +186,17 @@ impl Supervisor {
                     reply(answer, Reply::NotRunning);
                 }
             },
+            Order::Open { command, answer } => {
+                let opened = match &phase {
+                    Phase::Running(_) => Opened::spawn(&self.around, &self.reaper, &command)
+                        .map_err(|error| Reply::refused(&error)),
+                    Phase::Frozen(_) | Phase::Stopping(..) | Phase::Resting { .. } => {
+                        Err(Reply::NotRunning)
+                    }
+                };
+                // Not heard, it is dropped, and nothing reads or writes the command's streams any more.
+                let _unheard = answer.send(opened);
+            }
         }
         Step::Go(phase)
     }

@@ -10,9 +10,11 @@ mod hold;
 mod hostname;
 mod list;
 mod order;
+mod pods;
 mod quota;
 mod scale;
 mod secret;
+mod streams;
 mod validation;
 mod watch;
 
@@ -70,6 +72,10 @@ impl Api {
     }
 
     async fn start_with(token: Option<&str>) -> Self {
+        Self::reaching(token, Arc::new(super::reach::Nowhere)).await
+    }
+
+    async fn reaching(token: Option<&str>, reach: Arc<dyn super::reach::Reach>) -> Self {
         let store =
             Store::new(Arc::new(Memory::new()), Cipher::ephemeral().unwrap(), &["secrets/"]);
         let clock = Arc::new(Manual::at("2026-09-01T12:00:00.5Z".parse().unwrap()));
@@ -83,6 +89,7 @@ impl Api {
             metrics: Metrics::new(),
             readiness: Readiness::default(),
             backups: Backups::in_dir(dir.path()),
+            reach,
         };
         let config =
             Config { listen: "127.0.0.1:0".parse().unwrap(), token: token.map(Token::new) };

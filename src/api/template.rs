@@ -43,7 +43,7 @@ pub struct TemplateSpec {
     /// How it is seen that an environment serves. By default a TCP connect to the first service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness: Option<Readiness>,
-    /// How what an environment adds to its template reaches a program that runs already: warm pools need it.
+    /// How what an environment adds to its template reaches a program that runs already, in a bay of a warm pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personalize: Option<Personalize>,
     /// When an idle environment sleeps. Absent: never.

@@ -19,7 +19,7 @@ use crate::{
     cli::{
         Exit,
         bench::{
-            cost::Meter,
+            cost::{Meter, Yardsticks},
             ground::{DOMAIN, Ground},
             load::Load,
             report::{Fill, Report},
@@ -79,6 +79,9 @@ pub(super) struct Claims {
     /// Fill the pool at Fly's rate limits too. Otherwise they are kept from the first claim on
     #[arg(long)]
     fill_at_limits: bool,
+    /// Claim bays into which nothing is written: the environments add nothing to their template, so that no call to Fly is on the way
+    #[arg(long)]
+    plain: bool,
     /// Change the template when the claims begin, and end when the pool has followed, whatever is left of the count
     #[arg(long)]
     roll: bool,
@@ -153,7 +156,7 @@ pub(super) async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Ex
 
 /// A full pool, and then the claims.
 async fn course(claims: &Claims, ground: &Ground, printer: &mut Printer) -> anyhow::Result<Report> {
-    let commit = cost::commits(&ground.store, &*ground.core.clock).await?;
+    let alone = Yardsticks::alone(ground).await?;
     if claims.beside > 0 {
         let making = beside::make(claims.beside, ground, printer);
         let took = ground.controlled(false, Box::pin(making)).await?;
@@ -179,7 +182,7 @@ async fn course(claims: &Claims, ground: &Ground, printer: &mut Printer) -> anyh
     };
     let (loaded, meter, quiet) = ground.controlled(true, Box::pin(load)).await?;
     let limited = fill.rate_limited + Meter::read(&ground.core).since(&before).rate_limited;
-    Ok(Report::new(claims, (commit, fill), &loaded, (meter, limited)).beside(quiet))
+    Ok(Report::new(claims, (alone, fill), loaded, (meter, limited)).beside(quiet))
 }
 
 /// A template of this name: the sample application with a volume, and more.
@@ -198,10 +201,10 @@ fn template(name: &str, regions: &[&str], more: &Value) -> Value {
     template
 }
 
-/// A template that takes what an environment adds into a running machine, and its pool.
+/// A template that takes what an environment adds into a running machine, where anything is added, and its pool.
 async fn declare(claims: &Claims, ground: &Ground) -> anyhow::Result<()> {
-    let personalize = json!({"personalize": {"file": "/data/hangar/env.json"}});
-    let template = template(NAME, &["ams"], &personalize);
+    let file = (!claims.plain).then(|| json!({"file": "/data/hangar/env.json"}));
+    let template = template(NAME, &["ams"], &json!({"personalize": file}));
     let pool = json!({
         "metadata": {"name": NAME},
         "spec": {

@@ -17,7 +17,7 @@ use crate::plan::{
     action::Action,
     machine,
     observe::{LATE_EFFECT, is_absent, is_claimed, is_gone, is_listed, second_look},
-    restored, retire, transit,
+    restored, retire, stock, transit,
     world::{SeenApp, SeenMachine, Sight, World},
 };
 
@@ -35,7 +35,7 @@ pub fn made(world: &World) -> Bay {
     bay.metadata.namespace.clone_from(&environment.metadata.namespace);
     bay.metadata.owner_references = vec![environment.owner_reference()];
     bay.spec.environment_ref = Some(EnvironmentRef::of(environment));
-    bay.spec.missed_pool = world.empty_pool.as_ref().map(|(uid, _)| uid.clone());
+    bay.spec.missed_pool = world.missed_pool().map(|(uid, _)| uid.clone());
     // Epochs go on where those of a bay end whose place it takes.
     bay.status.epoch = world.bay.as_ref().map_or(0, |it| it.status.epoch);
     bay.status.template = world.revision.as_ref().map(EnvironmentRevision::to_ref);
@@ -270,7 +270,12 @@ fn wanted_secrets(world: &World, bay: &Bay) -> (Vec<String>, Vec<String>) {
 /// and becomes part of the app when it sleeps.
 fn runs_as_stock(world: &World, status: &BayStatus) -> bool {
     let Some(machine) = status.machine.as_ref().filter(|it| it.as_stock) else { return false };
-    let written = status.personalized.as_ref().is_some_and(|it| it.digest.is_some());
+    let stock = world.bay.as_ref().and_then(|it| it.spec.stock.as_ref());
+    if stock.is_some_and(|it| !stock::fits(&world.environment, &it.made_from)) {
+        return false;
+    }
+    let plain = stock.is_some_and(|it| it.made_from.personalize.is_none());
+    let written = plain || status.personalized.as_ref().is_some_and(|it| it.digest.is_some());
     let rests = matches!(machine.state.as_str(), "stopped" | "suspended");
     let ordered = world.environment.spec.operating_mode() == OperatingMode::Asleep;
     let unbound = world.bay.as_ref().is_some_and(|it| it.spec.environment_ref.is_none());

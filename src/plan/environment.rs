@@ -156,11 +156,17 @@ fn first_bay(world: &World, now: Timestamp) -> Step {
             health: Health::Degraded,
         };
     }
-    let (reason, why) = match &world.empty_pool {
-        Some((_, pool)) => {
+    let (reason, why) = match (&world.empty_pool, world.missed_pool()) {
+        (_, Some((_, pool))) => {
             (Reason::PoolEmpty, format!("pool {pool} has no bay ready, so one is made"))
         }
-        None => (Reason::BayPending, "a bay is made".to_owned()),
+        (Some((_, pool)), None) => {
+            let why = format!(
+                "a bay is made: what it adds to its template could not reach one of pool {pool}, which runs already, since the template has no `personalize`"
+            );
+            (Reason::BayPending, why)
+        }
+        (None, None) => (Reason::BayPending, "a bay is made".to_owned()),
     };
     Step::Bind { to: Binding::New, reason, why }
 }

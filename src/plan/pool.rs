@@ -199,12 +199,6 @@ fn stop(world: &PoolWorld, status: &WarmPoolStatus, now: Timestamp) -> Option<St
     let Some(template) = &world.template else {
         return stalled(PoolReason::TemplateMissing, format!("template {name} does not exist"));
     };
-    if template.spec.personalize.is_none() {
-        let why = format!(
-            "template {name} has no `personalize`: what an environment adds to it could not reach a bay that runs already"
-        );
-        return stalled(PoolReason::TemplateUnfit, why);
-    }
     let sleep = template.spec.sleep.as_ref();
     if sleep.is_some_and(|it| it.decided_by == Some(SleepDecider::FlyProxy)) {
         let why = format!(

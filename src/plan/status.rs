@@ -222,7 +222,10 @@ impl<'a> Facts<'a> {
     fn reached(&self) -> bool {
         let as_stock = self.bay.machine.as_ref().is_some_and(|it| it.as_stock);
         let written = self.bay.personalized.as_ref().is_some_and(|it| it.digest.is_some());
-        !as_stock || written
+        let stock = self.world.bay.as_ref().and_then(|it| it.spec.stock.as_ref());
+        // Such a bay is for whoever adds nothing.
+        let plain = stock.is_some_and(|it| it.made_from.personalize.is_none());
+        !as_stock || written || plain
     }
 
     /// That Fly could not be asked for a while, and that it can be again.

@@ -66,6 +66,8 @@ pub struct Vacancy {
     pub since: Timestamp,
     /// Digest of the template that it was made from.
     pub made_from: String,
+    /// Whether what an environment adds to its template can be written into it.
+    pub personal: bool,
 }
 
 impl Vacancy {
@@ -81,6 +83,7 @@ impl Vacancy {
             region: bay.status.region.clone(),
             since,
             made_from: made_from(&stock.made_from),
+            personal: stock.made_from.personalize.is_some(),
         })
     }
 
@@ -116,19 +119,34 @@ pub fn claim(
     environment.status.template = made_from.or_else(|| revision.cloned());
 }
 
-/// The vacancy that an environment gets: of the template as it is now before an older one, in its region before another, and the
-/// one that waited longest.
+/// Whether an environment adds anything to its template that a program must be told.
+fn adds(environment: &Environment) -> bool {
+    !environment.spec.env.is_empty() || !environment.spec.secrets.is_empty()
+}
+
+/// Whether an environment can do with a bay that was made from this template and runs already: what it adds can be written into
+/// it, or it adds nothing.
+#[must_use]
+pub fn fits(environment: &Environment, made_from: &TemplateSpec) -> bool {
+    made_from.personalize.is_some() || !adds(environment)
+}
+
+/// The vacancy that an environment of this template gets, of those that it can do with: of the template as it is now before an
+/// older one, in its region before another, and the one that waited longest.
 #[must_use]
 pub fn choose<'a>(
     vacancies: impl Iterator<Item = &'a Vacancy>,
-    made_from: &str,
-    region: Option<&str>,
+    environment: &Environment,
+    template: &TemplateSpec,
 ) -> Option<&'a Vacancy> {
+    let region = environment.spec.region.as_deref();
+    let made_from = made_from(template);
     let rank = |it: &'a Vacancy| {
         let elsewhere = region.is_some() && it.region.as_deref() != region;
         (it.made_from != made_from, elsewhere, it.since, it.name.as_str())
     };
-    vacancies.min_by(|a, b| rank(a).cmp(&rank(b)))
+    let adds = adds(environment);
+    vacancies.filter(|it| it.personal || !adds).min_by(|a, b| rank(a).cmp(&rank(b)))
 }
 
 /// A digest of what makes a difference to a machine: when environments sleep, as far as hangar sees to that, and when changes

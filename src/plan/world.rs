@@ -10,7 +10,10 @@ use crate::api::{
     rollout::EnvironmentRevision,
     template::Template,
 };
-use crate::plan::{machine::MachineSpec, stock::Vacancy};
+use crate::plan::{
+    machine::MachineSpec,
+    stock::{self, Vacancy},
+};
 
 /// Everything that one pass for one environment decides from.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +32,7 @@ pub struct World {
     pub bay: Option<Bay>,
     /// A bay of a pool that it may have, where it has none.
     pub vacancy: Option<Vacancy>,
-    /// The uid and name of a pool of its template that had none for it.
+    /// The uid and name of a pool of its template, where it got none of that.
     pub empty_pool: Option<(String, String)>,
     /// Why no bay may be made for it, where it has none, if so.
     pub no_bay: Option<String>,
@@ -55,6 +58,15 @@ pub struct World {
     pub no_replacing: Option<String>,
     /// Why nothing may be made now, if so.
     pub no_creating: Option<String>,
+}
+
+impl World {
+    /// The uid and name of the pool that should have had a bay for it.
+    #[must_use]
+    pub fn missed_pool(&self) -> Option<&(String, String)> {
+        let fits = |it: &Template| stock::fits(&self.environment, &it.spec);
+        self.empty_pool.as_ref().filter(|_| self.template.as_ref().is_none_or(fits))
+    }
 }
 
 /// What holds for all environments.

@@ -5,11 +5,7 @@ use std::{sync::PoisonError, time::Duration};
 
 use crate::api::meta::ObjectRef;
 use crate::clock::Timestamp;
-use crate::plan::{
-    Binding, bay,
-    stock::{self, Vacancy},
-    world::World,
-};
+use crate::plan::{Binding, bay, stock::Vacancy, world::World};
 use crate::reconcile::{
     objects::Objects,
     pass::{Next, Pass, Shared},
@@ -23,15 +19,13 @@ impl Pass<'_> {
         let environment = &objects.environment.value;
         let first = objects.bay.is_none() && environment.status.bay.is_none();
         let Some(template) = objects.template.as_ref().filter(|_| first) else { return };
-        let (namespace, name) = (&self.of.namespace, &environment.spec.template_ref.name);
         let mut room = self.shared.stock();
         if objects.orphan.is_none() && environment.status.bays_given_up == 0 {
-            let made_from = stock::made_from(&template.spec);
-            let region = environment.spec.region.as_deref();
-            world.vacancy = room.reserve(namespace, name, &made_from, region);
+            world.vacancy = room.reserve(environment, template);
         }
         if world.vacancy.is_none() {
-            world.empty_pool = room.pool_of(namespace, name);
+            let name = &environment.spec.template_ref.name;
+            world.empty_pool = room.pool_of(&self.of.namespace, name);
         }
     }
 
@@ -69,7 +63,11 @@ impl Pass<'_> {
                 let bay = bay::made(world);
                 let (name, app) = (bay.metadata.name.clone(), bay.spec.app.clone());
                 objects.bind(store, bay, None, (now, &*self.shared.chance)).await?;
-                self.shared.metrics.claim(if world.empty_pool.is_some() { "miss" } else { "none" });
+                self.shared.metrics.claim(if world.missed_pool().is_some() {
+                    "miss"
+                } else {
+                    "none"
+                });
                 (name, app, Next::In(Duration::ZERO))
             }
             Binding::Claim(vacancy) => {

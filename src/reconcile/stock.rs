@@ -8,9 +8,11 @@ use jiff::SignedDuration;
 use crate::api::{
     Timestamp,
     bay::Bay,
+    environment::Environment,
     kind::Kind,
     meta::{ObjectRef, Resource as _},
     pool::WarmPool,
+    template::Template,
 };
 use crate::plan::stock::{self, StockFact, Vacancy};
 use crate::store::Revision;
@@ -163,13 +165,14 @@ impl StockRoom {
     /// Takes away the bay that an environment is to have, so that no other is offered the same one.
     pub(crate) fn reserve(
         &mut self,
-        namespace: &str,
-        template: &str,
-        made_from: &str,
-        region: Option<&str>,
+        environment: &Environment,
+        template: &Template,
     ) -> Option<Vacancy> {
-        let vacancies = self.vacancies.get_mut(&(namespace.to_owned(), template.to_owned()))?;
-        let name = stock::choose(vacancies.values(), made_from, region)?.name.clone();
+        let of = environment.object_ref().namespace;
+        let of = (of, environment.spec.template_ref.name.clone());
+        let vacancies = self.vacancies.get_mut(&of)?;
+        let chosen = stock::choose(vacancies.values(), environment, &template.spec)?;
+        let name = chosen.name.clone();
         vacancies.remove(&name)
     }
 

@@ -29,6 +29,7 @@ mod scale;
 mod socket;
 mod status;
 mod streams;
+mod verbatim;
 mod view;
 mod watch;
 mod write;

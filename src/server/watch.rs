@@ -15,6 +15,7 @@ use crate::server::{
     call::{Scope, Selection, Start, WatchOptions},
     derived, generated, read,
     status::Status,
+    verbatim,
     view::{self, View},
 };
 use crate::store::{Change, Event, Events, Key, Revision, WatchError, handle::decode_bytes};
@@ -141,13 +142,33 @@ impl Feed {
 
     /// A selection sees an object come and go that for everybody else only changed.
     fn change(&mut self, change: &Change) -> Result<(), Status> {
-        let now = self.selected(&change.key, change.value.as_ref(), change.revision)?;
-        let before = self.selected(&change.key, change.before.as_ref(), change.revision)?;
-        match (before, now) {
-            (None, Some(object)) => self.tell("ADDED", object),
-            (Some(_), Some(object)) => self.tell("MODIFIED", object),
-            (Some(last), None) => self.tell("DELETED", last),
-            (None, None) => {}
+        let Change { key, value, before, revision } = change;
+        if self.select.is_everything() && matches!(self.view, View::Whole(None)) {
+            let (kind_of_event, text) = match (before, value) {
+                (None, Some(text)) => ("ADDED", text),
+                (Some(_), Some(text)) => ("MODIFIED", text),
+                (Some(last), None) => ("DELETED", last),
+                (None, None) => return Ok(()),
+            };
+            if let Some(line) = verbatim::line(kind_of_event, text, *revision) {
+                self.waiting.push_back(line);
+                return Ok(());
+            }
+        }
+        match self.selected(key, value.as_ref(), *revision)? {
+            Some(object) => {
+                // Whoever sees everything saw it before, whatever it was.
+                let was_seen = match before {
+                    Some(_) if self.select.is_everything() => true,
+                    before => self.selected(key, before.as_ref(), *revision)?.is_some(),
+                };
+                self.tell(if was_seen { "MODIFIED" } else { "ADDED" }, object);
+            }
+            None => {
+                if let Some(last) = self.selected(key, before.as_ref(), *revision)? {
+                    self.tell("DELETED", last);
+                }
+            }
         }
         Ok(())
     }

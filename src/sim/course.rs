@@ -53,6 +53,8 @@ pub enum Course {
     Blind,
     /// Gets a bay of a pool, changes, sleeps, wakes, goes.
     Claim,
+    /// Gets a bay of a pool whose template has no file, adds something later, sleeps, wakes; one that adds something comes.
+    ClaimPlain,
     /// Two at once share a pool with one bay ready and one on its way.
     Share,
     /// Three come into a pool of two whose bays rest.
@@ -65,7 +67,7 @@ pub enum Course {
 
 impl Course {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Create,
         Self::Pair,
         Self::Update,
@@ -83,6 +85,7 @@ impl Course {
         Self::Exodus,
         Self::Blind,
         Self::Claim,
+        Self::ClaimPlain,
         Self::Share,
         Self::Refill,
         Self::Roll,
@@ -110,6 +113,7 @@ impl Course {
             Self::Exodus => "exodus",
             Self::Blind => "blind",
             Self::Claim => "claim",
+            Self::ClaimPlain => "claim-plain",
             Self::Share => "share",
             Self::Refill => "refill",
             Self::Roll => "roll",
@@ -164,6 +168,7 @@ impl Course {
             Self::Exodus => trouble::exodus(universe).await?,
             Self::Blind => trouble::blind(universe).await?,
             Self::Claim => pools::claim(universe).await?,
+            Self::ClaimPlain => pools::claim_plain(universe).await?,
             Self::Share => pools::share(universe).await?,
             Self::Refill => pools::refill(universe).await?,
             Self::Roll => pools::roll(universe).await?,

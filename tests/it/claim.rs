@@ -110,6 +110,40 @@ async fn a_claimed_bay_is_its_environments_without_a_restart() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_added_a_claim_takes_no_call_and_who_adds_something_has_a_bay_of_its_own()
+{
+    let template = manifest::template("node", manifest::SAMPLE, "");
+    let hangar = Hangar::up(&(template + &pool("replicas: 1"))).await;
+    hangar.stocked(1).await;
+    let waiting = hangar.machine_ids().await;
+    hangar.apply(&manifest::environment("bob", "node", "")).await.good();
+    hangar.phase("bob", "Ready").await;
+    let (_, machine) = hangar.bay_of("bob").await;
+    assert_eq!(waiting, [machine.as_str()]);
+    assert_eq!(hangar.page("bob").await["machine"], machine.as_str());
+    hangar.stocked(1).await;
+    let waiting = hangar.machine_ids().await;
+    hangar.apply(&alice("hello")).await.good();
+    hangar.phase("alice", "Ready").await;
+    assert!(!waiting.contains(&hangar.bay_of("alice").await.1));
+    assert_eq!(hangar.page("alice").await["env"]["GREETING"], "hello");
+    let status = hangar.pool().await;
+    assert_eq!((&status["ready"], &status["missedLastHour"]), (&1.into(), &0.into()));
+    let events = hangar.run("events").await;
+    assert!(events.contains("has no `personalize`"), "{events}");
+
+    // What is added later comes with a restart, at the next sleep or when the template says.
+    let awake = "operatingMode: Running\nenv: {GREETING: late}\n";
+    hangar.apply(&manifest::environment("bob", "node", awake)).await.good();
+    until("the variable", PATIENCE, async || {
+        let page = hangar.page("bob").await;
+        if page["env"]["GREETING"] == "late" { Ok(()) } else { Err(page.to_string()) }
+    })
+    .await;
+    assert_eq!(hangar.bay_of("bob").await.1, machine);
+}
+
+#[tokio::test]
 async fn a_deleted_environments_bay_never_comes_back() {
     let hangar = Hangar::up(&(template("") + &pool("replicas: 1"))).await;
     hangar.stocked(1).await;

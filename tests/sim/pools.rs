@@ -15,6 +15,11 @@ fn a_crash_anywhere_in_a_claim_changes_nothing() {
 }
 
 #[test]
+fn a_crash_anywhere_in_a_claim_of_what_nothing_is_written_into_changes_nothing() {
+    crash_everywhere(Course::ClaimPlain);
+}
+
+#[test]
 fn a_crash_anywhere_while_two_share_a_pool_changes_nothing() {
     crash_everywhere(Course::Share);
 }

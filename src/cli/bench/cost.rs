@@ -18,29 +18,74 @@ use crate::{
         assembly::Core,
         bench::{
             book::index_of,
+            ground::Ground,
             report::{Spread, spread},
         },
     },
-    clock::Clock,
     store::{Event, Key, Precondition, handle::Store},
     telemetry::metrics::{FLY_REQUESTS, PASSES},
 };
 
-/// How many commits are measured one after the other.
-const COMMITS: u32 = 200;
+/// How often it is measured one after the other.
+const TIMES: u32 = 200;
 
-/// How long one durable commit takes when nobody else makes one.
-pub(super) async fn commits(store: &Store, clock: &dyn Clock) -> anyhow::Result<Spread> {
-    let key = Key::new("bench/commit");
-    let mut took = Vec::new();
-    for number in 0..COMMITS {
-        let began = clock.monotonic();
-        // About as large as an environment.
-        let value = json!({"number": number, "filling": "x".repeat(2_048)});
-        store.txn().put(&key, Precondition::Any, &value).commit().await?;
-        took.push(clock.monotonic().saturating_sub(began));
+/// What this machine takes for what a claim is made of.
+#[derive(Debug, Default)]
+pub(super) struct Yardsticks {
+    commits: Vec<Duration>,
+    requests: Vec<Duration>,
+}
+
+impl Yardsticks {
+    /// With nothing else going on.
+    pub(super) async fn alone(ground: &Ground) -> anyhow::Result<Self> {
+        let mut taken = Self::default();
+        for _ in 0..TIMES {
+            taken.commit(ground).await?;
+            taken.request(ground).await?;
+        }
+        Ok(taken)
     }
-    Ok(spread(took).unwrap_or_default())
+
+    /// One of each in each of so many intervals, a third of it apart from what begins it and from each other: a processor that rested takes
+    /// longer over everything. One that fails is missing.
+    pub(super) async fn between(&mut self, ground: &Ground, interval: Duration, count: u32) {
+        let clock = &ground.core.clock;
+        let until = |at: Duration| tokio::time::sleep(at.saturating_sub(clock.monotonic()));
+        let began = clock.monotonic();
+        for at in (0..count).map(|it| began + interval * it) {
+            until(at + interval / 3).await;
+            let _failed = self.commit(ground).await;
+            until(at + interval * 2 / 3).await;
+            let _failed = self.request(ground).await;
+        }
+    }
+
+    /// A durable commit of one object, about as large as an environment.
+    async fn commit(&mut self, ground: &Ground) -> anyhow::Result<()> {
+        let clock = &ground.core.clock;
+        let began = clock.monotonic();
+        // What is there already would not be written again.
+        let value = json!({"at": began.as_nanos().to_string(), "filling": "x".repeat(2_048)});
+        let txn = ground.store.txn().put(&Key::new("bench/commit"), Precondition::Any, &value);
+        txn.commit().await?;
+        self.commits.push(clock.monotonic().saturating_sub(began));
+        Ok(())
+    }
+
+    /// A request to the API that is answered at once.
+    async fn request(&mut self, ground: &Ground) -> anyhow::Result<()> {
+        let clock = &ground.core.clock;
+        let began = clock.monotonic();
+        ground.client.version().await?;
+        self.requests.push(clock.monotonic().saturating_sub(began));
+        Ok(())
+    }
+
+    /// Of commits and of requests.
+    pub(super) fn spreads(self) -> [Spread; 2] {
+        [self.commits, self.requests].map(|it| spread(it).unwrap_or_default())
+    }
 }
 
 /// What was counted up to a moment.

@@ -4,8 +4,12 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use futures::future;
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 
 use crate::{
     api::{
@@ -19,7 +23,7 @@ use crate::{
             Claims, NAME, NAMESPACE, TELL_EVERY,
             book::{Book, Claim, name_of},
             change_template,
-            cost::{Meter, Writes},
+            cost::{Meter, Writes, Yardsticks},
             ground::Ground,
             host, pool,
         },
@@ -34,6 +38,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_mins(15);
 /// How long it is watched after the claims how the pool is filled up again.
 const REFILL_WATCHED: Duration = Duration::from_secs(10);
+/// A thread that slept is late by about so much.
+const AWAKE_BEFORE: Duration = Duration::from_micros(300);
+/// Connections to the API, and as many to the router.
+const CONNECTIONS: usize = 64;
 /// Between two questions to the router, and between two looks at the pool.
 const ASK_EVERY: Duration = Duration::from_millis(1);
 const LOOK: Duration = Duration::from_millis(100);
@@ -61,6 +69,10 @@ pub(super) struct Load<'a> {
     news: mpsc::UnboundedReceiver<News>,
     followers: JoinSet<client::Error>,
     posts: JoinSet<(usize, Duration, Result<(), client::Error>)>,
+    /// Whoever makes many claims has so many connections, and not one for each.
+    connections: Arc<Semaphore>,
+    /// As many to the router.
+    probing: Arc<Semaphore>,
     probes: JoinSet<(usize, Duration)>,
     probed: HashSet<usize>,
     http: reqwest::Client,
@@ -75,6 +87,8 @@ pub(super) struct Loaded {
     pub(super) writes: Option<(usize, usize)>,
     /// From the first claim to the last that is served.
     pub(super) took: Duration,
+    /// Taken in between, where the claims did not come at once.
+    pub(super) between: Option<Yardsticks>,
     /// How long the pool took to follow its template, where that was tried.
     pub(super) rolled: Option<Duration>,
     /// What was counted when the last claim was served.
@@ -125,6 +139,8 @@ impl<'a> Load<'a> {
             news,
             followers,
             posts: JoinSet::new(),
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            probing: Arc::new(Semaphore::new(CONNECTIONS)),
             probes: JoinSet::new(),
             probed: HashSet::new(),
             http: http.build().context("no HTTP client")?,
@@ -137,18 +153,36 @@ impl<'a> Load<'a> {
         self.ground.core.clock.monotonic()
     }
 
-    /// Makes all claims and watches what comes of them.
-    pub(super) async fn run(mut self, printer: &mut Printer) -> anyhow::Result<Loaded> {
+    /// Makes all claims and watches what comes of them; beside them it is measured what the machine takes for the parts of a claim.
+    pub(super) async fn run(self, printer: &mut Printer) -> anyhow::Result<Loaded> {
         if self.wanted.roll {
             change_template(self.ground).await?;
         }
+        self.connect().await?;
+        let (ground, count) = (self.ground, self.wanted.count);
+        let Some(interval) = interval(self.wanted) else {
+            return self.claims(printer).await;
+        };
+        let mut yardsticks = Yardsticks::default();
+        let beside = async {
+            yardsticks.between(ground, interval, count).await;
+            future::pending().await
+        };
+        let loaded: Loaded = tokio::select! {
+            loaded = self.claims(printer) => loaded?,
+            never = beside => never,
+        };
+        Ok(Loaded { between: Some(yardsticks), ..loaded })
+    }
+
+    async fn claims(mut self, printer: &mut Printer) -> anyhow::Result<Loaded> {
         self.began = self.now();
         let mut due = arrivals(self.wanted, &self.ground.core.clock, self.began)?;
         let mut arriving = true;
         let mut look = tokio::time::interval(LOOK);
         let mut tell_at = self.began + TELL_EVERY;
         let mut served = None;
-        let (used, _) = loop {
+        let used = loop {
             tokio::select! {
                 biased;
                 at = due.recv(), if arriving => match at {
@@ -166,11 +200,9 @@ impl<'a> Load<'a> {
                     if !arriving && self.is_over() {
                         // What is watched after that is no part of what the claims cost.
                         let at = || (Meter::read(&self.ground.core), self.now());
-                        let (_, since) = *served.get_or_insert_with(at);
-                        if self.is_settled(self.now().saturating_sub(since))
-                            && let Some(served) = served
-                        {
-                            break served;
+                        let (used, since) = *served.get_or_insert_with(at);
+                        if self.is_settled(self.now().saturating_sub(since)) {
+                            break used;
                         }
                     }
                     if self.now() >= tell_at {
@@ -181,6 +213,14 @@ impl<'a> Load<'a> {
             }
         };
         Ok(self.ended(used))
+    }
+
+    /// Opens the connections.
+    async fn connect(&self) -> anyhow::Result<()> {
+        let at_once = if self.wanted.at_once { CONNECTIONS } else { 1 };
+        let requests = (0..at_once).map(|_| self.ground.client.version());
+        future::try_join_all(requests).await?;
+        Ok(())
     }
 
     fn progress(&self) -> String {
@@ -214,6 +254,7 @@ impl<'a> Load<'a> {
         let bays = self.book.claims.iter().map(|it| it.bay.clone().unwrap_or_default());
         let bays: Vec<_> = bays.collect();
         Loaded {
+            between: None,
             writes: self.writes.of_claims(&bays),
             took: served.unwrap_or(self.began).saturating_sub(self.began),
             rolled: self.roll.over.map(|at| at.saturating_sub(self.began)),
@@ -228,8 +269,11 @@ impl<'a> Load<'a> {
         self.book.claims.push(Claim { due, ..Claim::default() });
         let client = self.ground.client.clone();
         let clock = self.ground.core.clock.clone();
+        let is_plain = self.wanted.plain;
+        let connections = Arc::clone(&self.connections);
         self.posts.spawn(async move {
-            let environment = environment(&name_of(index));
+            let _connection = connections.acquire().await;
+            let environment = environment(&name_of(index), is_plain);
             let made = client.create(Kind::Environment, NAMESPACE, &environment, false).await;
             (index, clock.monotonic(), made.map(|_| ()))
         });
@@ -250,7 +294,9 @@ impl<'a> Load<'a> {
                 if self.probed.insert(index) {
                     let (http, router) = (self.http.clone(), self.ground.router);
                     let clock = self.ground.core.clock.clone();
+                    let connections = Arc::clone(&self.probing);
                     self.probes.spawn(async move {
+                        let _connection = connections.acquire().await;
                         let url = format!("http://{router}/");
                         while !is_routed(&http, &url, (index, &bay)).await {
                             tokio::time::sleep(ASK_EVERY).await;
@@ -278,20 +324,28 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Tells of each claim when it is due. A thread of its own is on time; the runtime's timers have whole milliseconds.
+/// Between one claim and the next, if they do not come at once.
+fn interval(wanted: &Claims) -> Option<Duration> {
+    (!wanted.at_once).then(|| Duration::from_secs_f64(1.0 / wanted.rate))
+}
+
+/// Tells of each claim when it is due. A thread of its own that is awake a little before is on time; the runtime's timers have whole
+/// milliseconds.
 fn arrivals(
     wanted: &Claims,
     clock: &Arc<dyn Clock>,
     began: Duration,
 ) -> anyhow::Result<mpsc::UnboundedReceiver<Duration>> {
     let (tell, due) = mpsc::unbounded_channel();
-    let interval =
-        if wanted.at_once { Duration::ZERO } else { Duration::from_secs_f64(1.0 / wanted.rate) };
+    let interval = interval(wanted).unwrap_or_default();
     let (count, clock) = (wanted.count, Arc::clone(clock));
     let run = move || {
         for index in 0..count {
             let due = began + interval * index;
-            std::thread::sleep(due.saturating_sub(clock.monotonic()));
+            std::thread::sleep(due.saturating_sub(clock.monotonic() + AWAKE_BEFORE));
+            while clock.monotonic() < due {
+                std::hint::spin_loop();
+            }
             if tell.send(due).is_err() {
                 return;
             }
@@ -312,13 +366,11 @@ async fn is_routed(http: &reqwest::Client, url: &str, (index, bay): (usize, &Bay
     answer.bytes().await.is_ok() && is_routed
 }
 
-fn environment(name: &str) -> Value {
+fn environment(name: &str, is_plain: bool) -> Value {
+    let env = if is_plain { json!({}) } else { json!({"GREETING": format!("hello, {name}")}) };
     json!({
         "metadata": {"name": name},
-        "spec": {
-            "templateRef": {"name": NAME}, "access": "Public", "owner": name,
-            "env": {"GREETING": format!("hello, {name}")},
-        },
+        "spec": {"templateRef": {"name": NAME}, "access": "Public", "owner": name, "env": env},
     })
 }
 

@@ -18,7 +18,7 @@ use crate::{
     client::{self, Client, Query},
     clock::Timestamp,
     plan::{
-        stock::{self, Vacancy, made_from},
+        stock::{self, Vacancy},
         world::{Seen, World},
     },
 };
@@ -81,9 +81,8 @@ impl Stock {
             bay.metadata.namespace == environment.metadata.namespace
                 && of == Some(&environment.spec.template_ref.name)
         });
-        let region = environment.spec.region.as_deref();
         let vacancies = own.map(|(vacancy, _)| vacancy);
-        let name = stock::choose(vacancies, &made_from(&template.spec), region)?.name.clone();
+        let name = stock::choose(vacancies, environment, &template.spec)?.name.clone();
         let at = self.vacant.iter().position(|(it, bay)| {
             it.name == name && bay.metadata.namespace == environment.metadata.namespace
         })?;

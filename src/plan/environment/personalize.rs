@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use crate::api::{
     bay::{BayStatus, OrderKind},
     environment::{OperatingMode, Reason},
+    template::TemplateSpec,
 };
 use crate::plan::{
     Binding, Step,
@@ -41,6 +42,9 @@ impl Here<'_> {
     pub(super) fn personalize(&self, status: &mut BayStatus) -> Option<Step> {
         let made_from = &self.bay.spec.stock.as_ref()?.made_from;
         self.bay.spec.environment_ref.as_ref()?;
+        if made_from.personalize.is_none() {
+            return self.as_it_is(made_from, status);
+        }
         let written = status.personalized.clone().unwrap_or_default();
         // Without a volume each start makes a new file system, without the file.
         let kept = self.bay.spec.volume;
@@ -67,10 +71,7 @@ impl Here<'_> {
                 return None;
             }
             let why = "the machine is started, so that what the environment adds can be written";
-            return Some(
-                self.ordered(OrderKind::Start)
-                    .unwrap_or_else(|| self.start(Reason::Personalizing, why)),
-            );
+            return Some(self.wake(why));
         }
         if first && written.failures >= FAILURES_MAX {
             let said = status.failure.as_ref().map_or("", |it| it.message.as_str());
@@ -109,12 +110,33 @@ impl Here<'_> {
         })
     }
 
+    /// Nothing is written where the template has no file and the environment adds nothing to it: the machine is its own as it is. One
+    /// that rested in the pool is started so; its own configuration would take a restart.
+    fn as_it_is(&self, made_from: &TemplateSpec, status: &mut BayStatus) -> Option<Step> {
+        if !self.record.as_stock || !stock::fits(&self.world.environment, made_from) {
+            return None;
+        }
+        if let Some(machine) = &mut status.machine {
+            machine.generation = self.world.environment.metadata.generation;
+        }
+        let by_order = self.world.environment.spec.operating_mode() == OperatingMode::Asleep;
+        let rests = self.seen.state != MachineState::Started && !by_order;
+        let since_before = self.record.state_since <= self.bay.spec.claimed_at;
+        (rests && since_before).then(|| self.wake("the machine that waited in the pool is started"))
+    }
+
+    fn wake(&self, why: &str) -> Step {
+        let ordered = self.ordered(OrderKind::Start);
+        ordered.unwrap_or_else(|| self.start(Reason::Personalizing, why))
+    }
+
     /// Whether the machine is as a pool made it, of the template as it is now, and what the environment adds was written into
     /// it: a restart would change nothing for anybody.
     pub(super) fn differs_in_person_only(&self) -> bool {
         let Some(made_as) = self.bay.spec.stock.as_ref().filter(|_| self.record.as_stock) else {
             return false;
         };
-        stock::made_from(&made_as.made_from) == stock::made_from(&self.template.spec)
+        stock::fits(&self.world.environment, &made_as.made_from)
+            && stock::made_from(&made_as.made_from) == stock::made_from(&self.template.spec)
     }
 }

@@ -211,6 +211,12 @@ fn a_pool_rolls_under_a_quota_that_leaves_no_room_for_one_more() {
     assert_eq!(roll(anywhere, 3, Some(3)), (2, 3));
 }
 
+/// A template that no environment can claim a bay of.
+fn make_unfit(world: &mut PoolWorld) {
+    let sleep = serde_json::json!({"after": "1h", "decidedBy": "FlyProxy"});
+    world.template.as_mut().unwrap().spec.sleep = serde_json::from_value(sleep).unwrap();
+}
+
 #[test]
 fn no_old_bay_goes_ahead_of_one_that_would_not_be_made() {
     let spec = serde_json::json!({"replicas": 3, "maxUnavailable": 2});
@@ -222,7 +228,7 @@ fn no_old_bay_goes_ahead_of_one_that_would_not_be_made() {
     let held = Some("a person must say so".to_owned());
     assert!(retired(&PoolWorld { no_creating: held, ..world(spec.clone(), old()) }).is_empty());
     let mut unfit = world(spec.clone(), old());
-    unfit.template.as_mut().unwrap().spec.personalize = None;
+    make_unfit(&mut unfit);
     assert!(retired(&unfit).is_empty());
     let fails = world(spec, [old(), vec![failed("d")]].concat());
     assert_eq!(retired(&fails), ["d"], "it pauses");
@@ -286,14 +292,14 @@ fn bays_that_fail_are_removed_and_the_pool_pauses_longer_each_time() {
 #[test]
 fn a_template_that_cannot_be_claimed_stops_the_pool_and_says_why() {
     let mut world = world(serde_json::json!({"replicas": 1}), vec![outdated("a", 5)]);
-    world.template.as_mut().unwrap().spec.personalize = None;
+    make_unfit(&mut world);
     check(
         &world,
         &expect![[r#"
         make [], retire []
-        Full False TemplateUnfit: template node has no `personalize`: what an environment adds to it could not reach a bay that runs already
+        Full False TemplateUnfit: template node has `sleep.decidedBy: FlyProxy`, which would take an update, and so a restart, at each claim
         Available True AsDeclared: 1 of 1 are ready, 0 on their way
-        Stalled True TemplateUnfit: template node has no `personalize`: what an environment adds to it could not reach a bay that runs already
+        Stalled True TemplateUnfit: template node has `sleep.decidedBy: FlyProxy`, which would take an update, and so a restart, at each claim
     "#]],
     );
 }

@@ -59,6 +59,25 @@ pub(super) async fn claim(universe: &mut Universe) -> anyhow::Result<()> {
     universe.delete("alice").await
 }
 
+/// A template without a file: who adds nothing claims a bay that rests, adds something later and gets it with a restart; who adds
+/// something from the start has a bay of its own.
+pub(super) async fn claim_plain(universe: &mut Universe) -> anyhow::Result<()> {
+    universe.apply(&node(&json!({"personalize": null}))).await?;
+    let spec = json!({"replicas": 1, "warmState": "Suspended"});
+    universe.apply(&pool("warm", "node", &spec)).await?;
+    rest(universe).await?;
+    universe.apply(&environment("alice", "node", &json!({}))).await?;
+    rest(universe).await?;
+    universe.visit("alice").await;
+    let adds = json!({"env": {"A": "1"}});
+    universe.apply(&environment("alice", "node", &adds)).await?;
+    rest(universe).await?;
+    sleep_and_wake(universe, "alice").await?;
+    universe.apply(&environment("bob", "node", &adds)).await?;
+    rest(universe).await?;
+    universe.delete("alice").await
+}
+
 /// Two are created at once and share a pool with one bay ready and one on its way.
 pub(super) async fn share(universe: &mut Universe) -> anyhow::Result<()> {
     warm(universe, &json!({"replicas": 1})).await?;

@@ -295,7 +295,7 @@ impl Facts {
         let id = machine.and_then(|it| it.id.clone());
         self.claims.fresh.remove(&app);
         self.claims.served.insert(bay_uid);
-        if let Some(id) = id.filter(|_| bay_is_stock(self, &app))
+        if let Some(id) = id.filter(|_| is_told_apart(self, &app))
             && !self.claims.told.contains(&(id.clone(), uid))
         {
             self.violation(format!("25: {name} is Ready and nothing of it reached machine {id}"));
@@ -320,6 +320,9 @@ fn can_be_had(bay: &Bay) -> bool {
         && bay.status.available_since.is_some()
 }
 
-fn bay_is_stock(facts: &Facts, app: &str) -> bool {
-    facts.bays.values().any(|it| it.spec.app == app && it.spec.stock.is_some())
+/// Whether the app's bay is a pool's whose template has a file for what an environment adds.
+fn is_told_apart(facts: &Facts, app: &str) -> bool {
+    let of_stock =
+        |it: &Bay| it.spec.stock.as_ref().is_some_and(|it| it.made_from.personalize.is_some());
+    facts.bays.values().any(|it| it.spec.app == app && of_stock(it))
 }

@@ -257,6 +257,8 @@ pub enum Reason {
     BayPending,
     /// A pool had no bay ready, so one is made.
     PoolEmpty,
+    /// What it adds could not reach a bay of the pool, so one is made.
+    PoolUnfit,
     /// Its namespace's quota has no room for a bay of its own; it gets one when another goes.
     QuotaExceeded,
     /// What the environment adds to its template is being written into a bay that a pool made.

@@ -79,7 +79,9 @@ impl ObjectForecast {
             Some((Binding::Claim(it), Note { message: why, .. })) => {
                 self.claims = Some(Claim { bay: it.name, pool: it.pool, why });
             }
-            Some((_, note)) if note.reason == Reason::PoolEmpty => self.notes.push(note.message),
+            Some((_, note)) if matches!(note.reason, Reason::PoolEmpty | Reason::PoolUnfit) => {
+                self.notes.push(note.message)
+            }
             Some(_) | None => {}
         }
         self.actions.extend(course.stages.into_iter().map(|stage| Call {

@@ -164,7 +164,7 @@ fn first_bay(world: &World, now: Timestamp) -> Step {
             let why = format!(
                 "a bay is made: what it adds to its template could not reach one of pool {pool}, which runs already, since the template has no `personalize`"
             );
-            (Reason::BayPending, why)
+            (Reason::PoolUnfit, why)
         }
         (None, None) => (Reason::BayPending, "a bay is made".to_owned()),
     };

@@ -213,7 +213,7 @@ fn living(world: &World, lifetime: &Lifetime, now: Timestamp) -> Plan {
         Step::Bind { reason, why, .. } => {
             let level = match reason {
                 Reason::BayPending => Level::Quiet,
-                Reason::PoolEmpty => Level::Normal,
+                Reason::PoolEmpty | Reason::PoolUnfit => Level::Normal,
                 _ => Level::Warning,
             };
             (None, Note { reason: *reason, message: why.clone(), level }, Some(now))

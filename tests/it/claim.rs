@@ -130,7 +130,7 @@ async fn where_nothing_is_added_a_claim_takes_no_call_and_who_adds_something_has
     let status = hangar.pool().await;
     assert_eq!((&status["ready"], &status["missedLastHour"]), (&1.into(), &0.into()));
     let events = hangar.run("events").await;
-    assert!(events.contains("has no `personalize`"), "{events}");
+    assert!(events.contains("PoolUnfit"), "{events}");
 
     // What is added later comes with a restart, at the next sleep or when the template says.
     let awake = "operatingMode: Running\nenv: {GREETING: late}\n";

@@ -2,6 +2,7 @@
 //! show a secret's value in a log line, an error or a table.
 
 mod activity;
+mod apply;
 mod bodies;
 mod call;
 mod claims;
@@ -14,6 +15,7 @@ mod logs;
 mod may;
 mod openapi;
 mod order;
+mod owners;
 mod pages;
 mod patch;
 mod protobuf;
@@ -254,7 +256,7 @@ impl Api {
         };
         let result = match guard::check(&head, state.token.as_ref(), state.address) {
             Ok(()) => match call {
-                Ok(call) => perform(state, call, &head, body).await,
+                Ok(call) => perform(state, call.written_by(agent(&head)), &head, body).await,
                 Err(no_call) => Err(no_call.into()),
             },
             Err(status) => Err(status),
@@ -269,6 +271,12 @@ impl Api {
         }
         response
     }
+}
+
+/// Which program asks.
+fn agent(head: &Head) -> &str {
+    let agent = head.headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok());
+    agent.unwrap_or_default()
 }
 
 async fn perform(

@@ -31,6 +31,7 @@ pub(super) async fn apply(
     options.writer.operation = Operation::Apply;
     let object = &target.object;
     let configuration = configured(target, configuration)?;
+    let mut turn = None;
     for _ in 0..ATTEMPTS_MAX {
         let Some(old) = write::current(&state.store, object).await? else {
             if target.status {
@@ -51,6 +52,9 @@ pub(super) async fn apply(
         owners::applied(&mut draft, who, (&old, &configuration), (managers, now))?;
         if let Some(written) = write::store(state, &old, draft, &options).await? {
             return Ok((written, false));
+        }
+        if turn.is_none() {
+            turn = state.turns.take(object).await;
         }
     }
     Err(Status::modified(object))

@@ -28,6 +28,7 @@ mod review;
 mod scale;
 mod socket;
 mod status;
+mod turns;
 mod view;
 mod watch;
 mod write;
@@ -52,6 +53,7 @@ use self::{
     pages::Pages,
     patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
     status::Status,
+    turns::Turns,
     view::View,
 };
 use crate::api::{kind::Kind, meta::ObjectRef};
@@ -143,6 +145,8 @@ struct State {
     pages: Pages,
     /// Held by a creation in a namespace with a quota, from the count to the commit.
     quota_turn: tokio::sync::Mutex<()>,
+    /// Held by writers of an object that were too late once, from the read to the commit.
+    turns: Turns,
     shutdown: Shutdown,
 }
 
@@ -240,6 +244,7 @@ impl Api {
             began,
             pages,
             quota_turn: tokio::sync::Mutex::new(()),
+            turns: Turns::new(),
             shutdown,
         }))
     }

@@ -136,6 +136,7 @@ pub(super) async fn update(
     change: &Change,
 ) -> Result<Written, Status> {
     let object = &target.object;
+    let mut turn = None;
     for _ in 0..ATTEMPTS_MAX {
         let old = current(&state.store, object).await?;
         let old = old.ok_or_else(|| Status::not_found(object))?;
@@ -146,6 +147,9 @@ pub(super) async fn update(
         owners::updated(&mut draft, who, (&old, &proposed), state.clock.now());
         if let Some(written) = store(state, &old, draft, options).await? {
             return Ok(written);
+        }
+        if turn.is_none() {
+            turn = state.turns.take(object).await;
         }
     }
     Err(Status::modified(object))

@@ -9,4 +9,5 @@ mod files;
 mod kubectl;
 mod matrix;
 mod server;
+mod together;
 mod watch;

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::join_all;
-use hangar::clock::{Clock as _, System};
+use hangar::clock::System;
 use serde_json::{Value, json};
 
 use crate::server::Hangar;

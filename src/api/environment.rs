@@ -38,6 +38,7 @@ pub struct EnvironmentSpec {
     pub region: Option<String>,
     /// Labels under the router's domain. By default the environment's name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub hostnames: Vec<String>,
     /// Who may reach it. By default Private.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +51,7 @@ pub struct EnvironmentSpec {
     pub env: BTreeMap<String, String>,
     /// Secrets whose every key becomes an environment variable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub secrets: Vec<NameRef>,
     /// What happens to its data when it is deleted. By default Delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +106,7 @@ pub struct EnvironmentStatus {
     /// The generation this status is about.
     pub observed_generation: u64,
     /// What is true and what is waited for.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Where it answers.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
 
-use crate::api::kind::Kind;
+use crate::api::{fields::Kept, kind::Kind};
 
 /// Identity, version and labels of an object, with Kubernetes' meanings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,13 +49,15 @@ pub struct Metadata {
     pub annotations: BTreeMap<String, String>,
     /// The object is kept while any of these is left.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub finalizers: Vec<String>,
     /// Objects whose deletion deletes this one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
     pub owner_references: Vec<OwnerReference>,
     /// Who set which field, as server-side apply keeps it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub managed_fields: Vec<Value>,
+    #[serde(skip_serializing_if = "Kept::is_empty")]
+    pub managed_fields: Kept,
 }
 
 impl Metadata {

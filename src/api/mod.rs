@@ -11,6 +11,7 @@ pub mod condition;
 pub mod core;
 pub mod definition;
 pub mod environment;
+pub mod fields;
 pub mod form;
 pub mod hold;
 pub mod hostname;

@@ -43,6 +43,14 @@ pub fn structural(kind: Kind) -> Value {
     object
 }
 
+/// The same with `metadata`.
+#[must_use]
+pub fn whole(kind: Kind) -> Value {
+    let (mut object, metadata) = described(kind, None);
+    object["properties"]["metadata"] = metadata;
+    object
+}
+
 /// `dev.hangar.v1alpha1.Environment`; Kubernetes' own kinds have the names that they have there.
 fn name(offer: &Offer) -> String {
     let group = match offer.group.strip_suffix(".k8s.io") {
@@ -101,7 +109,11 @@ fn operations(offer: &Offer, schema: &Value) -> Vec<(String, Value)> {
         ("get", "get", ""),
         ("put", "update", "application/json"),
         // No strategic patches: clients would make them of the schema, and hangar's own kinds refuse them.
-        ("patch", "patch", "application/merge-patch+json application/json-patch+json"),
+        (
+            "patch",
+            "patch",
+            "application/merge-patch+json application/json-patch+json application/apply-patch+yaml",
+        ),
         ("delete", "delete", ""),
     ];
     paths.push((format!("{all}/{{name}}"), path_item(offer, schema, &one)));
@@ -184,9 +196,23 @@ fn plain(schema: &Value, defs: &Value) -> Value {
                     _ => return described_by(anything(), fields),
                 }
             }
-            "type" | "description" | "default" | "format" | "required" | "enum" | "pattern"
-            | "nullable" | "minimum" | "maximum" | "minLength" | "maxLength" | "minItems"
-            | "maxItems" => value.clone(),
+            "type"
+            | "description"
+            | "default"
+            | "format"
+            | "required"
+            | "enum"
+            | "pattern"
+            | "nullable"
+            | "minimum"
+            | "maximum"
+            | "minLength"
+            | "maxLength"
+            | "minItems"
+            | "maxItems"
+            | "x-kubernetes-list-type"
+            | "x-kubernetes-list-map-keys"
+            | "x-kubernetes-map-type" => value.clone(),
             _ => continue,
         };
         plain_fields.insert(key.clone(), value);

@@ -164,6 +164,7 @@ pub struct WarmPoolStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<PoolFailures>,
     /// What is true and what is waited for.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<PoolCondition>,
 }
 

@@ -144,6 +144,7 @@ pub struct TemplateStatus {
     /// Revisions that are kept as TemplateRevisions, the newest last.
     pub history: Vec<Recorded>,
     /// What is true and what is waited for.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<TemplateCondition>,
 }
 

@@ -34,8 +34,10 @@ pub struct TemplateSpec {
     pub volume: Option<Volume>,
     /// Ports that the router reaches; requests go to the first.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub services: Vec<Service>,
     /// Regions in order of preference, walked on capacity errors.
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub regions: Vec<String>,
     /// The private network of each environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,15 +67,18 @@ pub struct Machine {
     pub guest: Option<Guest>,
     /// Replaces the image's command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub command: Vec<String>,
     /// Replaces the image's entrypoint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub entrypoint: Vec<String>,
     /// Environment variables; an environment's own come over these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// Files written before the start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
     pub files: Vec<File>,
     /// When the program is started again. By default always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,6 +248,7 @@ pub struct Personalize {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Command {
     /// The command line.
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub command: Vec<String>,
 }
 

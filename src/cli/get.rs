@@ -34,6 +34,9 @@ pub struct Args {
     /// Of all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
+    /// With YAML or JSON: also who owns which field
+    #[arg(long)]
+    show_managed_fields: bool,
     /// Go on showing changes
     #[arg(short, long)]
     watch: bool,
@@ -64,6 +67,7 @@ pub(super) async fn run(
         namespace: (!args.all_namespaces).then_some(namespace),
         query: Query { labels: args.selector.clone(), fields: args.field_selector.clone() },
         output: args.output,
+        owners: args.show_managed_fields,
     };
     let has_names = targets.iter().any(|it| matches!(it, Target::One(_)));
     if has_names
@@ -87,6 +91,8 @@ struct Get {
     namespace: Option<String>,
     query: Query,
     output: Option<Output>,
+    /// Whether whole objects are shown with who owns which field.
+    owners: bool,
 }
 
 /// Says that one of several objects cannot be had.
@@ -178,7 +184,7 @@ impl Get {
                 Target::One(object) => self.client.get(object).await.map(|it| vec![it]),
             };
             match answer {
-                Ok(objects) => found.extend(objects),
+                Ok(objects) => found.extend(objects.into_iter().map(|it| self.shown(it))),
                 Err(error) => {
                     complain(error, printer)?;
                     exit = Exit::Failed;
@@ -200,6 +206,16 @@ impl Get {
         Ok(exit)
     }
 
+    /// Who owns which field is long, and seldom asked for.
+    fn shown(&self, mut object: Value) -> Value {
+        if !self.owners
+            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.shift_remove("managedFields");
+        }
+        object
+    }
+
     /// What is there, then every change; ends only by a signal or an error.
     async fn watch(&self, target: &Target, printer: &mut Printer) -> anyhow::Result<Exit> {
         let (kind, query, namespace) = match target {
@@ -218,7 +234,7 @@ impl Get {
                     if output == Output::Yaml {
                         printer.line("---")?;
                     }
-                    print(&object, output, printer)?;
+                    print(&self.shown(object), output, printer)?;
                 }
                 printer.flush()?;
                 objects = changes.next(printer).await?.into_object().into_iter().collect();

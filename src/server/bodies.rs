@@ -5,10 +5,10 @@ use futures::StreamExt as _;
 use http::{Response, request::Parts as Head};
 use hyper::upgrade::OnUpgrade;
 
-use crate::api::{meta::ObjectRef, review::Review};
+use crate::api::{admit::ViolationReason, meta::ObjectRef, review::Review};
 use crate::net::Body;
 use crate::server::{
-    State,
+    State, apply,
     call::{FieldValidation, Scope, Target, WatchOptions, WriteOptions},
     check_object, draft,
     may::Caller,
@@ -62,8 +62,38 @@ pub(super) async fn change(
     let kind = target.object.kind;
     draft::check_writable(kind, Some(&target.object))?;
     let body = patch::read(body, BODY_BYTES_MAX).await?;
+    if media == Media::Apply {
+        return applied(state, (target, options), &body, view).await;
+    }
+    if options.writer.force.is_some() {
+        return Err(Status::patch_option(
+            "force",
+            ViolationReason::Forbidden,
+            "Forbidden: may not be specified for non-apply patch",
+        ));
+    }
     let change = Change::patch(kind, media, &body, options.validation)?;
     update(state, target, options, change, view).await
+}
+
+/// A configuration that is to be part of an object.
+async fn applied(
+    state: &State,
+    (target, options): (&Target, &WriteOptions),
+    body: &[u8],
+    view: View,
+) -> Result<Response<Body>, Status> {
+    let kind = target.object.kind;
+    let (mut configuration, remarks) = patch::configuration(body, options.validation)?;
+    if let Some(form) = target.form {
+        configuration = form.read(configuration, &kind.info().api_version());
+    }
+    let (written, is_new) = apply::apply(state, target, options, configuration).await?;
+    let shown = view.one(kind, written.object, state.clock.now());
+    let mut response = if is_new { respond::created(&shown) } else { respond::json(&shown) };
+    respond::warn(&mut response, &remarks);
+    respond::warn(&mut response, &written.warnings);
+    Ok(response)
 }
 
 /// A whole scale in the place of another.

@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::api::{
+    fields::Operation,
     kind::{Form, Kind},
     meta::ObjectRef,
     offer::{self, Behind},
@@ -213,7 +214,36 @@ pub(super) struct WriteOptions {
     pub(super) dry_run: bool,
     /// What becomes of fields that the kind does not have or that are there twice.
     pub(super) validation: FieldValidation,
+    /// Who writes.
+    pub(super) writer: Writer,
 }
+
+/// Who writes, to whom fields then belong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Writer {
+    /// Its name.
+    pub(super) name: String,
+    /// Whether the request itself said that.
+    pub(super) is_named: bool,
+    /// How it writes.
+    pub(super) operation: Operation,
+    /// Through which subresource, where that is not the target's.
+    pub(super) subresource: &'static str,
+    /// Whether it takes fields from others, where the request says.
+    pub(super) force: Option<bool>,
+}
+
+impl Writer {
+    /// Whether it takes fields from others.
+    pub(super) fn is_forced(&self) -> bool {
+        self.force == Some(true)
+    }
+}
+
+/// Bytes of a manager's name.
+const MANAGER_BYTES_MAX: usize = 128;
+/// Who writes when nobody says.
+const NOBODY: &str = "unknown";
 
 /// What becomes of fields that the kind does not have (they are left out), or that are there twice (the last counts).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -317,6 +347,29 @@ fn usage(namespace: Option<&str>, rest: &[&str]) -> Result<Call, NoCall> {
     }
     let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
     Ok(Call::Usage(Pods { namespace, name }))
+}
+
+impl Call {
+    /// The same, written by the program with this `User-Agent` where the request names no other manager.
+    pub(super) fn written_by(mut self, agent: &str) -> Self {
+        let options = match &mut self {
+            Self::Create(_, options)
+            | Self::Replace(_, options)
+            | Self::Patch(_, options)
+            | Self::ReplaceScale(_, options)
+            | Self::PatchScale(_, options) => options,
+            _ => return self,
+        };
+        if !options.writer.is_named {
+            let name = agent.split('/').next().unwrap_or_default();
+            let mut name: String = name.chars().filter(|c| !c.is_control()).collect();
+            while name.len() > MANAGER_BYTES_MAX {
+                name.pop();
+            }
+            options.writer.name = if name.is_empty() { NOBODY.to_owned() } else { name };
+        }
+        self
+    }
 }
 
 fn get_only(method: &Method, call: Call) -> Result<Call, NoCall> {
@@ -556,7 +609,18 @@ impl Query {
                 )));
             }
         };
-        Ok(WriteOptions { dry_run, validation })
+        Ok(WriteOptions { dry_run, validation, writer: self.writer()? })
+    }
+
+    fn writer(&self) -> Result<Writer, NoCall> {
+        let name = self.get("fieldManager").unwrap_or_default().to_owned();
+        if name.len() > MANAGER_BYTES_MAX || name.chars().any(char::is_control) {
+            return Err(NoCall::Bad(format!(
+                "`fieldManager` must be printable and have at most {MANAGER_BYTES_MAX} bytes"
+            )));
+        }
+        let force = self.get("force").map(|_| self.flag("force"));
+        Ok(Writer { is_named: !name.is_empty(), name, force, ..Writer::default() })
     }
 
     fn log(&self) -> Result<LogOptions, NoCall> {

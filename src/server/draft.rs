@@ -100,6 +100,13 @@ pub(super) fn create(
     Ok(Draft { target, object: admitted.object, warnings: admitted.warnings })
 }
 
+/// A body that is the path's object, with its version, kind, name and namespace.
+pub(super) fn of_path(target: &ObjectRef, body: Value) -> Result<Value, Status> {
+    let mut object = envelope(target.kind, body)?;
+    place(metadata_mut(&mut object)?, target)?;
+    Ok(object)
+}
+
 /// An object in the place of another; only its status where the target says so.
 pub(super) fn replace(
     target: &Target,

@@ -2,6 +2,7 @@
 //! show a secret's value in a log line, an error or a table.
 
 mod activity;
+mod apply;
 mod bodies;
 mod call;
 mod claims;
@@ -15,6 +16,7 @@ mod logs;
 mod may;
 mod openapi;
 mod order;
+mod owners;
 mod pages;
 mod patch;
 mod protobuf;
@@ -29,6 +31,7 @@ mod scale;
 mod socket;
 mod status;
 mod streams;
+mod turns;
 mod verbatim;
 mod view;
 mod watch;
@@ -54,6 +57,7 @@ use self::{
     pages::Pages,
     patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
     status::Status,
+    turns::Turns,
     view::View,
 };
 use crate::api::{kind::Kind, meta::ObjectRef};
@@ -150,6 +154,8 @@ struct State {
     pages: Pages,
     /// Held by a creation in a namespace with a quota, from the count to the commit.
     quota_turn: tokio::sync::Mutex<()>,
+    /// Held by writers of an object that were too late once, from the read to the commit.
+    turns: Turns,
     shutdown: Shutdown,
 }
 
@@ -249,6 +255,7 @@ impl Api {
             began,
             pages,
             quota_turn: tokio::sync::Mutex::new(()),
+            turns: Turns::new(),
             shutdown,
         }))
     }
@@ -265,7 +272,7 @@ impl Api {
         };
         let result = match guard::check(&head, state.token.as_ref(), state.address) {
             Ok(()) => match call {
-                Ok(call) => perform(state, call, &head, body).await,
+                Ok(call) => perform(state, call.written_by(agent(&head)), &head, body).await,
                 Err(no_call) => Err(no_call.into()),
             },
             Err(status) => Err(status),
@@ -280,6 +287,12 @@ impl Api {
         }
         response
     }
+}
+
+/// Which program asks.
+fn agent(head: &Head) -> &str {
+    let agent = head.headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok());
+    agent.unwrap_or_default()
 }
 
 async fn perform(

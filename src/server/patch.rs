@@ -36,6 +36,8 @@ pub(super) enum Media {
     MergePatch,
     /// RFC 6902.
     JsonPatch,
+    /// A configuration for server-side apply.
+    Apply,
     /// Kubernetes' own, which is taken for a merge patch where Kubernetes would offer it.
     StrategicPatch,
     /// There is no such header, in a request of a browser.
@@ -59,6 +61,7 @@ impl Media {
             "application/vnd.kubernetes.protobuf" => Self::Protobuf,
             "application/merge-patch+json" => Self::MergePatch,
             "application/json-patch+json" => Self::JsonPatch,
+            "application/apply-patch+yaml" | "application/apply-patch+json" => Self::Apply,
             "application/strategic-merge-patch+json" => Self::StrategicPatch,
             _ => Self::Other,
         }
@@ -102,12 +105,13 @@ impl Change {
                 Ok((steps, remarks))
             }
             Media::StrategicPatch
+            | Media::Apply
             | Media::Json
             | Media::Yaml
             | Media::Protobuf
             | Media::Unsaid
             | Media::Other => Err(Status::unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json",
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             )),
         }
     }
@@ -179,6 +183,7 @@ pub(super) fn object(
             Ok((object, Vec::new()))
         }
         Media::MergePatch
+        | Media::Apply
         | Media::JsonPatch
         | Media::StrategicPatch
         | Media::Unsaid
@@ -186,6 +191,15 @@ pub(super) fn object(
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
+}
+
+/// A configuration for server-side apply, and remarks about it. Most clients that say YAML send JSON.
+pub(super) fn configuration(
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let is_json = body.trim_ascii_start().starts_with(b"{");
+    object(if is_json { Media::Json } else { Media::Yaml }, body, validation)
 }
 
 fn json(body: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {

@@ -30,6 +30,8 @@ pub(super) async fn update(
     options: &WriteOptions,
     change: &Change,
 ) -> Result<Written, Status> {
+    let mut options = options.clone();
+    options.writer.subresource = "scale";
     for _ in 0..ATTEMPTS_MAX {
         let (pool, revision) = read(state, object).await?;
         let now = shown(&pool, &revision.to_string());
@@ -43,7 +45,7 @@ pub(super) async fn update(
         let version = json!({"resourceVersion": revision.to_string()});
         let patch = json!({"metadata": version, "spec": {"replicas": wanted}});
         let target = Target { object: object.clone(), status: false, form: None };
-        match write::update(state, &target, options, &Change::Merge(patch)).await {
+        match write::update(state, &target, &options, &Change::Merge(patch)).await {
             Ok(Written { object: written, warnings }) => {
                 let version = written.pointer("/metadata/resourceVersion").and_then(Value::as_str);
                 let version = version.unwrap_or_default().to_owned();

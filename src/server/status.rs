@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::{
     admit::{Violation, ViolationReason},
+    fields::Conflict,
     kind::Kind,
     meta::ObjectRef,
 };
@@ -131,6 +132,41 @@ impl Status {
             Some(causes) => causes.push(cause),
             None => details["causes"] = json!([cause]),
         }
+    }
+
+    /// 422 for a parameter of a patch.
+    pub(super) fn patch_option(field: &str, reason: ViolationReason, why: &str) -> Self {
+        let message = format!("PatchOptions.meta.k8s.io \"\" is invalid: {field}: {why}");
+        let mut status = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        status.details = Some(json!({"group": "meta.k8s.io", "kind": "PatchOptions"}));
+        status.cause(field, reason.as_str(), why);
+        status
+    }
+
+    /// 409: others own fields that are to be applied. They are sorted by their managers.
+    pub(super) fn apply_conflict(conflicts: &[Conflict]) -> Self {
+        let message = match conflicts {
+            [one] => format!(
+                "Apply failed with 1 conflict: conflict with {}: {}",
+                one.manager, one.field
+            ),
+            all => {
+                let of_each = all.chunk_by(|a, b| a.manager == b.manager).map(|of_one| {
+                    let fields: Vec<_> =
+                        of_one.iter().map(|it| format!("- {}", it.field)).collect();
+                    let manager = of_one.first().map_or("", |it| it.manager.as_str());
+                    format!("conflicts with {manager}:\n{}", fields.join("\n"))
+                });
+                let of_each = of_each.collect::<Vec<_>>().join("\n");
+                format!("Apply failed with {} conflicts: {of_each}", all.len())
+            }
+        };
+        let mut status = Self::new(StatusCode::CONFLICT, "Conflict", message);
+        for it in conflicts {
+            let why = format!("conflict with {}", it.manager);
+            status.cause(&it.field, "FieldManagerConflict", &why);
+        }
+        status
     }
 
     /// 422 for what cannot be done, whatever the field.

@@ -173,7 +173,11 @@ fn row(kind: Kind, object: &Value, include: Include, now: Timestamp) -> Value {
     let mut row = json!({"cells": cells});
     match include {
         Include::None => {}
-        Include::Metadata => row["object"] = partial(kind, object),
+        Include::Metadata => {
+            row["object"] = partial(kind, object);
+            // Whoever shows a table shows no owners, and they are longer than the rest.
+            row["object"]["metadata"].as_object_mut().map(|it| it.shift_remove("managedFields"));
+        }
         // Even on demand, a table is no place for values.
         Include::Object if kind == Kind::Secret => row["object"] = partial(kind, object),
         Include::Object => row["object"] = object.clone(),

@@ -15,6 +15,7 @@ use crate::server::{
     call::{Scope, Target, WriteOptions},
     claims::{self, Claim},
     draft::{self, Current, Draft},
+    owners,
     patch::Change,
     quota,
     status::Status,
@@ -95,7 +96,8 @@ pub(super) async fn create(
     for _ in 0..ATTEMPTS_MAX {
         let now = state.clock.now();
         let drawn = (chance::uuid(&*state.chance), now);
-        let draft = draft::create(scope, body.clone(), drawn, options.validation)?;
+        let mut draft = draft::create(scope, body.clone(), drawn, options.validation)?;
+        owners::created(&mut draft, &options.writer, &body, now);
         let namespace = active_namespace(store, &draft.target).await?;
         let key = key(&draft.target);
         last = draft.target.clone();
@@ -134,23 +136,38 @@ pub(super) async fn update(
     change: &Change,
 ) -> Result<Written, Status> {
     let object = &target.object;
+    let mut turn = None;
     for _ in 0..ATTEMPTS_MAX {
         let old = current(&state.store, object).await?;
         let old = old.ok_or_else(|| Status::not_found(object))?;
         let proposed = change.apply(view::with_revision(old.object.clone(), old.revision))?;
         check_version_given(object, change, &proposed)?;
-        let draft = draft::replace(target, &old, proposed, options.validation)?;
-        if draft.object == old.object {
-            return Ok(Written::new(draft, Some(old.revision)));
+        let mut draft = draft::replace(target, &old, proposed.clone(), options.validation)?;
+        let who = (target, &options.writer);
+        owners::updated(&mut draft, who, (&old, &proposed), state.clock.now());
+        if let Some(written) = store(state, &old, draft, options).await? {
+            return Ok(written);
         }
-        check_size(&draft)?;
-        match commit(state, &old, &draft, options).await? {
-            Some(revision) => return Ok(Written::new(draft, Some(revision))),
-            // Someone else was faster: decide again on what there is now.
-            None => continue,
+        if turn.is_none() {
+            turn = state.turns.take(object).await;
         }
     }
     Err(Status::modified(object))
+}
+
+/// Stores what an object has become; `None` when someone else was faster, and it is to be decided again on what there is now.
+pub(super) async fn store(
+    state: &State,
+    old: &Current,
+    draft: Draft,
+    options: &WriteOptions,
+) -> Result<Option<Written>, Status> {
+    if draft.object == old.object {
+        return Ok(Some(Written::new(draft, Some(old.revision))));
+    }
+    check_size(&draft)?;
+    let revision = commit(state, old, &draft, options).await?;
+    Ok(revision.map(|revision| Written::new(draft, Some(revision))))
 }
 
 /// Writes a changed object, or removes it when nothing keeps it any more; `None` when it was not what it was read as.

@@ -31,6 +31,20 @@ fn all() -> Vec<(&'static str, String)> {
         ("pool.yaml", POOL.to_owned()),
         ("demo.yaml", env("name: demo, labels: {team: a}", "")),
         ("demo-2.yaml", env("name: demo, labels: {team: a}", ", env: {A: '2'}")),
+        ("applied.yaml", env("name: applied, labels: {team: a}", ", env: {A: '1'}, hostnames: [one]")),
+        ("applied-2.yaml", env("name: applied", ", env: {B: '2'}, hostnames: [one]")),
+        (
+            "other.yaml",
+            "apiVersion: hangar.dev/v1alpha1\nkind: Environment\nmetadata: {name: applied, labels: {other: 'yes'}}\nspec: {env: {C: '3'}, hostnames: [two]}\n".to_owned(),
+        ),
+        (
+            "against.yaml",
+            "apiVersion: hangar.dev/v1alpha1\nkind: Environment\nmetadata: {name: applied}\nspec: {owner: c@example.com}\n".to_owned(),
+        ),
+        (
+            "opaque.yaml",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: opaque}\nstringData: {K: hidden}\n".to_owned(),
+        ),
         ("made.yaml", env("name: made", "")),
         ("again.yaml", env("name: made", ", env: {AGAIN: 'yes'}")),
         ("dry.yaml", env("name: dry", "")),

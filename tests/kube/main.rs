@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod apply;
 mod files;
 mod kubectl;
 mod matrix;
 mod pods;
 mod server;
+mod together;
 mod watch;

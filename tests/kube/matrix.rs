@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{files, kubectl::Kubectl, server::Hangar};
 
 /// One thing that kubectl is told to do.
-struct Row {
+pub(crate) struct Row {
     /// Which versions do it.
     who: Who,
     line: &'static str,
@@ -16,7 +16,7 @@ struct Row {
 
 /// Which versions run a row.
 #[derive(Clone, Copy, PartialEq)]
-enum Who {
+pub(crate) enum Who {
     /// All of them.
     Each,
     /// The newest, which runs the whole matrix.
@@ -26,7 +26,7 @@ enum Who {
 }
 
 /// What is so after a row.
-enum Then {
+pub(crate) enum Then {
     /// Nothing that could be seen.
     Done,
     /// These words are in what was printed.
@@ -44,7 +44,7 @@ enum Then {
 use Then::{Done, Gone, Is, Lacks, Prints, There};
 use Who::{Each, Newest, Since};
 
-const fn row(who: Who, line: &'static str, code: i32, then: Then) -> Row {
+pub(crate) const fn row(who: Who, line: &'static str, code: i32, then: Then) -> Row {
     Row { who, line, code, then }
 }
 
@@ -348,22 +348,22 @@ const ROWS: &[Row] = &[
 
 #[tokio::test]
 async fn every_verb_does_what_it_does_on_kubernetes() {
-    walk(&Kubectl::all(), true).await;
+    walk(ROWS, &Kubectl::all(), true).await;
 }
 
 #[tokio::test]
 async fn older_versions_do_the_same() {
-    walk(Kubectl::all().get(1..).unwrap_or_default(), false).await;
+    walk(ROWS, Kubectl::all().get(1..).unwrap_or_default(), false).await;
 }
 
-/// Walks the matrix with the first, whole where it is the newest, or with all of the others.
-async fn walk(kubectls: &[Kubectl], is_newest: bool) {
+/// Walks these rows with the first, whole where it is the newest, or with all of the others.
+pub(crate) async fn walk(rows: &[Row], kubectls: &[Kubectl], is_newest: bool) {
     let mut wrong = Vec::new();
     for kubectl in kubectls.iter().take(if is_newest { 1 } else { usize::MAX }) {
         let hangar = Hangar::up().await;
         files::write(hangar.home());
         let mut count = 0;
-        for row in ROWS {
+        for row in rows {
             let has = match row.who {
                 Each => true,
                 Newest => is_newest,

@@ -71,6 +71,16 @@ impl Hangar {
         (code, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
     }
 
+    /// The answer to a request with a body, as JSON, and its code.
+    pub(crate) async fn send(&self, request: &str, media: &str, body: &Value) -> (u16, Value) {
+        let (method, path) = request.split_once(' ').unwrap();
+        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        let request = request.header("content-type", media).body(body.to_string());
+        let answer = request.send().await.unwrap();
+        let code = answer.status().as_u16();
+        (code, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
+    }
+
     /// An object, named as `environments/demo` or `team-a/environments/demo`; nothing if there is none.
     pub(crate) async fn object(&self, place: &str) -> Option<Value> {
         let parts: Vec<_> = place.split('/').collect();

@@ -1,5 +1,6 @@
 //! The API over real HTTP on a memory store, through one helper. Each file is one subject.
 
+mod apply;
 mod backup;
 mod bad_body;
 mod clients;
@@ -148,6 +149,13 @@ impl Api {
 
     async fn patch(&self, path: &str, body: &Value) -> Reply {
         self.call(&format!("PATCH {path}"), Some(body)).await
+    }
+
+    /// Applies a configuration; the path says as whom.
+    async fn apply(&self, path: &str, configuration: &Value) -> Reply {
+        let request = self.request(&format!("PATCH {path}"));
+        let request = request.header("content-type", "application/apply-patch+yaml");
+        self.send(request.body(configuration.to_string())).await
     }
 
     async fn delete(&self, path: &str) -> Reply {

@@ -8,5 +8,6 @@ mod files;
 mod kubectl;
 mod matrix;
 mod pods;
+mod python;
 mod server;
 mod watch;

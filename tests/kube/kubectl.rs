@@ -8,10 +8,41 @@ use std::{
 
 use crate::server::{Hangar, PATIENCE};
 
-/// Where the Google Cloud SDK's packages put one binary for each version.
-const PACKAGES: &str = "/usr/lib/google-cloud-sdk/bin";
 /// The oldest version that is asked to work.
 const OLDEST: u32 = 27;
+
+/// Where programs are, and where the `kubectl` in them really is: some packages put one for each version there.
+fn directories() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<_> = std::env::split_paths(&path).collect();
+    let real = directories.iter().filter_map(|it| it.join("kubectl").canonicalize().ok());
+    let beside: Vec<_> = real.filter_map(|it| it.parent().map(Path::to_owned)).collect();
+    directories.extend(beside);
+    directories
+}
+
+/// Every version of this computer, the oldest first. Where there is none, it says so.
+pub(crate) fn found() -> BTreeMap<u32, PathBuf> {
+    let directories = directories();
+    let mut found = BTreeMap::new();
+    for entry in directories.iter().filter_map(|it| it.read_dir().ok()).flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let minor = name.strip_prefix("kubectl.1.").and_then(|it| it.parse().ok());
+        if let Some(minor) = minor.filter(|it| *it >= OLDEST) {
+            found.insert(minor, entry.path());
+        }
+    }
+    if found.is_empty()
+        && let Some(path) = directories.iter().map(|it| it.join("kubectl")).find(|it| it.exists())
+        && let Some(minor) = minor_of(&path)
+    {
+        found.insert(minor, path);
+    }
+    if found.is_empty() {
+        eprintln!("skipped: there is no kubectl 1.{OLDEST} or newer on this computer");
+    }
+    found
+}
 
 /// One version of kubectl.
 #[derive(Debug, Clone)]
@@ -32,28 +63,7 @@ pub(crate) struct Output {
 impl Kubectl {
     /// Every version of this computer, the newest first. Where there is none, it says so.
     pub(crate) fn all() -> Vec<Self> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut directories: Vec<_> = std::env::split_paths(&path).collect();
-        directories.push(PathBuf::from(PACKAGES));
-        let mut found = BTreeMap::new();
-        for entry in directories.iter().filter_map(|it| it.read_dir().ok()).flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let minor = name.strip_prefix("kubectl.1.").and_then(|it| it.parse().ok());
-            if let Some(minor) = minor.filter(|it| *it >= OLDEST) {
-                found.insert(minor, entry.path());
-            }
-        }
-        if found.is_empty()
-            && let Some(path) =
-                directories.iter().map(|it| it.join("kubectl")).find(|it| it.exists())
-            && let Some(minor) = minor_of(&path)
-        {
-            found.insert(minor, path);
-        }
-        if found.is_empty() {
-            eprintln!("skipped: there is no kubectl 1.{OLDEST} or newer on this computer");
-        }
-        found.into_iter().rev().map(|(minor, path)| Self { minor, path }).collect()
+        found().into_iter().rev().map(|(minor, path)| Self { minor, path }).collect()
     }
 
     fn command(&self, hangar: &Hangar) -> Command {

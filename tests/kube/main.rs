@@ -5,10 +5,12 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
 mod apply;
+mod figures;
 mod files;
 mod kubectl;
 mod matrix;
 mod pods;
+mod python;
 mod server;
 mod together;
 mod watch;

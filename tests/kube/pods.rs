@@ -1,6 +1,6 @@
 //! Pods: stock kubectl reads a machine's log, runs commands in it, copies files, and reaches its ports.
 
-mod ground;
+pub(crate) mod ground;
 
 use std::{
     fs,

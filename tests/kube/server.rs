@@ -59,6 +59,10 @@ impl Hangar {
         self.home.path()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     fn said(&self) -> String {
         let read = |name| fs::read_to_string(self.home.path().join(name)).unwrap_or_default();
         read("out") + &read("err")

@@ -1,12 +1,7 @@
 //! One `hangar up` with a machine that talks and listens, and the kubectl binaries to let loose on it. It must never leave a
 //! process behind, however the test ends.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -15,12 +10,12 @@ use tokio::{
     process::{Child, Command},
 };
 
+use crate::kubectl;
+
 /// Far more than anything takes on a loaded computer; only a fault reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(50);
-/// Where packages put one binary for each version.
-const PACKAGES: &str = "/usr/lib/google-cloud-sdk/bin";
 
 /// A running hangar with the environment `alice`. Its program says `up` and, on standard error, `careful`; then whatever is
 /// written into `$HANGAR_ROOT/say`; and it is the sample app.
@@ -231,14 +226,8 @@ impl Kubectl {
     /// The oldest and the newest of this computer from 1.28 on: SPDY is what the one speaks, WebSockets the other. Where there
     /// is none, it says so.
     pub(crate) fn ends() -> Vec<Self> {
-        let mut found: Vec<_> = (28..60)
-            .map(|minor| (minor, Path::new(PACKAGES).join(format!("kubectl.1.{minor}"))))
-            .filter(|(_, path)| path.exists())
-            .map(|(minor, path)| Self { minor, path })
-            .collect();
-        if found.is_empty() {
-            eprintln!("skipped: there is no kubectl of a version of its own in {PACKAGES}");
-        }
+        let found = kubectl::found().into_iter().filter(|(minor, _)| *minor >= 28);
+        let mut found: Vec<_> = found.map(|(minor, path)| Self { minor, path }).collect();
         if found.len() > 2 {
             found.drain(1..found.len() - 1);
         }

@@ -1,7 +1,10 @@
 //! Method, path and query → a closed [`Call`]. Pure; it must never look at a body, a header or the store.
 
+mod query;
+
 use http::Method;
 
+pub(super) use self::query::Query;
 use crate::api::{
     fields::Operation,
     kind::{Form, Kind},
@@ -271,9 +274,6 @@ pub(super) struct LogOptions {
     pub(super) follow: bool,
 }
 
-/// Lines of the log that are given when no number is asked for.
-const LOG_LINES_DEFAULT: usize = 1_000;
-
 /// Why it is no call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoCall {
@@ -333,23 +333,7 @@ impl Call {
             },
         }
     }
-}
 
-/// What pods use: all of them, those of a namespace, or one.
-fn usage(namespace: Option<&str>, rest: &[&str]) -> Result<Call, NoCall> {
-    let name = match rest {
-        [_] => None,
-        [_, name] if namespace.is_some() => Some(*name),
-        _ => return Err(NoCall::NotFound),
-    };
-    if !namespace.into_iter().chain(name).all(is_plain) {
-        return Err(NoCall::NotFound);
-    }
-    let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
-    Ok(Call::Usage(Pods { namespace, name }))
-}
-
-impl Call {
     /// The same, written by the program with this `User-Agent` where the request names no other manager.
     pub(super) fn written_by(mut self, agent: &str) -> Self {
         let options = match &mut self {
@@ -370,6 +354,20 @@ impl Call {
         }
         self
     }
+}
+
+/// What pods use: all of them, those of a namespace, or one.
+fn usage(namespace: Option<&str>, rest: &[&str]) -> Result<Call, NoCall> {
+    let name = match rest {
+        [_] => None,
+        [_, name] if namespace.is_some() => Some(*name),
+        _ => return Err(NoCall::NotFound),
+    };
+    if !namespace.into_iter().chain(name).all(is_plain) {
+        return Err(NoCall::NotFound);
+    }
+    let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
+    Ok(Call::Usage(Pods { namespace, name }))
 }
 
 fn get_only(method: &Method, call: Call) -> Result<Call, NoCall> {
@@ -490,156 +488,6 @@ fn one(target: Target, method: &Method, query: &Query) -> Result<Call, NoCall> {
         Method::DELETE if !target.status => Ok(Call::Delete(target.object, query.write()?)),
         _ => Err(NoCall::MethodNotAllowed),
     }
-}
-
-/// A query's parameters. Unknown ones are ignored, and so are empty ones (`?&a=b`).
-pub(super) struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(text: &str) -> Self {
-        let pairs = form_urlencoded::parse(text.as_bytes());
-        Self(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
-    }
-
-    /// Every value of a parameter, empty ones too.
-    pub(super) fn all(&self, key: &str) -> Vec<String> {
-        let values = self.0.iter().filter(|(it, _)| it == key);
-        values.map(|(_, value)| value.clone()).collect()
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(it, _)| it == key);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
-    }
-
-    pub(super) fn flag(&self, key: &str) -> bool {
-        matches!(self.get(key), Some("true" | "1" | "True"))
-    }
-
-    pub(super) fn number(&self, key: &'static str) -> Result<Option<u64>, NoCall> {
-        let Some(text) = self.get(key) else { return Ok(None) };
-        let wrong = |_| NoCall::Bad(format!("`{key}` must be a number, and `{text}` is not"));
-        text.parse().map(Some).map_err(wrong)
-    }
-
-    fn selection(&self, scope: &Scope) -> Result<Selection, NoCall> {
-        let labels = Labels::parse(self.get("labelSelector").unwrap_or_default());
-        let fields = self.get("fieldSelector").unwrap_or_default();
-        let fields = Fields::parse(fields, scope.kind.info(), scope.form);
-        Ok(Selection { labels: labels.map_err(NoCall::Bad)?, fields: fields.map_err(NoCall::Bad)? })
-    }
-
-    fn include(&self) -> Result<Include, NoCall> {
-        match self.get("includeObject") {
-            None | Some("Metadata") => Ok(Include::Metadata),
-            Some("None") => Ok(Include::None),
-            Some("Object") => Ok(Include::Object),
-            Some(other) => Err(NoCall::Bad(format!(
-                "`includeObject` is None, Metadata or Object, and not `{other}`"
-            ))),
-        }
-    }
-
-    fn list(&self, scope: &Scope) -> Result<ListOptions, NoCall> {
-        Ok(ListOptions {
-            select: self.selection(scope)?,
-            limit: usize::try_from(self.number("limit")?.unwrap_or(0)).unwrap_or(usize::MAX),
-            after: self.get("continue").map(str::to_owned),
-            revision: self.number("resourceVersion")?.filter(|&revision| revision > 0),
-            exact: self.get("resourceVersionMatch") == Some("Exact"),
-            include: self.include()?,
-        })
-    }
-
-    fn watch(&self, scope: &Scope) -> Result<WatchOptions, NoCall> {
-        let revision = self.number("resourceVersion")?.filter(|&revision| revision > 0);
-        let not_older = match self.get("resourceVersionMatch") {
-            None => false,
-            Some("NotOlderThan") => true,
-            Some(_) => {
-                return Err(NoCall::Forbidden(
-                    "resourceVersionMatch",
-                    "only NotOlderThan goes with a watch",
-                ));
-            }
-        };
-        let start = match (self.get("sendInitialEvents"), not_older) {
-            (None, true) => {
-                return Err(NoCall::Forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
-            }
-            (Some(_), false) => {
-                return Err(NoCall::Forbidden(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            }
-            (Some(_), true) if self.flag("sendInitialEvents") => Start::ExistingThenBookmark,
-            (Some(_), true) => Start::After(revision),
-            (None, false) if revision.is_some() => Start::After(revision),
-            (None, false) => Start::Existing,
-        };
-        Ok(WatchOptions {
-            select: self.selection(scope)?,
-            start,
-            bookmarks: self.flag("allowWatchBookmarks"),
-            timeout_seconds: self.number("timeoutSeconds")?.filter(|&seconds| seconds > 0),
-            include: self.include()?,
-        })
-    }
-
-    fn write(&self) -> Result<WriteOptions, NoCall> {
-        let dry_run = match self.get("dryRun") {
-            None => false,
-            Some("All") => true,
-            Some(other) => {
-                return Err(NoCall::Bad(format!("`dryRun` can only be All, and not `{other}`")));
-            }
-        };
-        let validation = match self.get("fieldValidation") {
-            None => FieldValidation::Unsaid,
-            Some("Strict") => FieldValidation::Strict,
-            Some("Warn") => FieldValidation::Warn,
-            Some("Ignore") => FieldValidation::Ignore,
-            Some(other) => {
-                return Err(NoCall::Bad(format!(
-                    "`fieldValidation` is Strict, Warn or Ignore, and not `{other}`"
-                )));
-            }
-        };
-        Ok(WriteOptions { dry_run, validation, writer: self.writer()? })
-    }
-
-    fn writer(&self) -> Result<Writer, NoCall> {
-        let name = self.get("fieldManager").unwrap_or_default().to_owned();
-        if name.len() > MANAGER_BYTES_MAX || name.chars().any(char::is_control) {
-            return Err(NoCall::Bad(format!(
-                "`fieldManager` must be printable and have at most {MANAGER_BYTES_MAX} bytes"
-            )));
-        }
-        let force = self.get("force").map(|_| self.flag("force"));
-        Ok(Writer { is_named: !name.is_empty(), name, force, ..Writer::default() })
-    }
-
-    fn log(&self) -> Result<LogOptions, NoCall> {
-        let limit = self.number("limit")?.and_then(|limit| usize::try_from(limit).ok());
-        Ok(LogOptions {
-            object: self.get("object").map(shown),
-            limit: limit.unwrap_or(LOG_LINES_DEFAULT),
-            follow: self.flag("follow"),
-        })
-    }
-}
-
-/// An object as the log names it: `environments/alice` and `Env/default/alice` are `env/alice` there.
-fn shown(text: &str) -> String {
-    let mut parts = text.splitn(2, '/');
-    let kind = parts.next().and_then(Kind::from_word);
-    let (Some(kind), Some(rest)) = (kind, parts.next()) else { return text.to_owned() };
-    let (namespace, name) = rest.split_once('/').unwrap_or(("default", rest));
-    ObjectRef::new(kind, namespace, name).to_string()
 }
 
 #[cfg(test)]

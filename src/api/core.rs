@@ -97,35 +97,18 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Values that everybody may read. Machines do not get them: what they should have is in templates, environments and secrets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ConfigMap {
-    /// Group and version of this kind.
-    pub api_version: String,
-    /// This kind's name.
-    pub kind: String,
-    /// Identity, version and labels.
-    #[serde(default)]
-    pub metadata: crate::api::meta::Metadata,
-    /// Values as text.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub data: BTreeMap<String, String>,
-    /// Values in base64.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub binary_data: BTreeMap<String, String>,
-    /// Refuse every change of the data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub immutable: Option<bool>,
-}
-
-impl crate::api::meta::Resource for ConfigMap {
-    const KIND: crate::api::kind::Kind = crate::api::kind::Kind::ConfigMap;
-    fn metadata(&self) -> &crate::api::meta::Metadata {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut crate::api::meta::Metadata {
-        &mut self.metadata
+resource! {
+    /// Values that everybody may read. Machines do not get them: what they should have is in templates, environments and secrets.
+    ConfigMap {
+        /// Values as text.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        data: BTreeMap<String, String>,
+        /// Values in base64.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        binary_data: BTreeMap<String, String>,
+        /// Refuse every change of the data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        immutable: Option<bool>,
     }
 }
 

@@ -21,35 +21,12 @@ fn directories() -> Vec<PathBuf> {
     directories
 }
 
-/// Every version of this computer, the oldest first. Where there is none, it says so.
-pub(crate) fn found() -> BTreeMap<u32, PathBuf> {
-    let directories = directories();
-    let mut found = BTreeMap::new();
-    for entry in directories.iter().filter_map(|it| it.read_dir().ok()).flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let minor = name.strip_prefix("kubectl.1.").and_then(|it| it.parse().ok());
-        if let Some(minor) = minor.filter(|it| *it >= OLDEST) {
-            found.insert(minor, entry.path());
-        }
-    }
-    if found.is_empty()
-        && let Some(path) = directories.iter().map(|it| it.join("kubectl")).find(|it| it.exists())
-        && let Some(minor) = minor_of(&path)
-    {
-        found.insert(minor, path);
-    }
-    if found.is_empty() {
-        eprintln!("skipped: there is no kubectl 1.{OLDEST} or newer on this computer");
-    }
-    found
-}
-
 /// One version of kubectl.
 #[derive(Debug, Clone)]
 pub(crate) struct Kubectl {
     /// 33 for v1.33.
     pub(crate) minor: u32,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 /// What a run left.
@@ -63,7 +40,37 @@ pub(crate) struct Output {
 impl Kubectl {
     /// Every version of this computer, the newest first. Where there is none, it says so.
     pub(crate) fn all() -> Vec<Self> {
-        found().into_iter().rev().map(|(minor, path)| Self { minor, path }).collect()
+        let directories = directories();
+        let mut found = BTreeMap::new();
+        for entry in directories.iter().filter_map(|it| it.read_dir().ok()).flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let minor = name.strip_prefix("kubectl.1.").and_then(|it| it.parse().ok());
+            if let Some(minor) = minor.filter(|it| *it >= OLDEST) {
+                found.insert(minor, entry.path());
+            }
+        }
+        if found.is_empty()
+            && let Some(path) =
+                directories.iter().map(|it| it.join("kubectl")).find(|it| it.exists())
+            && let Some(minor) = minor_of(&path)
+        {
+            found.insert(minor, path);
+        }
+        if found.is_empty() {
+            eprintln!("skipped: there is no kubectl 1.{OLDEST} or newer on this computer");
+        }
+        found.into_iter().rev().map(|(minor, path)| Self { minor, path }).collect()
+    }
+
+    /// The oldest and the newest of this computer from 1.28 on: SPDY is what the one speaks, WebSockets the other.
+    pub(crate) fn ends() -> Vec<Self> {
+        let mut found = Self::all();
+        found.retain(|it| it.minor >= 28);
+        found.reverse();
+        if found.len() > 2 {
+            found.drain(1..found.len() - 1);
+        }
+        found
     }
 
     fn command(&self, hangar: &Hangar) -> Command {

@@ -16,7 +16,11 @@ use tokio::{
     process::{Child, ChildStdout},
 };
 
-use self::ground::{Ground, Kubectl, PATIENCE, until};
+use self::ground::Ground;
+use crate::{
+    kubectl::Kubectl,
+    server::{PATIENCE, until},
+};
 
 /// More than any buffer on the way holds.
 const MANY_BYTES: usize = 8 * 1024 * 1024;

@@ -1,7 +1,7 @@
 //! One `hangar up` with a machine that talks and listens, and the kubectl binaries to let loose on it. It must never leave a
 //! process behind, however the test ends.
 
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{fs, process::Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -10,12 +10,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::kubectl;
-
-/// Far more than anything takes on a loaded computer; only a fault reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at something that is waited for.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::{
+    kubectl::Kubectl,
+    server::{PATIENCE, until},
+};
 
 /// A running hangar with the environment `alice`. Its program says `up` and, on standard error, `careful`; then whatever is
 /// written into `$HANGAR_ROOT/say`; and it is the sample app.
@@ -214,27 +212,6 @@ spec:
     )
 }
 
-/// One version of kubectl.
-#[derive(Debug, Clone)]
-pub(crate) struct Kubectl {
-    /// 33 for v1.33.
-    pub(crate) minor: u32,
-    pub(crate) path: PathBuf,
-}
-
-impl Kubectl {
-    /// The oldest and the newest of this computer from 1.28 on: SPDY is what the one speaks, WebSockets the other. Where there
-    /// is none, it says so.
-    pub(crate) fn ends() -> Vec<Self> {
-        let found = kubectl::found().into_iter().filter(|(minor, _)| *minor >= 28);
-        let mut found: Vec<_> = found.map(|(minor, path)| Self { minor, path }).collect();
-        if found.len() > 2 {
-            found.drain(1..found.len() - 1);
-        }
-        found
-    }
-}
-
 /// What a kubectl printed, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -255,23 +232,5 @@ impl Ran {
     pub(crate) fn refused(self) -> String {
         assert_ne!(self.code, 0, "{}\n{}{}", self.line, self.out, self.err);
         self.err
-    }
-}
-
-/// Waits until there is something, and returns it; what was in its place at the last look is said when it never comes.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let mut last = String::new();
-    let looking = async {
-        loop {
-            match look().await {
-                Ok(found) => return found,
-                Err(instead) => last = instead,
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    match tokio::time::timeout(PATIENCE, looking).await {
-        Ok(found) => found,
-        Err(_) => panic!("waited {PATIENCE:?} for {what}; at last: {last}"),
     }
 }

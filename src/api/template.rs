@@ -242,6 +242,21 @@ pub struct Personalize {
     /// A command that is run when the file was written, and must exit with 0 within 10 s: the environment is not ready before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Command>,
+    /// How it is seen that the program took over what was written: the environment is not ready before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<PersonalReadiness>,
+}
+
+/// How it is seen that a program took over what was written into its machine. It is asked in the call that writes, so it can only be
+/// a command: Fly's own checks go by an interval of their own, and cannot tell before from after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PersonalReadiness {
+    /// A command that is run after `personalize.exec`, again and again until it exits with 0.
+    pub exec: Command,
+    /// How long that may take; whole seconds, 1s to 20s, since Fly ends a call after 30 s. By default 10s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
 }
 
 /// A command that must exit with 0.

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use crate::api::environment::SleepSignal;
+use crate::api::{environment::SleepSignal, template::Personalize};
 use crate::plan::machine::MachineSpec;
 
 mod record;
 
-pub use self::record::{FULL_FOR, intend, record, saw_machine};
+pub use self::record::{FULL_FOR, NOT_TAKEN_OVER, intend, record, saw_machine};
 
 /// One call, with everything it needs. Its intent is recorded before it is made.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,10 +170,8 @@ pub enum Action {
 /// What an environment adds to its template, as far as it is no secret: where it goes, and what makes it another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersonalFile {
-    /// Path in the machine.
-    pub path: String,
-    /// The command that is run after it was written; none where it is empty.
-    pub command: Vec<String>,
+    /// Where it goes, and what is run after it was written.
+    pub rule: Personalize,
     /// Digest of the content.
     pub digest: String,
     /// Generation of the environment.
@@ -306,7 +304,7 @@ impl Action {
     #[must_use]
     pub fn shows_in_list(&self) -> bool {
         match self {
-            Self::Personalize { file, .. } => !file.command.is_empty(),
+            Self::Personalize { file, .. } => file.rule.exec.is_some(),
             other => other.mutates(),
         }
     }
@@ -345,7 +343,7 @@ impl fmt::Display for Action {
             Self::Probe { id, command, .. } => {
                 write!(f, "machine {id}: {}", command.first().map_or("", String::as_str))
             }
-            Self::Personalize { id, file, .. } => write!(f, "machine {id}: {}", file.path),
+            Self::Personalize { id, file, .. } => write!(f, "machine {id}: {}", file.rule.file),
             Self::DeleteApp { app } => write!(f, "app {app}"),
         }
     }

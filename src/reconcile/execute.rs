@@ -76,7 +76,7 @@ async fn make(
         Action::Personalize { app, id, file } => {
             // Without it there is nothing to write: the bay's objects are gone.
             let Some(personal) = &values.personal else { return Ok(Outcome::Done) };
-            let exec = personal.exec(&file.path, &file.command);
+            let exec = personal.exec(&file.rule);
             fly.exec(app, id, &exec).await.map(|it| Outcome::Exit(exit_code(&it)))
         }
         Action::CreateApp { .. } | Action::DeleteApp { .. } | Action::WriteSecrets { .. } => {

@@ -5,13 +5,20 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
+use crate::api::template::Personalize;
 use crate::fly::wire;
 use crate::plan::machine;
 use crate::reconcile::objects::Objects;
 
-/// Writes standard input to the file `$0`, whole or not at all and for its owner only, and then runs the rest of the command
-/// line, if there is one. Where machines are processes, the file is below the machine's directory.
-const WRITE: &str = r#"set -e; umask 077; f="${HANGAR_ROOT:-}$0"; mkdir -p "${f%/*}"; cat > "$f.new"; sync "$f.new" 2>/dev/null || sync; mv -f "$f.new" "$f"; [ $# -eq 0 ] || exec "$@""#;
+/// Writes standard input to the file `$0`, whole or not at all and for its owner only. Then it runs what follows its first two
+/// arguments, and then the first, which is a quoted command, until that ends with 0 or as many seconds have gone by as the second
+/// says. Where machines are processes, the file is below the machine's directory.
+const WRITE: &str = r#"set -e; umask 077; f="${HANGAR_ROOT:-}$0"; mkdir -p "${f%/*}"; cat > "$f.new"; sync "$f.new" 2>/dev/null || sync; mv -f "$f.new" "$f"
+ready=$1; seconds=$2; shift 2
+[ $# -eq 0 ] || "$@"
+[ -n "$ready" ] || exit 0
+end=$(($(date +%s) + seconds))
+until eval "$ready"; do [ "$(date +%s)" -lt "$end" ] || exit 124; sleep 0.2 2>/dev/null || sleep 1; done"#;
 /// Seconds that writing and the command may take.
 const TIMEOUT_S: u64 = 10;
 
@@ -65,14 +72,25 @@ impl Personal {
         Self(serde_json::to_string_pretty(&file).unwrap_or_default() + "\n")
     }
 
-    /// The call that writes it.
-    pub(crate) fn exec(&self, file: &str, command: &[String]) -> wire::Exec {
-        let line = ["sh", "-c", WRITE, file].into_iter().map(str::to_owned);
+    /// The call that writes it, and sees that it was taken over.
+    pub(crate) fn exec(&self, rule: &Personalize) -> wire::Exec {
+        let (ready, ready_s) = rule.readiness.as_ref().map_or((String::new(), 0), |it| {
+            (quoted(&it.exec.command), it.timeout.as_ref().map_or(10, |it| it.get().as_secs()))
+        });
+        let seconds = ready_s.to_string();
+        let line = ["sh", "-c", WRITE, &rule.file, &ready, &seconds].map(str::to_owned);
+        let command = rule.exec.iter().flat_map(|it| it.command.iter().cloned());
         wire::Exec {
-            command: line.chain(command.iter().cloned()).collect(),
+            command: line.into_iter().chain(command).collect(),
             stdin: Some(self.0.clone()),
-            timeout: Some(TIMEOUT_S),
+            timeout: Some(TIMEOUT_S + ready_s),
             ..wire::Exec::default()
         }
     }
+}
+
+/// As a shell reads it again word for word.
+fn quoted(command: &[String]) -> String {
+    let words = command.iter().map(|it| format!("'{}'", it.replace('\'', r"'\''")));
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -144,6 +144,47 @@ async fn where_nothing_is_added_a_claim_takes_no_call_and_who_adds_something_has
 }
 
 #[tokio::test]
+async fn an_environment_is_ready_once_its_program_took_over_what_was_written() {
+    let example =
+        include_str!("../../examples/personalize.yaml").replace("name: worker", "name: warm");
+    let hangar = Hangar::up(&example).await;
+    hangar.stocked(1).await;
+    let waiting = hangar.machine_ids().await;
+    let calls = hangar.mutating_calls().await;
+    hangar
+        .apply(&manifest::environment("alice", "warm", "env: {WORD: it's \"so\"}\n"))
+        .await
+        .good();
+    hangar.phase("alice", "Ready").await;
+    assert_eq!(waiting, [hangar.bay_of("alice").await.1]);
+    hangar.stocked(1).await;
+    // Writing and seeing is one call; the others make the next bay.
+    assert_eq!(hangar.mutating_calls().await - calls, 4);
+}
+
+#[tokio::test]
+async fn a_bay_whose_program_never_takes_over_what_was_written_is_given_up_for_another() {
+    let readiness = "personalize:
+  file: /data/hangar/env.json
+  readiness: {exec: {command: [sh, -c, exit 3]}, timeout: 1s}
+";
+    let template = manifest::template("node", manifest::SAMPLE, readiness);
+    let hangar = Hangar::up(&(template + &pool("replicas: 1"))).await;
+    hangar.stocked(1).await;
+    let waiting = hangar.machine_ids().await;
+    hangar.apply(&alice("hello")).await.good();
+    until("the reason", PATIENCE, async || {
+        let events = hangar.run("events").await;
+        let why = "the command of its readiness did not end with 0 in time";
+        if events.contains(why) { Ok(()) } else { Err(events) }
+    })
+    .await;
+    hangar.phase("alice", "Ready").await;
+    assert_ne!(waiting, [hangar.bay_of("alice").await.1]);
+    assert_eq!(hangar.page("alice").await["env"]["GREETING"], "hello");
+}
+
+#[tokio::test]
 async fn a_deleted_environments_bay_never_comes_back() {
     let hangar = Hangar::up(&(template("") + &pool("replicas: 1"))).await;
     hangar.stocked(1).await;

@@ -1,6 +1,6 @@
 //! Defaults and rules of templates. It must never look at the environments made from one.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use crate::api::{
     admit::{Findings, ViolationReason},
@@ -17,6 +17,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const SUSPEND_MIB_MAX: u64 = 2048;
 /// The routers tell of requests every few seconds, so a shorter rule could not be kept.
 const SLEEP_AFTER_MIN: Duration = Duration::from_secs(5);
+/// With the 10 s that writing and its command have, a call takes the 30 s after which Fly is known to end one.
+const PERSONAL_READINESS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(20);
 
 fn span(text: &str) -> Option<Span> {
     Span::parse(text).ok()
@@ -45,6 +48,9 @@ pub(super) fn complete(template: &mut Template) {
     }
     if let Some(readiness) = &mut spec.readiness {
         readiness.timeout = readiness.timeout.take().or_else(|| span("60s"));
+    }
+    if let Some(readiness) = spec.personalize.as_mut().and_then(|it| it.readiness.as_mut()) {
+        readiness.timeout = readiness.timeout.take().or_else(|| span("10s"));
     }
     let can_suspend =
         machine.guest.as_ref().is_some_and(|guest| guest.memory.mib() <= SUSPEND_MIB_MAX);
@@ -260,12 +266,21 @@ fn check_personalize(template: &Template, findings: &mut Findings) {
         let why = format!("it must be on the volume, below {}", volume.mount_path);
         findings.invalid("spec.personalize.file", why);
     }
-    if personalize.exec.as_ref().is_some_and(|exec| exec.command.is_empty()) {
-        findings.add(
-            "spec.personalize.exec.command",
-            ViolationReason::Required,
-            "it must be given",
-        );
+    let readiness = personalize.readiness.as_ref();
+    let commands = [
+        ("spec.personalize.exec.command", personalize.exec.as_ref()),
+        ("spec.personalize.readiness.exec.command", readiness.map(|it| &it.exec)),
+    ];
+    for (field, command) in commands {
+        if command.is_some_and(|it| it.command.is_empty()) {
+            findings.add(field, ViolationReason::Required, "it must be given");
+        }
+    }
+    if let Some(timeout) = readiness.and_then(|it| it.timeout.as_ref())
+        && (!PERSONAL_READINESS.contains(&timeout.get()) || timeout.get().subsec_nanos() > 0)
+    {
+        let why = format!("`{}` is not a number of whole seconds from 1s to 20s", timeout.as_str());
+        findings.invalid("spec.personalize.readiness.timeout", why);
     }
 }
 

@@ -29,6 +29,8 @@ const LINES: &[&str] = &[
     "spec.machine.entrypoint.*",
     "spec.machine.files.*.content",
     "spec.readiness.exec.command.*",
+    "spec.personalize.exec.command.*",
+    "spec.personalize.readiness.exec.command.*",
     "stringData.*",
     "data.*",
     "message",

@@ -17,6 +17,9 @@ pub const FULL_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// How long after it was ordered a create that was not answered may show.
 pub(crate) const DOUBT_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
+/// How a call that writes what an environment adds ends when the program was not seen to take it over.
+pub const NOT_TAKEN_OVER: i32 = 124;
+
 /// What is recorded before the call, so that a crash after it is understood.
 pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Timestamp) {
     let order = |kind, signal| Some(Order { kind, signal, at: now });
@@ -97,11 +100,17 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
         record_refusal(status, action, refusal, now);
         return;
     }
-    if let (Action::Personalize { .. }, Outcome::Exit(code)) = (action, outcome)
+    if let (Action::Personalize { file, .. }, Outcome::Exit(code)) = (action, outcome)
         && *code != 0
     {
         failed_to_personalize(status, now);
-        fail(status, action, format!("it ended with {code}"), now);
+        let said = match &file.rule.readiness {
+            Some(_) if *code == NOT_TAKEN_OVER => {
+                "the command of its readiness did not end with 0 in time".to_owned()
+            }
+            Some(_) | None => format!("it ended with {code}"),
+        };
+        fail(status, action, said, now);
         return;
     }
     // A call that only asks says nothing about one that could not be made.

@@ -96,8 +96,7 @@ impl Here<'_> {
             app: self.bay.spec.app.clone(),
             id: self.seen.id.clone(),
             file: Box::new(PersonalFile {
-                path: rule.file.clone(),
-                command: rule.exec.as_ref().map(|it| it.command.clone()).unwrap_or_default(),
+                rule: rule.clone(),
                 digest,
                 generation: self.world.environment.metadata.generation,
             }),

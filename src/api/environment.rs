@@ -290,6 +290,8 @@ pub enum Reason {
     WaitingForSleep,
     /// The machine was gone and is being replaced.
     MachineLost,
+    /// The machine is made anew, as a person ordered.
+    Reset,
     /// The machine was stopped by something other than hangar and is being started.
     MachineStopped,
     /// The machine was changed by something other than hangar and is being changed back.

@@ -26,12 +26,15 @@ const BAY_LABEL: &str = "hangar.dev/bay";
 const APP: &str = "hangar.dev/app";
 /// Annotation with the machine's id at Fly.
 const MACHINE: &str = "hangar.dev/machine";
+/// Annotation of an environment: its machine is to be made anew, if it is still this one. The id, `@` and when that was ordered.
+const RESET: &str = "hangar.dev/reset";
 /// Which container kubectl takes where none is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 resource! {
     /// The machine of an environment, as Kubernetes' tools see one: named as the environment. It is not kept but follows from
-    /// Environment and Bay. Machines that wait in a pool have none.
+    /// Environment and Bay. Machines that wait in a pool have none. To delete it is to have the machine made anew: what is on the
+    /// volume stays, the rest goes.
     Pod {
         /// What runs.
         spec: PodSpec,
@@ -182,7 +185,8 @@ impl Pod {
     #[must_use]
     pub fn of(environment: &Environment, bay: &Bay) -> Option<Self> {
         let machine = machine(environment, bay)?;
-        let begun = bay.spec.claimed_at.or(bay.metadata.creation_timestamp);
+        let made = machine.intended_at.filter(|_| bay.status.epoch > 1);
+        let begun = made.or(bay.spec.claimed_at).or(bay.metadata.creation_timestamp);
         let image = bay.spec.stock.as_ref().map(|stock| stock.made_from.machine.image.clone());
         let state = state(machine);
         let ready = state.running.is_some() && is_ready(environment);
@@ -225,7 +229,9 @@ impl Pod {
     pub fn place(environment: &Environment, bay: &Bay, need: Need) -> Result<Place, String> {
         let name = &environment.metadata.name;
         let machine = machine(environment, bay).ok_or_else(|| format!("{name} has no machine"))?;
-        let is_going = bay.status.phase == BayPhase::Retiring || machine.destroying;
+        let is_going = bay.status.phase == BayPhase::Retiring
+            || machine.destroying
+            || reset(environment, machine).is_some();
         if environment.metadata.deletion_timestamp.is_some() || is_going {
             return Err(format!("the machine of {name} is being removed"));
         }
@@ -236,6 +242,38 @@ impl Pod {
         })?;
         Ok(Place { app: bay.spec.app.clone(), machine: id })
     }
+}
+
+/// What an environment is annotated with, so that its machine is made anew.
+#[must_use]
+pub fn reset_order(machine: &str, now: Timestamp) -> (&'static str, String) {
+    (RESET, format!("{machine}@{now}"))
+}
+
+/// The machine that is to be made anew for an environment, and when that was ordered, where the order says it.
+#[must_use]
+pub fn ordered_reset(environment: &Environment) -> Option<(&str, Option<Timestamp>)> {
+    let order = environment.metadata.annotations.get(RESET)?;
+    let (machine, at) = order.split_once('@').unwrap_or((order, ""));
+    Some((machine, at.parse().ok()))
+}
+
+/// Since when a machine is to be made anew.
+fn reset(environment: &Environment, machine: &MachineStatus) -> Option<Timestamp> {
+    let (id, at) = ordered_reset(environment)?;
+    let is_it = machine.id.as_deref() == Some(id);
+    is_it.then(|| at.or(machine.state_since).or(environment.metadata.creation_timestamp))?
+}
+
+/// Another for each machine: who waits for a pod to go must see that it did.
+fn uid(bay: &Bay) -> String {
+    if bay.status.epoch <= 1 {
+        return bay.metadata.uid.clone();
+    }
+    let hash = blake3::hash(format!("{}/{}", bay.metadata.uid, bay.status.epoch).as_bytes());
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 fn machine<'a>(environment: &Environment, bay: &'a Bay) -> Option<&'a MachineStatus> {
@@ -253,6 +291,7 @@ fn metadata(
     begun: Option<Timestamp>,
 ) -> Metadata {
     let owner = &environment.metadata;
+    let going_since = owner.deletion_timestamp.or_else(|| reset(environment, machine));
     let mut labels = owner.labels.clone();
     labels.insert(ENVIRONMENT_LABEL.to_owned(), owner.name.clone());
     labels.insert(BAY_LABEL.to_owned(), bay.metadata.name.clone());
@@ -266,10 +305,10 @@ fn metadata(
     Metadata {
         name: owner.name.clone(),
         namespace: owner.namespace.clone(),
-        uid: bay.metadata.uid.clone(),
+        uid: uid(bay),
         creation_timestamp: begun,
-        deletion_timestamp: owner.deletion_timestamp,
-        deletion_grace_period_seconds: owner.deletion_timestamp.and(Some(0)),
+        deletion_timestamp: going_since,
+        deletion_grace_period_seconds: going_since.and(Some(0)),
         labels,
         annotations,
         owner_references: vec![OwnerReference {

@@ -90,6 +90,7 @@ pub(crate) fn provision(
     now: Timestamp,
 ) -> Option<Step> {
     let destroyed = status.machine.as_ref().is_some_and(|it| it.destroying);
+    let reset = transit::is_reset(world, status.machine.as_ref());
     let given_up = transit::given_up(world, bay, status, now);
     if given_up.is_some() {
         status.machine = None;
@@ -110,6 +111,9 @@ pub(crate) fn provision(
     let step = new_machine(world, bay, status, template, now)?;
     let why = given_up.or_else(|| destroyed.then(|| "the machine is replaced".to_owned()));
     Some(match (step, why) {
+        (Step::Act { action, reason: Reason::MachineLost, .. }, Some(_)) if reset => {
+            act(action, Reason::Reset, "the machine is made anew, as ordered")
+        }
         (Step::Act { action, reason: Reason::MachineLost, fault, .. }, Some(why)) => {
             Step::Act { action, reason: Reason::DeadlineExceeded, why, fault }
         }
@@ -121,11 +125,7 @@ pub(crate) fn provision(
 fn losses(world: &World, bay: &Bay, status: &mut BayStatus, now: Timestamp) -> Option<Step> {
     let missing = status.missing.clone()?;
     let again = wait(
-        match missing.what {
-            MissingWhat::App => Reason::AppLost,
-            MissingWhat::Volume => Reason::VolumeMissing,
-            MissingWhat::Machine => Reason::MachineLost,
-        },
+        transit::loss(world, status, missing.what),
         format!("the {} was not found; it is looked for again", word(missing.what)),
         now.max(second_look(status, world, &missing)),
     );

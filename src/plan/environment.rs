@@ -7,6 +7,7 @@ use crate::api::{
     Timestamp,
     bay::{Bay, BayStatus, MachineStatus, OrderKind, ReadySeen},
     environment::{OperatingMode, Reason, SleepSignal},
+    pod,
     rollout::{EnvironmentRevision, RevisionRef},
     template::{SleepDecider, SleepMode, Template, UpdateStrategy},
 };
@@ -74,6 +75,9 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
     };
     if let Some(step) = transit::transit(world, bay, status, seen, now) {
         return step;
+    }
+    if pod::ordered_reset(&world.environment).is_some_and(|(it, _)| it == seen.id) {
+        return transit::reset(bay, seen);
     }
     let mut described = bay.clone();
     described.status = status.clone();

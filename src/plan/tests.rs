@@ -7,6 +7,7 @@ use crate::api::{
     bay::{Order, OrderKind},
     condition,
     environment::{ConditionType, Environment, Phase, Reason},
+    pod,
     template::Template,
 };
 use crate::plan::{
@@ -164,6 +165,44 @@ fn a_machine_that_the_list_has_is_not_replaced_though_a_read_does_not_find_it() 
         pass(&mut world, at(60)).action,
         Some(Action::CreateMachine { epoch: 2, .. })
     ));
+}
+
+#[test]
+fn a_machine_that_is_to_be_made_anew_goes_and_the_one_in_its_place_stays() {
+    let mut world = serving("Auto", true);
+    let (key, order) = pod::reset_order("m1", at(1));
+    world.environment.metadata.annotations.insert(key.to_owned(), order);
+    let plan = pass(&mut world, at(1));
+    assert!(plan.status.conditions.iter().any(|it| it.reason == Reason::Reset));
+    let destroy = plan.action.unwrap();
+    assert!(matches!(&destroy, Action::DestroyMachine { id, .. } if id == "m1"));
+    action::intend(&mut world.bay.as_mut().unwrap().status, &destroy, 1, at(1));
+    answer(&mut world, &destroy, &Outcome::Done, at(1));
+    let old = machine(&mut world).clone();
+    world.seen.machine = Sight::Absent;
+    // It goes by two looks, as any other.
+    let plan = pass(&mut world, at(1));
+    assert!(plan.status.conditions.iter().any(|it| it.reason == Reason::Reset));
+    assert_eq!(plan.action, None);
+    world.seen.complete_list_at = Some(at(4));
+    let plan = pass(&mut world, at(4));
+    assert!(plan.status.conditions.iter().any(|it| it.reason == Reason::Reset));
+    let create = plan.action.unwrap();
+    let Action::CreateMachine { epoch: 2, spec, name, .. } = &create else { panic!("{create:?}") };
+    let (config, name) = (Some(spec.as_ref().clone()), name.clone());
+    let metadata = Some(spec.metadata.clone());
+    action::intend(&mut world.bay.as_mut().unwrap().status, &create, 1, at(4));
+    let outcome = Outcome::Machine {
+        id: "m2".to_owned(),
+        version: "v2".to_owned(),
+        region: "ams".to_owned(),
+        state: "started".to_owned(),
+    };
+    answer(&mut world, &create, &outcome, at(4));
+    let (id, version) = ("m2".to_owned(), "v2".to_owned());
+    world.seen.machine = Sight::Present(SeenMachine { id, name, version, config, metadata, ..old });
+    let plan = pass(&mut world, at(5));
+    assert_eq!((plan.action, world.environment.status.phase), (None, Phase::Ready));
 }
 
 #[test]

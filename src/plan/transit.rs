@@ -5,8 +5,9 @@ use jiff::SignedDuration;
 
 use crate::api::{
     Timestamp,
-    bay::{Bay, BayStatus, MachineStatus, OrderKind},
+    bay::{Bay, BayStatus, MachineStatus, MissingWhat, OrderKind},
     environment::Reason,
+    pod,
 };
 use crate::plan::{
     Health, Step,
@@ -83,6 +84,32 @@ fn destroy(bay: &Bay, machine: &SeenMachine, why: &str) -> Step {
     repair(action, Reason::MachineLost, format!("machine {} {why}", machine.id))
 }
 
+/// The machine that a person wants anew.
+pub(crate) fn reset(bay: &Bay, machine: &SeenMachine) -> Step {
+    Step::Act {
+        action: Action::DestroyMachine { app: bay.spec.app.clone(), id: machine.id.clone() },
+        reason: Reason::Reset,
+        why: format!("machine {} is made anew, as ordered", machine.id),
+        fault: false,
+    }
+}
+
+/// Why what is missing is.
+pub(crate) fn loss(world: &World, status: &BayStatus, missing: MissingWhat) -> Reason {
+    match missing {
+        MissingWhat::App => Reason::AppLost,
+        MissingWhat::Volume => Reason::VolumeMissing,
+        MissingWhat::Machine if is_reset(world, status.machine.as_ref()) => Reason::Reset,
+        MissingWhat::Machine => Reason::MachineLost,
+    }
+}
+
+/// Whether a machine goes because a person wants it anew.
+pub(crate) fn is_reset(world: &World, machine: Option<&MachineStatus>) -> bool {
+    let going = machine.filter(|it| it.destroying).and_then(|it| it.id.as_deref());
+    pod::ordered_reset(&world.environment).is_some_and(|(id, _)| going == Some(id))
+}
+
 /// A volume that showed late, when another one was the bay's already; nothing was ever on it.
 fn stray(bay: &Bay, status: &BayStatus, now: Timestamp) -> Option<Step> {
     let stray = status.stray.as_ref().filter(|it| now >= it.since + SECOND_LOOK)?;
@@ -107,7 +134,7 @@ pub(crate) fn transit(
         let until = Some(now + SignedDuration::from_secs(30));
         Some(Step::Wait { reason, why, until, health: Health::Degraded })
     };
-    if let Some(step) = destruction(status.machine.as_ref(), seen, now) {
+    if let Some(step) = destruction(world, status, seen, now) {
         return Some(step);
     }
     match &seen.state {
@@ -192,11 +219,17 @@ pub(crate) fn given_up(
 }
 
 /// A machine whose destruction was ordered not long ago and cannot be seen yet.
-fn destruction(record: Option<&MachineStatus>, seen: &SeenMachine, now: Timestamp) -> Option<Step> {
-    let destroying = record.filter(|it| it.destroying)?;
+fn destruction(
+    world: &World,
+    status: &BayStatus,
+    seen: &SeenMachine,
+    now: Timestamp,
+) -> Option<Step> {
+    let destroying = status.machine.as_ref().filter(|it| it.destroying)?;
+    let reset = is_reset(world, Some(destroying));
+    let reason = if reset { Reason::Reset } else { Reason::DeadlineExceeded };
     let order = destroying.order.as_ref().filter(|it| it.kind == OrderKind::Destroy)?;
     let seen_yet = matches!(seen.state, MachineState::Destroying | MachineState::Destroyed);
     let why = "the machine's destruction was ordered; it is looked for";
-    (!seen_yet && now < order.at + DESTROY_AGAIN)
-        .then(|| wait(Reason::DeadlineExceeded, why, now + LOOK))
+    (!seen_yet && now < order.at + DESTROY_AGAIN).then(|| wait(reason, why, now + LOOK))
 }

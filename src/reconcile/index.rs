@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::api::{
     environment::{Environment, Phase},
     meta::{ObjectRef, Resource as _},
+    pod,
 };
 
 /// What is known of one environment.
@@ -21,6 +22,8 @@ struct Known {
     phase: Phase,
     /// The template's revision that it is kept at, and whether its machine may be restarted for that.
     kept_at: Option<(u64, bool)>,
+    /// The machine that is to be made anew.
+    reset: Option<String>,
 }
 
 /// The index.
@@ -48,10 +51,11 @@ impl Index {
             served: environment.status.bay.as_ref().is_some_and(|it| it.machine.is_some()),
             phase: environment.status.phase,
             kept_at: environment.status.template.as_ref().map(|it| (it.revision, it.at_once)),
+            reset: pod::ordered_reset(environment).map(|it| it.0.to_owned()),
         };
         let news = self.known.get(&key).is_none_or(|old| {
-            (&old.uid, old.generation, old.deleting)
-                != (&known.uid, known.generation, known.deleting)
+            (&old.uid, old.generation, old.deleting, &old.reset)
+                != (&known.uid, known.generation, known.deleting, &known.reset)
                 || (old.kept_at.is_some() && old.kept_at != known.kept_at)
         });
         self.remove(&key);

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream};
+use serde_json::Value;
 
 use crate::api::{bay::Bay, environment::Environment, kind::Kind, meta::ObjectRef, pod::Pod};
 use crate::server::status::Status;
@@ -123,6 +124,11 @@ pub(super) fn watch(
     })
 }
 
+fn uid(object: &Bytes) -> Option<String> {
+    let object: Value = serde_json::from_slice(object).ok()?;
+    object.pointer("/metadata/uid")?.as_str().map(str::to_owned)
+}
+
 /// Environments and bays of a namespace, or of all, as they are stored.
 struct World {
     /// What the keys of the pods that are wanted start with.
@@ -213,9 +219,16 @@ impl World {
         for (name, before) in names.iter().zip(before?) {
             let now = self.pod(name)?;
             let (before, value) = (before.map(|it| it.value), now.map(|it| it.value));
-            if before != value {
-                let key = Key::new(&format!("{PODS}{name}"));
-                told.push(Change { key, value, before, revision });
+            let key = Key::new(&format!("{PODS}{name}"));
+            match (before, value) {
+                (before, value) if before == value => {}
+                // Another machine is another pod, and whoever waits for the old one to go must hear it.
+                (Some(before), Some(value)) if uid(&before) != uid(&value) => {
+                    let gone =
+                        Change { key: key.clone(), value: None, before: Some(before), revision };
+                    told.extend([gone, Change { key, value: Some(value), before: None, revision }]);
+                }
+                (before, value) => told.push(Change { key, value, before, revision }),
             }
         }
         if told.is_empty() {

@@ -377,9 +377,8 @@ pub(super) fn check_deletable(kind: Kind, object: Option<&ObjectRef>) -> Result<
     hangars_own(kind, object)
 }
 
-/// There is no order by which a machine is made anew.
-const NO_PODS: &str = "a pod is only a view of an environment's machine, which hangar makes, replaces and removes by itself: \
-change or delete the environment instead; `operatingMode: Asleep` stops its machine, and `Auto` lets the next request start it";
+const NO_PODS: &str = "a pod is only a view of an environment's machine, which hangar makes and changes by itself: \
+change the environment instead; deleting the pod makes the machine anew, and `operatingMode: Asleep` stops it";
 
 fn hangars_own(kind: Kind, object: Option<&ObjectRef>) -> Result<(), Status> {
     let info = kind.info();

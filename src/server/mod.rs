@@ -25,6 +25,7 @@ pub mod reach;
 mod read;
 mod readiness;
 mod removal;
+mod reset;
 mod respond;
 mod review;
 mod scale;
@@ -346,7 +347,7 @@ async fn perform(
         Call::Delete(object, options) => {
             draft::check_deletable(object.kind, Some(&object))?;
             let options = delete_options(media, body, &options).await?;
-            let deleted = removal::delete(&state.store, &object, &options, now).await?;
+            let deleted = deleted(state, &object, &options).await?;
             Ok(respond::json(&deleted.answer(&object)))
         }
         Call::GetScale(object) => Ok(respond::json(&scale::get(state, &object).await?)),
@@ -450,6 +451,17 @@ async fn ordered(
     Ok(respond::json(&order::order(state, &object, &options, &body).await?))
 }
 
+async fn deleted(
+    state: &State,
+    object: &ObjectRef,
+    options: &removal::Options,
+) -> Result<removal::Deleted, Status> {
+    match object.kind {
+        Kind::Pod => reset::delete(state, object, options).await,
+        _ => removal::delete(&state.store, object, options, state.clock.now()).await,
+    }
+}
+
 async fn delete_collection(
     state: &State,
     scope: &Scope,
@@ -457,20 +469,20 @@ async fn delete_collection(
     options: &removal::Options,
 ) -> Result<Response<Body>, Status> {
     let listed = read::list(state, scope, list).await?;
-    let mut deleted = Vec::new();
+    let mut gone = Vec::new();
     for object in listed.objects {
         let text = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let target =
             ObjectRef::new(scope.kind, text("/metadata/namespace"), text("/metadata/name"));
-        match removal::delete(&state.store, &target, options, state.clock.now()).await {
-            Ok(gone) => deleted.push(gone.object()),
+        match deleted(state, &target, options).await {
+            Ok(it) => gone.push(it.object()),
             // Someone else deleted it meanwhile.
             Err(status) if status == Status::not_found(&target) => {}
             Err(status) => return Err(status),
         }
     }
     let view = View::Whole(scope.form);
-    Ok(respond::json(&view.many(scope.kind, deleted, listed.metadata, state.clock.now())))
+    Ok(respond::json(&view.many(scope.kind, gone, listed.metadata, state.clock.now())))
 }
 
 /// Refuses what cannot be an object before it is read.

@@ -12,7 +12,7 @@ use crate::server::{
     view,
     write::{self, ATTEMPTS_MAX},
 };
-use crate::store::{self, Precondition, handle::Store};
+use crate::store::{self, Precondition, Revision, handle::Store};
 
 /// What a caller says about a deletion. `propagationPolicy` and `gracePeriodSeconds` are taken and change nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -52,7 +52,31 @@ impl Options {
         Self { preconditions: Some(preconditions), dry_run: None }
     }
 
-    fn is_dry_run(&self) -> bool {
+    /// Refuses what is not as the caller wants it to be.
+    pub(super) fn check(
+        &self,
+        object: &ObjectRef,
+        uid: &str,
+        revision: Revision,
+    ) -> Result<(), Status> {
+        let Some(wanted) = &self.preconditions else { return Ok(()) };
+        let failed = |what: &str| {
+            Err(Status::conflict(
+                object,
+                &format!("Precondition failed: its {what} is another one"),
+            ))
+        };
+        if wanted.uid.as_ref().is_some_and(|it| it != uid) {
+            return failed("uid");
+        }
+        let revision = revision.to_string();
+        if wanted.resource_version.as_ref().is_some_and(|it| *it != revision) {
+            return failed("resourceVersion");
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
         self.dry_run.as_ref().is_some_and(|list| list.iter().any(|it| it == "All"))
     }
 }
@@ -100,21 +124,7 @@ pub(super) async fn delete(
         let old = write::current(store, object).await?;
         let old = old.ok_or_else(|| Status::not_found(object))?;
         let metadata = draft::metadata(&old.object);
-        if let Some(wanted) = &options.preconditions {
-            if wanted.uid.as_ref().is_some_and(|uid| *uid != metadata.uid) {
-                return Err(Status::conflict(
-                    object,
-                    "Precondition failed: its uid is another one",
-                ));
-            }
-            let revision = old.revision.to_string();
-            if wanted.resource_version.as_ref().is_some_and(|it| *it != revision) {
-                return Err(Status::conflict(
-                    object,
-                    "Precondition failed: its resourceVersion is another one",
-                ));
-            }
-        }
+        options.check(object, &metadata.uid, old.revision)?;
         let stays = !metadata.finalizers.is_empty();
         if stays && metadata.deletion_timestamp.is_some() {
             return Ok(Deleted::Marked(view::with_revision(old.object, old.revision)));

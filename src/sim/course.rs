@@ -31,6 +31,8 @@ pub enum Course {
     Drift,
     /// Machines are stopped, suspended and ended by somebody who starts them again at once.
     Flicker,
+    /// Has machines made anew: one that serves with its volume, one that sleeps.
+    Reset,
     /// Deletes one that serves.
     Delete,
     /// Deletes one that was only just declared.
@@ -67,7 +69,7 @@ pub enum Course {
 
 impl Course {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Create,
         Self::Pair,
         Self::Update,
@@ -76,6 +78,7 @@ impl Course {
         Self::Flicker,
         Self::Delete,
         Self::Hurry,
+        Self::Reset,
         Self::Again,
         Self::Outage,
         Self::Late,
@@ -102,6 +105,7 @@ impl Course {
             Self::Sleep => "sleep",
             Self::Drift => "drift",
             Self::Flicker => "flicker",
+            Self::Reset => "reset",
             Self::Delete => "delete",
             Self::Hurry => "hurry",
             Self::Again => "again",
@@ -149,6 +153,7 @@ impl Course {
             Self::Sleep => sleep(universe).await?,
             Self::Drift => drift(universe).await?,
             Self::Flicker => flicker(universe).await?,
+            Self::Reset => reset(universe).await?,
             Self::Delete => {
                 universe.apply(&environment("alice", "node", &json!({}))).await?;
                 rest(universe).await?;
@@ -202,6 +207,19 @@ async fn update(universe: &mut Universe) -> anyhow::Result<()> {
     rest(universe).await?;
     let spec = json!({"secrets": [{"name": "keys"}], "env": {"A": "2"}});
     universe.apply(&environment("alice", "node", &spec)).await
+}
+
+async fn reset(universe: &mut Universe) -> anyhow::Result<()> {
+    universe.apply(&environment("alice", "node", &json!({}))).await?;
+    rest(universe).await?;
+    universe.reset("alice").await?;
+    rest(universe).await?;
+    universe.apply(&environment("alice", "node", &json!({"operatingMode": "Asleep"}))).await?;
+    rest(universe).await?;
+    universe.reset("alice").await?;
+    rest(universe).await?;
+    // Whether the new one served before it was put to sleep again hangs on who is faster.
+    universe.apply(&environment("alice", "node", &json!({"operatingMode": "Running"}))).await
 }
 
 async fn sleep(universe: &mut Universe) -> anyhow::Result<()> {

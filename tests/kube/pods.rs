@@ -49,13 +49,47 @@ async fn a_machine_is_listed_as_a_pod_and_only_read() {
             cells[0] == "alice" && cells[1].ends_with('m') && cells[2].ends_with("Mi"),
             "{top}"
         );
-        let said = ground.run(kubectl, &["delete", "pod", "alice"]).await.refused();
-        assert!(said.contains("change or delete the environment instead"), "{said}");
         let said = ground.run(kubectl, &["run", "x", "--image=y"]).await.refused();
         assert!(said.contains("only a view"), "{said}");
         let debug = ["debug", "alice", "--image=y", "--attach=false"];
         let said = ground.run(kubectl, &debug).await.refused();
         assert!(said.contains("gets no containers"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_deleted_is_a_machine_made_anew_with_its_volume() {
+    let kubectls = Kubectl::ends();
+    if kubectls.is_empty() {
+        return;
+    }
+    let ground = Ground::up().await;
+    let machine = async |kubectl: &Kubectl| {
+        let path = "jsonpath={.status.containerStatuses[0].containerID} {.metadata.uid}";
+        ground.run(kubectl, &["get", "pod", "alice", "-o", path]).await.good()
+    };
+    for (index, kubectl) in kubectls.iter().enumerate() {
+        let ready = ["wait", "pod/alice", "--for=condition=Ready", "--timeout=60s"];
+        ground.run(kubectl, &ready).await.good();
+        let before = machine(kubectl).await;
+        let write = "echo stays > $HANGAR_ROOT/data/kept; echo goes > $HANGAR_ROOT/gone";
+        ground.run(kubectl, &["exec", "alice", "--", "sh", "-c", write]).await.good();
+        // It comes back when the old one is gone.
+        let deleted = ground.run(kubectl, &["delete", "pod", "alice"]).await.good();
+        assert!(deleted.starts_with("pod \"alice\" deleted"), "{deleted}");
+        until("the pod to be another", async || {
+            let ran = ground.run(kubectl, &ready).await;
+            if ran.code == 0 { Ok(()) } else { Err(ran.err) }
+        })
+        .await;
+        assert_ne!(machine(kubectl).await, before);
+        let read = "cat $HANGAR_ROOT/data/kept; ls $HANGAR_ROOT/gone 2>&1";
+        let left = ground.run(kubectl, &["exec", "alice", "--", "sh", "-c", read]).await;
+        assert!(left.out.starts_with("stays\n") && left.code != 0, "{left:?}");
+        let restarts = ["get", "pod", "alice", "--no-headers"];
+        let row = ground.run(kubectl, &restarts).await.good();
+        let expected = (index + 1).to_string();
+        assert_eq!(row.split_whitespace().nth(3), Some(expected.as_str()), "{row}");
     }
 }
 

@@ -6,7 +6,7 @@ use hangar::sim::{
     plans::{self, Walk},
 };
 
-use crate::crash_everywhere;
+use crate::{crash_everywhere, old_views_everywhere, wrong_answers_everywhere};
 
 #[test]
 fn no_course_breaks_a_rule_by_itself() {
@@ -40,4 +40,19 @@ fn a_crash_anywhere_while_there_is_no_room_changes_nothing() {
 #[test]
 fn a_crash_anywhere_while_lists_lack_things_changes_nothing() {
     crash_everywhere(Course::Blind);
+}
+
+#[test]
+fn a_crash_anywhere_while_machines_are_made_anew_changes_nothing() {
+    crash_everywhere(Course::Reset);
+}
+
+#[test]
+fn a_wrong_answer_anywhere_while_machines_are_made_anew_changes_nothing() {
+    wrong_answers_everywhere(Course::Reset);
+}
+
+#[test]
+fn an_old_view_anywhere_while_machines_are_made_anew_changes_nothing() {
+    old_views_everywhere(Course::Reset);
 }

@@ -193,7 +193,7 @@ pub(super) static POD: Info = Info {
     categories: &["all"],
     namespaced: true,
     writable: false,
-    deletable: false,
+    deletable: true,
     has_status: false,
     columns: &[
         column("Ready", Cell::Of(pod::ready_cell), "Whether it was seen serving"),

@@ -97,21 +97,18 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
 /// What is recorded after the call.
 pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: Timestamp) {
     if let Outcome::Failed(refusal) = outcome {
-        record_refusal(status, action, refusal, now);
-        return;
+        return record_refusal(status, action, refusal, now);
     }
     if let (Action::Personalize { file, .. }, Outcome::Exit(code)) = (action, outcome)
         && *code != 0
     {
         failed_to_personalize(status, now);
-        let said = match &file.rule.readiness {
-            Some(_) if *code == NOT_TAKEN_OVER => {
-                "the command of its readiness did not end with 0 in time".to_owned()
-            }
-            Some(_) | None => format!("it ended with {code}"),
+        let said = if *code == NOT_TAKEN_OVER && file.rule.readiness.is_some() {
+            "the command of its readiness did not end with 0 in time".to_owned()
+        } else {
+            format!("it ended with {code}")
         };
-        fail(status, action, said, now);
-        return;
+        return fail(status, action, said, now);
     }
     // A call that only asks says nothing about one that could not be made.
     if action.mutates() || status.failure.as_ref().is_some_and(|it| it.action == action.name()) {

@@ -27,6 +27,11 @@ impl Api {
     }
 
     pub(super) async fn bay(&self, name: &str, state: &str) {
+        let machine = json!({"id": format!("m-{name}"), "state": state});
+        self.bay_with(name, &json!({"machine": machine, "epoch": 1})).await;
+    }
+
+    async fn bay_with(&self, name: &str, status: &Value) {
         let bay = json!({
             "apiVersion": "hangar.dev/v1alpha1", "kind": "Bay",
             "metadata": {"name": format!("bay-{name}"), "namespace": "default", "uid": "u"},
@@ -34,7 +39,7 @@ impl Api {
                 "environmentRef": {"name": name, "uid": format!("uid-{name}")},
                 "app": "hgr-1", "network": "n", "volume": false,
             },
-            "status": {"machine": {"id": format!("m-{name}"), "state": state}, "epoch": 1},
+            "status": status,
         });
         self.put(&format!("bays/default/bay-{name}"), &bay).await;
     }
@@ -118,6 +123,44 @@ async fn a_watch_from_a_revision_tells_pods_as_they_were_then() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_deleted_goes_when_its_machine_is_another() {
+    let api = Api::start().await;
+    api.bound("alice", "started").await;
+    let one = format!("{PODS}/alice");
+    let before = api.get(&one).await.body;
+    let mut watch = api.watch(&format!("{PODS}?watch=true")).await;
+    assert_eq!(watch.event().await.unwrap(), "ADDED alice");
+    let other = api
+        .call(&format!("DELETE {one}"), Some(&json!({"preconditions": {"uid": "another"}})))
+        .await;
+    assert_eq!(other.code, 409);
+    let dry = api.delete(&format!("{one}?dryRun=All")).await;
+    assert_eq!((dry.code, &api.get(&one).await.body), (200, &before));
+    for _twice in 0..2 {
+        let marked = api.delete(&one).await;
+        assert_eq!(marked.code, 200);
+        assert_eq!(text(&marked.body, "/metadata/uid"), text(&before, "/metadata/uid"));
+        assert!(!text(&marked.body, "/metadata/deletionTimestamp").is_empty());
+    }
+    let environment = api.get("/apis/hangar.dev/v1alpha1/namespaces/default/environments/alice");
+    let order = environment.await.body;
+    assert!(text(&order, "/metadata/annotations/hangar.dev~1reset").starts_with("m-alice@"));
+    let bay = json!({"machine": {"id": "m-2", "state": "started"}, "epoch": 2});
+    api.bay_with("alice", &bay).await;
+    for expected in ["MODIFIED alice", "DELETED alice", "ADDED alice"] {
+        assert_eq!(watch.event().await.unwrap(), expected);
+    }
+    let after = api.get(&one).await.body;
+    assert!(after.pointer("/metadata/deletionTimestamp").is_none());
+    assert_ne!(text(&after, "/metadata/uid"), text(&before, "/metadata/uid"));
+    assert_eq!(after.pointer("/status/containerStatuses/0/restartCount"), Some(&json!(1)));
+    // One that is not made yet cannot be made anew.
+    api.bay_with("alice", &json!({"machine": {"state": ""}, "epoch": 3})).await;
+    assert_eq!(api.delete(&one).await.code, 409);
+    assert_eq!(api.delete(&format!("{PODS}/nobody")).await.code, 404);
+}
+
+#[tokio::test]
 async fn whoever_writes_pods_is_told_what_to_do_instead() {
     let api = Api::start().await;
     api.bound("alice", "started").await;
@@ -127,8 +170,6 @@ async fn whoever_writes_pods_is_told_what_to_do_instead() {
         api.post(PODS, &pod).await,
         api.patch(&one, &json!({"metadata": {"labels": {"a": "b"}}})).await,
         api.patch(&format!("{one}/ephemeralcontainers"), &json!({})).await,
-        api.delete(&one).await,
-        api.delete(PODS).await,
     ] {
         assert_eq!((refused.code, text(&refused.body, "/reason")), (405, "MethodNotAllowed"));
         assert!(text(&refused.body, "/message").len() > 60, "{}", refused.body);

@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const ENVIRONMENTS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/environments";
 /// Where pools are.
 const POOLS: &str = "/apis/hangar.dev/v1alpha1/namespaces/default/warmpools";
+/// Where pods are.
+const PODS: &str = "/api/v1/namespaces/default/pods";
 const HOLDS: &str = "/apis/hangar.dev/v1alpha1/holds";
 
 impl Universe {
@@ -116,6 +118,14 @@ impl Universe {
     /// As [`Self::ask`], and when the API refuses.
     pub async fn delete(&mut self, environment: &str) -> anyhow::Result<()> {
         self.remove(&format!("{ENVIRONMENTS}/{environment}")).await
+    }
+
+    /// Has the machine of an environment made anew.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn reset(&mut self, environment: &str) -> anyhow::Result<()> {
+        self.remove(&format!("{PODS}/{environment}")).await
     }
 
     /// Deletes a pool.

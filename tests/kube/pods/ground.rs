@@ -198,6 +198,7 @@ spec:
     - sh
     - -c
     - 'echo $$ > $HANGAR_ROOT/pid; echo up; echo careful >&2; mkfifo $HANGAR_ROOT/say; (while :; do cat $HANGAR_ROOT/say; done) & exec {hangar} sample-app'
+  volume: {{mountPath: /data, size: 1Gi}}
   services: [{{name: web, internalPort: 8080}}]
   regions: [ams]
   readiness: {{http: {{path: /healthz, port: 8080}}, timeout: 30s}}

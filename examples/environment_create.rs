@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn main() -> anyhow::Result<()> {
     let name = env::args().nth(1).context("which name? environment_create NAME")?;
     let server = env::var("HANGAR_SERVER").unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
-    let client = Client::new(&server, env::var("HANGAR_TOKEN").ok())?;
+    let authority = env::var("HANGAR_CA").ok().map(std::fs::read_to_string).transpose()?;
+    let client = Client::trusting(&server, env::var("HANGAR_TOKEN").ok(), authority.as_deref())?;
     let wanted = json!({
         "apiVersion": "hangar.dev/v1alpha1",
         "kind": "Environment",

@@ -16,7 +16,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let server = env::var("HANGAR_SERVER").unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
-    let client = Client::new(&server, env::var("HANGAR_TOKEN").ok())?;
+    let authority = env::var("HANGAR_CA").ok().map(std::fs::read_to_string).transpose()?;
+    let client = Client::trusting(&server, env::var("HANGAR_TOKEN").ok(), authority.as_deref())?;
     // From where to go on; nothing means from the beginning.
     let mut after = None;
     loop {

@@ -14,9 +14,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 
 use self::lines::{Lines, Raw};
 use crate::tasks::{self, Shutdown};
@@ -69,6 +71,30 @@ impl Default for Limits {
     }
 }
 
+/// What connections come from, with TLS in front of HTTP where there is some.
+#[expect(
+    missing_debug_implementations,
+    reason = "an acceptor has none, and its keys are nobody's business"
+)]
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listener {
+    /// Takes nothing but TLS.
+    #[must_use]
+    pub fn over_tls(tcp: TcpListener, tls: TlsAcceptor) -> Self {
+        Self { tcp, tls: Some(tls) }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp, tls: None }
+    }
+}
+
 /// Binds an address; port 0 picks a free one, which the listener then tells.
 ///
 /// # Errors
@@ -86,7 +112,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// Never at present; accept errors are logged and survived.
 pub async fn serve<H, F>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     limits: Limits,
     drain: Duration,
     mut shutdown: Shutdown,
@@ -96,6 +122,7 @@ where
     H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let Listener { tcp: listener, tls } = listener.into();
     let slots = Arc::new(Semaphore::new(limits.connections));
     loop {
         let slot = tokio::select! {
@@ -117,10 +144,21 @@ where
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "set_nodelay failed");
         }
-        let handle = handle.clone();
+        let (handle, tls) = (handle.clone(), tls.clone());
         let shutdown = shutdown.clone();
         tasks::detached(async move {
-            connection(stream, peer, limits, shutdown, handle).await;
+            // hyper's header timer starts with the first byte, so silence is timed here.
+            let first = tokio::time::timeout(limits.head_timeout, stream.readable()).await;
+            if let Ok(Ok(())) = first {
+                match tls {
+                    None => connection(stream, peer, limits, shutdown, handle).await,
+                    Some(_) if is_plain(&stream).await => refuse_plain(stream).await,
+                    Some(tls) => match greeted(&tls, stream, limits.head_timeout).await {
+                        Some(stream) => connection(stream, peer, limits, shutdown, handle).await,
+                        None => tracing::debug!(%peer, "no TLS, or nothing behind it"),
+                    },
+                }
+            }
             drop(slot);
         });
     }
@@ -133,22 +171,51 @@ where
     Ok(())
 }
 
-/// Serves one connection to its end.
-async fn connection<H, F>(
+/// Whether what comes first is no TLS.
+async fn is_plain(stream: &TcpStream) -> bool {
+    const HANDSHAKE: u8 = 0x16;
+    let mut first = [0; 1];
+    stream.peek(&mut first).await.is_ok_and(|length| length == 1 && first[0] != HANDSHAKE)
+}
+
+/// Whoever forgot the s is told.
+async fn refuse_plain(mut stream: TcpStream) {
+    const BODY: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"this server speaks https only: write https://","reason":"BadRequest","code":400}"#;
+    let length = BODY.len();
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{BODY}"
+    );
+    // Whoever is gone already is not told.
+    let _gone = stream.write_all(answer.as_bytes()).await;
+    let _gone = stream.shutdown().await;
+}
+
+/// A connection behind TLS, once its first byte is there.
+async fn greeted(
+    tls: &TlsAcceptor,
     stream: TcpStream,
+    within: Duration,
+) -> Option<impl AsyncRead + AsyncWrite + Unpin + Send + 'static + use<>> {
+    let greeting = async {
+        let mut stream = BufReader::new(tls.accept(stream).await.ok()?);
+        let is_there = stream.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty());
+        is_there.then(|| Box::new(stream))
+    };
+    tokio::time::timeout(within, greeting).await.ok()?
+}
+
+/// Serves one connection to its end.
+async fn connection<S, H, F>(
+    stream: S,
     peer: SocketAddr,
     limits: Limits,
     mut shutdown: Shutdown,
     handle: H,
 ) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, SocketAddr) -> F,
     F: Future<Output = Response<Body>>,
 {
-    // hyper's header timer starts with the first byte, so silence is timed here.
-    match tokio::time::timeout(limits.head_timeout, stream.readable()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) | Err(_) => return,
-    }
     let raw = Raw::default();
     if limits.bare_line_feeds {
         raw.rest();

@@ -32,6 +32,11 @@ impl Trigger {
     pub fn shut_down(&self) {
         self.0.send_replace(true);
     }
+
+    /// Returns when nobody is left who could hear it.
+    pub async fn unheard(&self) {
+        self.0.closed().await;
+    }
 }
 
 /// A pair of the two ends, for code that runs without a [`Set`].

@@ -15,7 +15,7 @@ use hangar::{
     client::{Client, Query, WatchEvent},
     clock::{Clock as _, System},
     reconcile::holds,
-    server::{self, Config, Parts, Readiness, Server},
+    server::{self, Access, Config, Parts, Readiness, Server, audit::Audit},
     store::{backup::Backups, crypt::Cipher, handle::Store, memory::Memory},
     tasks,
     telemetry::{Journal, Line, Metrics, Outcome},
@@ -53,7 +53,11 @@ impl Api {
             backups: Backups::in_dir(dir.path()),
             reach: Arc::new(server::reach::Nowhere),
         };
-        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), token: None };
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            access: Access::Open,
+            audit: Audit::off(),
+        };
         let server = Server::bind(config, parts).await.unwrap();
         let address = format!("http://{}", server.address());
         let (trigger, shutdown) = tasks::shutdown();

@@ -44,6 +44,8 @@ pub enum Kind {
     Lease,
     /// What one of hangar's own kinds is called and looks like.
     CustomResourceDefinition,
+    /// Whom the API lets in, and for what.
+    AccessToken,
     /// The machine of an environment.
     Pod,
 }
@@ -333,9 +335,34 @@ static ORPHAN: Info = Info {
     about: "Something that Fly has and the store does not account for, or the reverse",
 };
 
+static ACCESS_TOKEN: Info = Info {
+    kind: Kind::AccessToken,
+    group: GROUP,
+    version: VERSION,
+    kind_name: "AccessToken",
+    plural: "accesstokens",
+    singular: "accesstoken",
+    short_names: &["token", "tokens"],
+    categories: &[],
+    namespaced: false,
+    writable: true,
+    deletable: true,
+    has_status: false,
+    columns: &[
+        column("Namespaces", Cell::Path("spec.namespaces"), "Where it holds"),
+        column("Verbs", Cell::Path("spec.verbs"), "What it lets do"),
+        wide("Resources", Cell::Path("spec.resources"), "With what"),
+        column("Expires", Cell::Path("spec.expiresAt"), "Until when it holds"),
+        AGE,
+    ],
+    also: &[],
+    selectable: &[],
+    about: "Whom the API lets in beside the server's own token, and for what",
+};
+
 impl Kind {
     /// Every kind, in the order in which a directory of manifests is applied.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Namespace,
         Self::ResourceQuota,
         Self::Secret,
@@ -350,6 +377,7 @@ impl Kind {
         Self::Hold,
         Self::Event,
         Self::Lease,
+        Self::AccessToken,
         Self::CustomResourceDefinition,
         Self::Pod,
     ];
@@ -373,6 +401,7 @@ impl Kind {
             Self::Event => &EVENT,
             Self::Lease => &LEASE,
             Self::CustomResourceDefinition => &CUSTOM_RESOURCE_DEFINITION,
+            Self::AccessToken => &ACCESS_TOKEN,
             Self::Pod => &POD,
         }
     }

@@ -3,6 +3,7 @@
 //! [`kind`] is the registry: what a kind is called and which columns show it is said there once. Each kind's own types are in the
 //! file of its name. [`offer`] is what of them the API has in which group. [`admit`] is the door through which every object comes in.
 
+pub mod access_token;
 pub mod activity;
 pub mod admit;
 pub mod bay;

@@ -11,6 +11,7 @@ use schemars::{
 use serde_json::{Map, Value, json};
 
 use crate::api::{
+    access_token::AccessToken,
     bay::Bay,
     core::{ConfigMap, Event, Namespace, Secret},
     definition::CustomResourceDefinition,
@@ -88,6 +89,7 @@ fn object(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Event => inline::<Event>(generator),
         Kind::Lease => inline::<Lease>(generator),
         Kind::CustomResourceDefinition => inline::<CustomResourceDefinition>(generator),
+        Kind::AccessToken => inline::<AccessToken>(generator),
         Kind::Pod => inline::<Pod>(generator),
     };
     let mut schema = schema.to_value();
@@ -311,7 +313,8 @@ mod tests {
                 "WarmPool",
                 "Environment",
                 "Event",
-                "Lease"
+                "Lease",
+                "AccessToken"
             ]
         );
         assert_eq!(schema["oneOf"][5]["additionalProperties"], false);

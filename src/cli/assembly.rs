@@ -20,6 +20,7 @@ use crate::{
     },
     chance::{self, Chance},
     cli::{
+        access::{self, Door},
         data_dir,
         exports::{self, Exports},
         failure::Failure,
@@ -191,17 +192,27 @@ impl Core {
         exports
     }
 
+    /// Who the API lets in.
+    pub(super) fn door(
+        &self,
+        args: &access::AccessArgs,
+        listen: SocketAddr,
+        data_dir: &Path,
+    ) -> anyhow::Result<Door> {
+        args.open(listen, data_dir, (self.clock.now(), &*self.chance))
+    }
+
     /// The API server and its cleaning up.
     pub(super) async fn api(
         &self,
         set: &mut Set,
         exports: &Exports,
-        listen: SocketAddr,
+        (listen, door): (SocketAddr, &Door),
         reach: Arc<dyn Reach>,
     ) -> anyhow::Result<SocketAddr> {
         let Exports { store, backups, .. } = exports;
-        let token = std::env::var("HANGAR_TOKEN").ok().filter(|it| !it.is_empty());
-        let config = server::Config { listen, token: token.as_deref().map(server::Token::new) };
+        let (access, audit) = (door.access.clone(), door.audit.clone());
+        let config = server::Config { listen, access, audit };
         let parts = server::Parts {
             store: store.clone(),
             clock: Arc::clone(&self.clock),

@@ -6,15 +6,14 @@ use crate::{
     cli::printer::Printer,
     client, local,
     router::saved,
-    server,
+    server::{self, tls},
     store::{self, crypt},
 };
 
 /// What is damaged must not be taken for what was declared.
 const DAMAGED: &str = "nothing was changed; move the data directory's store away and make one from an export: hangar restore-store";
 /// A token, or nobody else.
-const UNPROTECTED: &str =
-    "set HANGAR_TOKEN to what clients shall show, or --listen on a loopback address";
+const UNPROTECTED: &str = "let --tls ask for tokens, or --listen on a loopback address";
 /// Two servers on one data directory would undo each other's work.
 const IN_USE: &str =
     "another hangar runs on this data directory: end it, or give this one another with --data-dir";
@@ -73,6 +72,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<crypt::Error>() {
         return of_key(error);
     }
+    if let Some(error) = cause.downcast_ref::<tls::Error>() {
+        return of_certificate(error).map(str::to_owned);
+    }
     let text = match (cause.downcast_ref(), cause.downcast_ref(), cause.downcast_ref()) {
         (Some(local::Error::InUse { .. }), ..) => IN_USE,
         (_, Some(store::Error::Io { source, .. }), _) if is_busy(source) => IN_USE,
@@ -84,6 +86,17 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         },
     };
     Some(text.to_owned())
+}
+
+fn of_certificate(error: &tls::Error) -> Option<&'static str> {
+    match error {
+        tls::Error::Name(_) => Some("--tls-san takes host names and addresses"),
+        tls::Error::Unusable { .. } => Some("--tls-cert and --tls-key must belong together"),
+        tls::Error::Content { .. } => Some(
+            "put back what was there; without the directory `tls` another authority is made, which clients do not know yet",
+        ),
+        tls::Error::File { .. } | tls::Error::Make(_) => None,
+    }
 }
 
 fn is_busy(error: &io::Error) -> bool {

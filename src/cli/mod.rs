@@ -3,6 +3,7 @@
 
 use std::{io, process::ExitCode};
 
+mod access;
 mod apply;
 pub(crate) mod assembly;
 mod backup;
@@ -19,6 +20,7 @@ mod files;
 mod follow;
 mod forecast;
 mod get;
+mod kubeconfig;
 pub mod local;
 mod logs;
 mod merge;
@@ -39,6 +41,7 @@ pub mod shim;
 pub mod sim;
 mod table;
 mod targets;
+mod token;
 pub mod up;
 mod version;
 mod wait;
@@ -102,6 +105,10 @@ pub enum Command {
     Events(events::Args),
     /// Show what Fly has that the store does not account for, and the reverse; adopt or delete one
     Orphans(orphans::Args),
+    /// Make, list and revoke tokens of the API that may do less than everything
+    Token(token::Args),
+    /// Print what kubectl needs to reach the server
+    Kubeconfig(kubeconfig::Args),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::Args),
     /// Measure hangar itself under load, in a place of its own
@@ -155,7 +162,7 @@ pub enum Exit {
 /// Whatever keeps it from being done; [`finish`] prints it.
 pub fn start(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
     if !cli.command.is_client()
-        && let Some(flag) = cli.connection.flag()
+        && let Some(flag) = cli.connection.flag(matches!(cli.command, Command::Router(_)))
     {
         let message = format!("{flag} means nothing to this command");
         return Err(Failure::usage(message, "it talks to no server; leave it out").into());
@@ -188,7 +195,7 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Up(args) => up::run(args, printer).await,
         Command::Serve(args) => serve::run(args, printer).await,
-        Command::Router(args) => router::run(args, printer).await,
+        Command::Router(args) => router::run(args, connection, printer).await,
         Command::Local(args) => local::run(args, printer).await,
         Command::Bench(args) => bench::run(args, printer).await,
         Command::Apply(args) => apply::run(args, connection, printer).await,
@@ -205,6 +212,8 @@ async fn run(cli: Cli, printer: &mut Printer) -> anyhow::Result<Exit> {
         Command::Logs(args) => logs::run(args, connection, printer).await,
         Command::Events(args) => events::run(args, connection, printer).await,
         Command::Orphans(args) => orphans::run(args, connection, printer).await,
+        Command::Token(args) => token::run(args, connection, printer).await,
+        Command::Kubeconfig(args) => kubeconfig::run(args, connection, printer).await,
         Command::Schema(args) => schema::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Version => version::run(connection, printer).await,
@@ -272,6 +281,10 @@ mod tests {
             "hangar orphans -o wide --others",
             "hangar orphans --delete app-hgr-abc --dry-run",
             "hangar orphans --adopt app-hgr-abc --to env/alice",
+            "hangar token create ci -n team-a --verbs get,list,watch --resources pods/exec --expires 30d",
+            "hangar token list",
+            "hangar token revoke ci",
+            "hangar kubeconfig --server https://127.0.0.1:7070 --name ci -A",
             "hangar schema environment",
             "hangar completions zsh",
             "hangar up -f manifests/ --no-run",

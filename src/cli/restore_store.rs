@@ -9,6 +9,7 @@ use std::{
 use crate::{
     api::{
         hold::{Hold, HoldReason},
+        kind::Kind,
         meta::Resource as _,
         restored::{self, Restored},
     },
@@ -49,6 +50,7 @@ pub(super) async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Ex
     for line in table::lines(&["ENTRIES", "OF"], counts(&export)) {
         printer.line(line)?;
     }
+    say_tokens(&export, printer);
     if args.dry_run {
         printer.note("nothing was made (dry run)");
         return Ok(Exit::Success);
@@ -66,6 +68,19 @@ pub(super) async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Ex
         dir.display()
     ));
     Ok(Exit::Success)
+}
+
+/// A token that was revoked since the export lets in again.
+fn say_tokens(export: &Export, printer: &mut Printer) {
+    let prefix = format!("{}/", Kind::AccessToken.info().plural);
+    let names = export.entries.iter().filter_map(|it| it.key.as_str().strip_prefix(&prefix));
+    let names: Vec<_> = names.collect();
+    if !names.is_empty() {
+        printer.note(format_args!(
+            "warning: these tokens let in as they did then, also if they were revoked since: {}",
+            names.join(", ")
+        ));
+    }
 }
 
 /// Whether the secret key that the server will use opens what is sealed.

@@ -10,6 +10,7 @@ use crate::{
     cli::{
         Exit,
         assembly::{self, Addresses, Core, Follows},
+        connection::Connection,
         failure::Failure,
         printer::Printer,
     },
@@ -52,19 +53,27 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
-pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
+pub async fn run(
+    args: &Args,
+    connection: &Connection,
+    printer: &mut Printer,
+) -> anyhow::Result<Exit> {
     let from = args.from.trim_end_matches('/').to_owned();
     if !from.starts_with("http://") && !from.starts_with("https://") {
         let hint = "write http://host:port or https://host";
         return Err(Failure::usage(format!("--from {from} is not a URL"), hint).into());
     }
-    let token = std::env::var("HANGAR_TOKEN").ok().filter(|it| !it.is_empty());
+    let token = connection.token();
     // Somebody else may have installed it already, which is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
+    let mut client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(5))
-        .tcp_keepalive(Duration::from_secs(20))
-        .build()?;
+        .tcp_keepalive(Duration::from_secs(20));
+    if let Some(authority) = connection.authority()? {
+        let certificates = reqwest::Certificate::from_pem_bundle(authority.as_bytes())?;
+        client = client.tls_certs_only(certificates);
+    }
+    let client = client.build()?;
     assembly::clear_ready_file(args.ready_file.as_deref())?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use crate::{
     cli::{
-        Exit,
+        Exit, access,
         assembly::{self, Addresses, Core, Fly, Follows, IntoStore},
         failure::Failure,
         printer::Printer,
@@ -46,6 +46,9 @@ pub struct Args {
     /// removed at the start
     #[arg(long, env = "HANGAR_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
+    /// Who the API lets in
+    #[command(flatten)]
+    pub access: access::AccessArgs,
 }
 
 /// Runs until it is told to end.
@@ -72,7 +75,8 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let exports = core.exports(&mut set, &store, &args.data_dir);
     let machines = core.controller(&mut set, &store, fly, address)?;
     let reach = Arc::new(ByApi(machines));
-    let api = core.api(&mut set, &exports, args.listen, reach).await?;
+    let door = core.door(&args.access, args.listen, &args.data_dir)?;
+    let api = core.api(&mut set, &exports, (args.listen, &door), reach).await?;
     assembly::say_holds(&store, printer).await?;
     let sink = Arc::new(IntoStore { store: store.clone(), clock: Arc::clone(&core.clock) });
     let follows = Follows { source: Box::new(Local::new(store)), shelf: None, sink };
@@ -81,7 +85,8 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
         .await?;
     let addresses = Addresses { api: Some(api), router: Some(router), ..Addresses::default() };
     addresses.write(args.ready_file.as_deref())?;
-    printer.note(format_args!("API: http://{api}"));
+    printer.note(format_args!("API: {}", door.url(api)));
+    door.say(api, &args.data_dir, (&exports.store, printer)).await?;
     printer.note(format_args!("router: http://{router}"));
     let ended = set.run(assembly::DRAIN).await;
     exports.make().await;

@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 use crate::{
     api::{kind::Kind, meta::ObjectRef},
     cli::{
-        Exit, apply,
+        Exit,
+        access::{self, Door},
+        apply,
         assembly::{self, Addresses, Core, Fly, Follows, IntoStore, LocalArgs, LocalFly},
         connection::Connection,
         exports::Exports,
@@ -88,6 +90,9 @@ pub struct Args {
     /// What the stand-in for Fly is told
     #[command(flatten)]
     pub local: LocalArgs,
+    /// Who the API lets in
+    #[command(flatten)]
+    pub access: access::AccessArgs,
 }
 
 /// Runs until it is told to end.
@@ -108,13 +113,16 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
     let local = LocalFly::open(&core.clock, data_dir, args.fly_listen, &args.local);
     let controller =
         |set: &mut Set, store: &Store, fly, address| core.controller(set, store, fly, address);
-    let Started { addresses, backend, exports, controller: _ } =
+    let Started { addresses, door, backend, exports, controller: _ } =
         start(args, &core, &mut set, local, controller).await?;
-    say_where(&addresses, printer);
+    say_where(&addresses, &door, printer);
+    if let Some(api) = addresses.api {
+        door.say(api, &args.data_dir, (&exports.store, printer)).await?;
+    }
     assembly::say_holds(&exports.store, printer).await?;
     let shutdown = set.shutdown();
     let session =
-        Session { declared, ready_file, journal: core.journal.clone(), addresses, shutdown };
+        Session { declared, ready_file, journal: core.journal.clone(), addresses, door, shutdown };
     let trigger = set.trigger();
     let shown = async {
         let shown = session.run(printer).await;
@@ -133,6 +141,7 @@ pub async fn run(args: &Args, printer: &mut Printer) -> anyhow::Result<Exit> {
 /// What is needed of the parts once they run.
 pub(super) struct Started<T> {
     pub(super) addresses: Addresses,
+    pub(super) door: Door,
     pub(super) backend: Arc<Backend>,
     pub(super) exports: Exports,
     pub(super) controller: T,
@@ -156,6 +165,10 @@ pub(super) async fn start<T>(
     controller: impl FnOnce(&mut Set, &Store, Fly, Address) -> anyhow::Result<T>,
 ) -> anyhow::Result<Started<T>> {
     let store = core.store(&args.data_dir).await?;
+    let door = core.door(&args.access, args.listen, &args.data_dir)?;
+    if !args.files.is_empty() {
+        door.check_own()?;
+    }
     let exports = core.exports(set, &store, &args.data_dir);
     let local = local.await?;
     let front_listener = assembly::bind(args.front_listen, "--front-listen").await?;
@@ -179,18 +192,20 @@ pub(super) async fn start<T>(
     };
     let controller = controller(set, &store, stand_in, address)?;
     let reach = Arc::new(Here(Arc::clone(&local.backend)));
-    let api = core.api(set, &exports, args.listen, reach).await?;
+    let api = core.api(set, &exports, (args.listen, &door), reach).await?;
     // Last: from here on machines run, and whatever happens must stop them.
     let backend = local.start(set, front_listener, router, Arc::clone(&core.clock));
     let addresses =
         Addresses { api: Some(api), fly: Some(fly), front: Some(front), router: Some(router) };
-    Ok(Started { addresses, backend, exports, controller })
+    Ok(Started { addresses, door, backend, exports, controller })
 }
 
-fn say_where(addresses: &Addresses, printer: &mut Printer) {
+fn say_where(addresses: &Addresses, door: &Door, printer: &mut Printer) {
     let Addresses { api, fly, front, router } = addresses;
-    for (what, address) in
-        [("API", api), ("local Machines API", fly), ("proxy front", front), ("router", router)]
+    if let Some(api) = api {
+        printer.note(format_args!("{:<19} {}", "API", door.url(*api)));
+    }
+    for (what, address) in [("local Machines API", fly), ("proxy front", front), ("router", router)]
     {
         if let Some(address) = address {
             printer.note(format_args!("{what:<19} http://{address}"));
@@ -205,6 +220,7 @@ struct Session<'a> {
     ready_file: Option<&'a Path>,
     journal: Journal,
     addresses: Addresses,
+    door: Door,
     shutdown: Shutdown,
 }
 
@@ -223,7 +239,7 @@ impl Session<'_> {
         };
         let mut log = self.journal.follow(Filter::default(), 0);
         if let Some(bundle) = self.declared.take() {
-            let client = Connection::to(api).client()?;
+            let client = self.door.connection(api).client()?;
             let (exit, applied) = apply::declare(&bundle, &client, printer).await?;
             printer.flush()?;
             if exit != Exit::Success {

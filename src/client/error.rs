@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::client::wire::Status;
-use crate::retry::Retry;
+use crate::retry::{self, Retry};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum Error {
         /// Why.
         source: reqwest::Error,
     },
+    /// The authority that was given is none.
+    #[error("there is no certificate in PEM in what should be the server's authority")]
+    Authority,
     /// Nobody answers there.
     #[error("cannot reach the server at {server}")]
     Connect {
@@ -69,14 +72,32 @@ pub enum Error {
     },
 }
 
+/// What is wrong between http and https, which the texts below it say only to who knows them.
+fn of_tls(source: &reqwest::Error) -> Option<&'static str> {
+    let said = retry::chain(source);
+    let is = |text: &str| said.contains(text);
+    if is("UnknownIssuer") || is("BadSignature") {
+        return Some(
+            "its certificate is of an authority that is not known here: --certificate-authority or HANGAR_CA names it, which is tls/ca.crt in the server's data directory",
+        );
+    }
+    if is("not valid for name") || is("NotValidForName") {
+        return Some("its certificate is for other names: the server's --tls-san adds one");
+    }
+    (is("InvalidContentType") || is("invalid HTTP version"))
+        .then_some("one side speaks https and the other http: look at --server and HANGAR_SERVER")
+}
+
 impl Error {
     /// Whether the same call may succeed later. A write that failed on the way may have been done.
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Address { .. } | Self::Name(_) | Self::Setup { .. } | Self::Answer { .. } => {
-                Retry::Never
-            }
+            Self::Address { .. }
+            | Self::Name(_)
+            | Self::Setup { .. }
+            | Self::Authority
+            | Self::Answer { .. } => Retry::Never,
             Self::Connect { .. } | Self::Transport { .. } | Self::Stream { .. } => Retry::Backoff,
             Self::Foreign { code, .. } if *code >= 500 => Retry::Backoff,
             Self::Foreign { .. } => Retry::Never,
@@ -91,6 +112,11 @@ impl Error {
     /// What a person may do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
+        if let Self::Connect { source, .. } | Self::Transport { source, .. } = self
+            && let Some(hint) = of_tls(source)
+        {
+            return Some(hint.to_owned());
+        }
         match self {
             Self::Connect { server, .. } => Some(format!(
                 "is `hangar up` or `hangar serve` running? {server} comes from --server or HANGAR_SERVER"
@@ -102,6 +128,7 @@ impl Error {
                 Some("is that address hangar's API? See --server and HANGAR_SERVER".to_owned())
             }
             Self::Status(status) => status.hint(),
+            Self::Authority => Some("it is tls/ca.crt in the server's data directory".to_owned()),
             Self::Name(_) | Self::Setup { .. } | Self::Transport { .. } | Self::Stream { .. } => {
                 None
             }

@@ -57,14 +57,30 @@ impl Client {
     /// A client of the server at `base`, with a bearer token if it wants one.
     ///
     /// # Errors
-    /// [`Error::Address`] if `base` is not an http or https URL, [`Error::Setup`] if TLS cannot be set up.
+    /// [`Error::Address`] if `base` is not an http or https URL, or a token would go over plain http to another computer;
+    /// [`Error::Setup`] if TLS cannot be set up.
     pub fn new(base: &str, token: Option<String>) -> Result<Self, Error> {
+        Self::trusting(base, token, None)
+    }
+
+    /// The same, where the certificate of an https server is from this authority, in PEM, and no other is believed.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; [`Error::Authority`] if there is no certificate in it.
+    pub fn trusting(
+        base: &str,
+        token: Option<String>,
+        authority: Option<&str>,
+    ) -> Result<Self, Error> {
         let address =
             |reason: &str| Error::Address { url: base.to_owned(), reason: reason.to_owned() };
         let url = Url::parse(base).map_err(|error| address(&error.to_string()))?;
         let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
             return Err(address("write http://host:port or https://host"));
         };
+        if url.scheme() == "http" && token.is_some() && !is_loopback(host) {
+            return Err(address("a token is sent over https only"));
+        }
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
@@ -76,6 +92,13 @@ impl Client {
         if url.scheme() == "http" {
             // No certificate will be looked at, and a computer without any must not be refused for it.
             builder = builder.tls_certs_only([]);
+        } else if let Some(authority) = authority {
+            let certificates = reqwest::Certificate::from_pem_bundle(authority.as_bytes())
+                .map_err(|source| Error::Setup { source })?;
+            if certificates.is_empty() {
+                return Err(Error::Authority);
+            }
+            builder = builder.tls_certs_only(certificates);
         }
         // Somebody else may have installed it already, which is as good.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();

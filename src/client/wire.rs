@@ -215,7 +215,9 @@ impl Status {
 
     pub(super) fn hint(&self) -> Option<String> {
         let hint = match self.reason.as_str() {
-            "Unauthorized" => "put the server's token into HANGAR_TOKEN",
+            "Unauthorized" => {
+                "HANGAR_TOKEN is not set, or its token is wrong, expired or revoked; the server's own is in admin.token of its data directory"
+            }
             // With a cause it is about what a field says, and no repetition helps.
             "Conflict" if self.causes().is_empty() => {
                 "somebody else changed it meanwhile: read it again and repeat"

@@ -18,7 +18,7 @@ use futures::{
 };
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     api::{core::BAY_KEY_TYPE, kind::Kind},
@@ -33,6 +33,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The server is asked to end a watch before the client gives it up for lost.
 const WATCH_SECONDS: u64 = 290;
 const SILENCE_MAX: Duration = Duration::from_secs(WATCH_SECONDS + 30);
+/// Of what a server says when it refuses.
+const MESSAGE_CHARS_MAX: usize = 300;
 /// Objects are far smaller.
 const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -52,8 +54,8 @@ pub struct Remote {
 enum Error {
     #[error("cannot reach the server")]
     Transport(#[source] reqwest::Error),
-    #[error("the server answered {0}")]
-    Status(StatusCode),
+    #[error("the server answered {0}: {1}")]
+    Status(StatusCode, String),
     #[error("the server answered what cannot be read")]
     Shape(#[source] serde_json::Error),
     #[error("the server reported {0}")]
@@ -261,7 +263,7 @@ impl Follower {
             query.push(("continue", token));
         }
         let response = self.remote.get(self.part, &query).timeout(LIST_TIMEOUT).send().await?;
-        let body = checked(response)?.bytes().await?;
+        let body = checked(response).await?.bytes().await?;
         let list: List<'_> = serde_json::from_slice(&body).map_err(Error::Shape)?;
         if token.is_none() {
             self.told.push_back(Fed::Init(self.part));
@@ -280,11 +282,17 @@ impl Follower {
     }
 }
 
-fn checked(response: reqwest::Response) -> Result<reqwest::Response, Error> {
+async fn checked(response: reqwest::Response) -> Result<reqwest::Response, Error> {
     match response.status() {
         StatusCode::GONE => Err(Error::Expired),
         status if status.is_success() => Ok(response),
-        status => Err(Error::Status(status)),
+        status => {
+            // Which resource a token does not cover is in the message only.
+            let body: Value = response.json().await.unwrap_or_default();
+            let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
+            let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+            Err(Error::Status(status, message))
+        }
     }
 }
 
@@ -314,7 +322,7 @@ impl Watching {
             ("timeoutSeconds", seconds.as_str()),
         ];
         let opened = tokio::time::timeout(OPEN_TIMEOUT, remote.get(part, &query).send()).await;
-        let response = checked(opened.map_err(|_elapsed| Error::Silent)??)?;
+        let response = checked(opened.map_err(|_elapsed| Error::Silent)??).await?;
         let body = response.bytes_stream().boxed();
         Ok(Self { body, buffer: BytesMut::new(), searched: 0, version })
     }

@@ -13,10 +13,10 @@ use crate::server::{
     write::{self, ATTEMPTS_MAX, Written},
 };
 
-/// Applies a configuration; also says whether that made the object.
+/// Applies a configuration; also says whether that made the object, where its caller may make it.
 pub(super) async fn apply(
     state: &State,
-    target: &Target,
+    (target, making): (&Target, Result<(), Status>),
     options: &WriteOptions,
     configuration: Value,
 ) -> Result<(Written, bool), Status> {
@@ -37,6 +37,7 @@ pub(super) async fn apply(
             if target.status {
                 return Err(Status::not_found(object));
             }
+            making.clone()?;
             let namespace = object.kind.info().namespaced.then(|| object.namespace.clone());
             let scope = Scope { kind: object.kind, namespace, form: None };
             match write::create(state, &scope, &options, configuration.clone()).await {

@@ -19,6 +19,7 @@ use crate::server::{
     view::View,
     watch,
 };
+use crate::tasks::Shutdown;
 
 /// A watch, as lines or over a WebSocket.
 pub(super) async fn watched(
@@ -26,8 +27,9 @@ pub(super) async fn watched(
     (scope, options): (&Scope, WatchOptions),
     view: View,
     head: &Head,
+    end: Shutdown,
 ) -> Result<Response<Body>, Status> {
-    let lines = watch::watch(state, scope, options, view).await?;
+    let lines = watch::watch(state, scope, options, view, end).await?;
     match head.extensions.get::<OnUpgrade>() {
         Some(upgrade) if socket::is_asked(&head.headers) => {
             let protocol = socket::only_protocol(&head.headers);
@@ -55,7 +57,7 @@ pub(super) async fn replace(
 /// Some fields of an object.
 pub(super) async fn change(
     state: &State,
-    (target, options): (&Target, &WriteOptions),
+    (target, options, making): (&Target, &WriteOptions, Result<(), Status>),
     (media, body): (Media, impl RequestBody),
     view: View,
 ) -> Result<Response<Body>, Status> {
@@ -63,7 +65,7 @@ pub(super) async fn change(
     draft::check_writable(kind, Some(&target.object))?;
     let body = patch::read(body, BODY_BYTES_MAX).await?;
     if media == Media::Apply {
-        return applied(state, (target, options), &body, view).await;
+        return applied(state, (target, options, making), &body, view).await;
     }
     if options.writer.force.is_some() {
         return Err(Status::patch_option(
@@ -79,7 +81,7 @@ pub(super) async fn change(
 /// A configuration that is to be part of an object.
 async fn applied(
     state: &State,
-    (target, options): (&Target, &WriteOptions),
+    (target, options, making): (&Target, &WriteOptions, Result<(), Status>),
     body: &[u8],
     view: View,
 ) -> Result<Response<Body>, Status> {
@@ -88,7 +90,7 @@ async fn applied(
     if let Some(form) = target.form {
         configuration = form.read(configuration, &kind.info().api_version());
     }
-    let (written, is_new) = apply::apply(state, target, options, configuration).await?;
+    let (written, is_new) = apply::apply(state, (target, making), options, configuration).await?;
     let shown = view.one(kind, written.object, state.clock.now());
     let mut response = if is_new { respond::created(&shown) } else { respond::json(&shown) };
     respond::warn(&mut response, &remarks);
@@ -123,7 +125,7 @@ pub(super) async fn patch_scale(
 
 /// A question of callers about themselves.
 pub(super) async fn reviewed(
-    state: &State,
+    caller: &Caller,
     (review, version): (Review, &str),
     media: Media,
     body: impl RequestBody,
@@ -131,6 +133,5 @@ pub(super) async fn reviewed(
     check_object(media)?;
     let body = patch::read(body, BODY_BYTES_MAX).await?;
     let (question, _) = patch::object(media, &body, FieldValidation::Ignore)?;
-    let caller = Caller::of(state.token.is_some());
-    Ok(respond::created(&review::answer((review, version), question, &caller)?))
+    Ok(respond::created(&review::answer((review, version), question, caller)?))
 }

@@ -1,5 +1,5 @@
-//! Who may speak to the server: a bearer token where there is one, and otherwise only this computer's own programs, which
-//! a web page in a browser is not. It must never keep the token's text.
+//! Who may speak to the server at all: no web page of somebody else's, and, where there is no token, only this computer's own
+//! programs. It must never keep a token's text, nor decide what somebody may do.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,6 +17,11 @@ impl Token {
     pub fn new(text: &str) -> Self {
         Self(blake3::hash(text.as_bytes()))
     }
+
+    /// Whether this is its text, found out in constant time, as hashes are compared.
+    pub(super) fn is(&self, text: &str) -> bool {
+        self.0 == blake3::hash(text.as_bytes())
+    }
 }
 
 /// Tells nothing.
@@ -26,31 +31,18 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Lets a request in, or says why not.
-pub(super) fn check(
-    head: &Parts,
-    token: Option<&Token>,
-    listening: SocketAddr,
-) -> Result<(), Status> {
-    match token {
-        Some(token) => check_token(&head.headers, token)?,
-        None => check_host(head, listening)?,
+/// Refuses what a web page may have sent, before it is asked who sends it.
+pub(super) fn check(head: &Parts, is_open: bool, listening: SocketAddr) -> Result<(), Status> {
+    if is_open {
+        check_host(head, listening)?;
     }
     check_origin(head)
 }
 
-fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), Status> {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| Token::new(token.trim()));
-    // Hashes are compared in constant time.
-    match given {
-        Some(given) if given.0 == token.0 => Ok(()),
-        Some(_) | None => Err(Status::unauthorized()),
-    }
+/// The token that a request shows.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// A page whose name was made to point here (DNS rebinding) still sends its own name.
@@ -95,14 +87,17 @@ mod tests {
 
     use super::*;
 
-    fn check(headers: &[(&str, &str)], token: Option<&str>) -> u16 {
+    fn head(headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().uri("/version");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let (head, ()) = request.body(()).unwrap().into_parts();
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn check(headers: &[(&str, &str)], is_open: bool) -> u16 {
         let listening = "127.0.0.1:7070".parse().unwrap();
-        match super::check(&head, token.map(Token::new).as_ref(), listening) {
+        match super::check(&head(headers), is_open, listening) {
             Ok(()) => 200,
             Err(status) => status.code.as_u16(),
         }
@@ -111,32 +106,35 @@ mod tests {
     #[test]
     fn without_a_token_only_this_computers_names_are_answered() {
         for host in ["localhost:7070", "127.0.0.1:7070", "[::1]:7070", "LOCALHOST", "127.0.0.2"] {
-            assert_eq!(check(&[("host", host)], None), 200, "{host}");
+            assert_eq!(check(&[("host", host)], true), 200, "{host}");
         }
         for host in ["evil.example", "env.localhost:7070", "10.0.0.1:7070", "", "localhost.evil"] {
-            assert_eq!(check(&[("host", host)], None), 403, "{host}");
+            assert_eq!(check(&[("host", host)], true), 403, "{host}");
         }
-        assert_eq!(check(&[], None), 403);
-        assert_eq!(check(&[("host", "localhost"), ("host", "localhost")], None), 403);
+        assert_eq!(check(&[], true), 403);
+        assert_eq!(check(&[("host", "localhost"), ("host", "localhost")], true), 403);
+        assert_eq!(check(&[("host", "hangar.example")], false), 200);
     }
 
     #[test]
     fn other_pages_are_refused_with_and_without_a_token() {
         let host = ("host", "localhost:7070");
-        assert_eq!(check(&[host, ("origin", "http://localhost:7070")], None), 200);
+        assert_eq!(check(&[host, ("origin", "http://localhost:7070")], true), 200);
         for origin in ["http://localhost:3000", "http://evil.example", "null", ""] {
-            assert_eq!(check(&[host, ("origin", origin)], None), 403, "{origin}");
-            let headers = [host, ("origin", origin), ("authorization", "Bearer t")];
-            assert_eq!(check(&headers, Some("t")), 403, "{origin}");
+            assert_eq!(check(&[host, ("origin", origin)], true), 403, "{origin}");
+            assert_eq!(check(&[host, ("origin", origin)], false), 403, "{origin}");
         }
     }
 
     #[test]
-    fn a_token_is_asked_for_where_there_is_one() {
-        let host = ("host", "hangar.example");
-        assert_eq!(check(&[host], Some("t")), 401);
-        assert_eq!(check(&[host, ("authorization", "Bearer u")], Some("t")), 401);
-        assert_eq!(check(&[host, ("authorization", "Basic t")], Some("t")), 401);
-        assert_eq!(check(&[host, ("authorization", "bearer t")], Some("t")), 200);
+    fn a_token_is_what_follows_the_word_bearer() {
+        let shown =
+            |text: &str| bearer(&head(&[("authorization", text)]).headers).map(str::to_owned);
+        assert_eq!(shown("Bearer t").as_deref(), Some("t"));
+        assert_eq!(shown("bearer  t").as_deref(), Some("t"));
+        for other in ["Basic t", "t", ""] {
+            assert_eq!(shown(other), None, "{other}");
+        }
+        assert!(Token::new("t").is("t") && !Token::new("t").is("u"));
     }
 }

@@ -6,13 +6,18 @@ use http::Response;
 
 use crate::net::Body;
 use crate::server::{State, call::LogOptions, respond};
+use crate::tasks::Shutdown;
 use crate::telemetry::{Line, journal::Filter};
 
 /// The lines that are asked for.
-pub(super) fn answer(state: &State, options: LogOptions, as_text: bool) -> Response<Body> {
+pub(super) fn answer(
+    state: &State,
+    options: LogOptions,
+    as_text: bool,
+    mut shutdown: Shutdown,
+) -> Response<Body> {
     let filter = Filter { object: options.object };
     let lines = if options.follow {
-        let mut shutdown = state.shutdown.clone();
         let end = async move { shutdown.wait().await };
         state.journal.follow(filter, options.limit).take_until(Box::pin(end)).boxed()
     } else {

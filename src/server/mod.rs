@@ -3,6 +3,7 @@
 
 mod activity;
 mod apply;
+pub mod audit;
 mod bodies;
 mod call;
 mod claims;
@@ -32,6 +33,8 @@ mod scale;
 mod socket;
 mod status;
 mod streams;
+pub mod tls;
+mod token;
 mod turns;
 mod verbatim;
 mod view;
@@ -54,10 +57,13 @@ pub use self::{
     readiness::{Gate, Readiness},
 };
 use self::{
+    audit::Audit,
     call::{Call, FieldValidation, Include, ListOptions, Scope, Target, WriteOptions},
+    may::Caller,
     pages::Pages,
     patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
     status::Status,
+    tls::Tls,
     turns::Turns,
     view::View,
 };
@@ -67,16 +73,32 @@ use crate::clock::{Clock, Timestamp};
 use crate::net::{self, Body, Limits};
 use crate::retry;
 use crate::store::{self, Precondition, Revision, backup::Backups, handle::Store};
-use crate::tasks::Shutdown;
+use crate::tasks::{self, Shutdown};
 use crate::telemetry::{Journal, Metrics};
 
 /// Where to listen, and for whom.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The address; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// What callers must know. Without it, the address must be a loopback one.
-    pub token: Option<Token>,
+    /// Who is let in.
+    pub access: Access,
+    /// Where it is written what everybody did.
+    pub audit: Audit,
+}
+
+/// Who is let in.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Every program of this computer, over plain HTTP.
+    Open,
+    /// Whoever shows a token, over TLS.
+    Tokens {
+        /// The one that may do everything; others are objects.
+        token: Token,
+        /// The certificate.
+        tls: Tls,
+    },
 }
 
 /// What the API shows.
@@ -104,7 +126,7 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Everybody could change everything.
-    #[error("refusing to listen on {0} without a token: it is not a loopback address")]
+    #[error("refusing to listen on {0} without tokens: it is not a loopback address")]
     Unprotected(SocketAddr),
     /// The address cannot be had.
     #[error("the API cannot listen")]
@@ -124,7 +146,8 @@ const STORE_ANSWERS: Duration = Duration::from_secs(2);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    token: Option<Token>,
+    access: Access,
+    audit: Audit,
     parts: Parts,
     started: Revision,
 }
@@ -147,7 +170,9 @@ struct State {
     /// Places for streams that stay open.
     streams: Arc<tokio::sync::Semaphore>,
     address: SocketAddr,
+    /// What whoever may do everything knows; without it everybody of this computer may.
     token: Option<Token>,
+    audit: Audit,
     /// Where the store was when this process began to answer.
     started: Revision,
     /// And when that was.
@@ -187,16 +212,18 @@ impl Server {
     /// Takes the address.
     ///
     /// # Errors
-    /// `Unprotected` for an address that others reach, without a token; `Listen`; `Store`.
+    /// `Unprotected` for an address that others reach, without tokens; `Listen`; `Store`.
     pub async fn bind(config: Config, parts: Parts) -> Result<Self, Error> {
-        if config.token.is_none() && !config.listen.ip().is_loopback() {
+        let is_open = matches!(config.access, Access::Open);
+        if is_open && !config.listen.ip().is_loopback() {
             return Err(Error::Unprotected(config.listen));
         }
         // Under a prefix that no kind has: only the revision is wanted.
         let (_, started) = parts.store.list_bytes("//").await.map_err(Error::Store)?;
         let listener = net::bind(config.listen).await.map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
-        Ok(Self { listener, address, token: config.token, parts, started })
+        let Config { access, audit, .. } = config;
+        Ok(Self { listener, address, access, audit, parts, started })
     }
 
     /// The address it has.
@@ -210,8 +237,17 @@ impl Server {
     /// # Errors
     /// Those of [`net::serve`].
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { listener, address, token, parts, started } = self;
-        let api = Api::new(parts, (address, token), started, shutdown.clone());
+        let Self { listener, address, access, audit, parts, started } = self;
+        let (token, listener) = match access {
+            Access::Open => (None, listener.into()),
+            Access::Tokens { token, tls } => {
+                let acceptor = tls.acceptor();
+                let (clock, shutdown) = (Arc::clone(&parts.clock), shutdown.clone());
+                tasks::detached(tls.keep(clock, shutdown));
+                (Some(token), net::Listener::over_tls(listener, acceptor))
+            }
+        };
+        let api = Api::new(parts, (address, token, audit), started, shutdown.clone());
         net::serve(listener, Limits::default(), DRAIN, shutdown, move |request, _peer| {
             let api = api.clone();
             async move { api.answer(request).await }
@@ -228,12 +264,12 @@ impl Api {
     pub async fn in_process(parts: Parts, shutdown: Shutdown) -> Result<Self, Error> {
         let (_, started) = parts.store.list_bytes("//").await.map_err(Error::Store)?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Self::new(parts, (address, None), started, shutdown))
+        Ok(Self::new(parts, (address, None, Audit::off()), started, shutdown))
     }
 
     fn new(
         parts: Parts,
-        (address, token): (SocketAddr, Option<Token>),
+        (address, token, audit): (SocketAddr, Option<Token>, Audit),
         started: Revision,
         shutdown: Shutdown,
     ) -> Self {
@@ -252,6 +288,7 @@ impl Api {
             streams: Arc::new(tokio::sync::Semaphore::new(streams::OPEN_MAX)),
             address,
             token,
+            audit,
             started,
             began,
             pages,
@@ -271,14 +308,23 @@ impl Api {
             Ok(Call::Ready) => return ready(state).await,
             call => call,
         };
-        let result = match guard::check(&head, state.token.as_ref(), state.address) {
-            Ok(()) => match call {
-                Ok(call) => perform(state, call.written_by(agent(&head)), &head, body).await,
-                Err(no_call) => Err(no_call.into()),
-            },
+        let mut line = state.audit.begin((&head.method, &call), state.clock.now());
+        let began = state.clock.monotonic();
+        let allowed = token::allowed(state, call, &head, &mut line).await;
+        if let Some(line) = &mut line {
+            line.decision = if allowed.is_ok() { "allow" } else { "deny" };
+        }
+        let result = match allowed {
+            Ok((caller, Ok(call))) => {
+                perform(state, &caller, call.written_by(agent(&head)), &head, body).await
+            }
+            Ok((_, Err(no_call))) => Err(no_call.into()),
             Err(status) => Err(status),
         };
         let response = result.unwrap_or_else(|status| respond::failure(&status));
+        if let Some(line) = line {
+            state.audit.end(line, &response, state.clock.monotonic().saturating_sub(began));
+        }
         let (method, path) = (&head.method, head.uri.path());
         let code = response.status().as_u16();
         if head.method == Method::GET {
@@ -298,6 +344,7 @@ fn agent(head: &Head) -> &str {
 
 async fn perform(
     state: &State,
+    caller: &Caller,
     call: Call,
     head: &Head,
     body: impl RequestBody,
@@ -306,6 +353,7 @@ async fn perform(
     let accept = head.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
     let view = |include, form| View::choose(accept, include).map(|it| it.of_form(form));
     let media = Media::of(&head.headers);
+    let end = || token::until_it_ends(state, caller);
     match call {
         Call::Live | Call::Ready => Err(Status::no_such_path()),
         Call::Discovery(page) => {
@@ -315,7 +363,7 @@ async fn perform(
         Call::OpenApi(document) => openapi::answer(&document, &head.headers),
         Call::Version => Ok(respond::json(&discovery::version())),
         Call::Metrics => Ok(respond::metrics(state.metrics.render())),
-        Call::Logs(options) => Ok(logs::answer(state, options, is_for_people(accept))),
+        Call::Logs(options) => Ok(logs::answer(state, options, is_for_people(accept), end())),
         Call::Activity => reported(state, media, body, now).await,
         Call::Backup => backup(state, now).await,
         Call::Get(target) => {
@@ -329,7 +377,7 @@ async fn perform(
         }
         Call::Watch(scope, options) => {
             let view = view(options.include, scope.form)?;
-            bodies::watched(state, (&scope, options), view, head).await
+            bodies::watched(state, (&scope, options), view, head, end()).await
         }
         Call::Create(scope, options) => {
             draft::check_writable(scope.kind, None)?;
@@ -342,7 +390,8 @@ async fn perform(
         }
         Call::Patch(target, options) => {
             let view = view(Include::Metadata, target.form)?;
-            bodies::change(state, (&target, &options), (media, body), view).await
+            let making = may::check_making(caller, &target);
+            bodies::change(state, (&target, &options, making), (media, body), view).await
         }
         Call::Delete(object, options) => {
             draft::check_deletable(object.kind, Some(&object))?;
@@ -357,7 +406,7 @@ async fn perform(
         Call::PatchScale(object, options) => {
             bodies::patch_scale(state, (&object, &options), media, body).await
         }
-        Call::Open(pod, wanted) => streams::open(state, head, pod, wanted).await,
+        Call::Open(pod, wanted) => streams::open(state, head, (pod, wanted), end()).await,
         Call::Usage(pods) => Ok(respond::json(&streams::usage(state, &pods).await?)),
         Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
@@ -366,7 +415,7 @@ async fn perform(
             delete_collection(state, &scope, &list, &options).await
         }
         Call::Review(review, version) => {
-            bodies::reviewed(state, (review, version), media, body).await
+            bodies::reviewed(caller, (review, version), media, body).await
         }
     }
 }
@@ -407,7 +456,9 @@ async fn create(
         object = form.read(object, &scope.kind.info().api_version());
     }
     let written = write::create(state, scope, options, object).await?;
+    let name = draft::metadata(&written.object).name;
     let mut response = respond::created(&view.one(scope.kind, written.object, state.clock.now()));
+    response.extensions_mut().insert(audit::Named(name));
     respond::warn(&mut response, &remarks);
     respond::warn(&mut response, &written.warnings);
     Ok(response)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{offer, review::Review};
+use crate::api::{kind::Kind, offer, review::Review};
 use crate::server::{
     may::{Caller, Thing, may},
     status::Status,
@@ -23,6 +23,9 @@ const PATHS: &[&str] = &[
     "/readyz",
     "/version",
 ];
+
+/// Paths that are written to.
+const POSTED: &[&str] = &["/backups", "/router/activity"];
 
 /// The question with its answer.
 pub(super) fn answer(
@@ -77,7 +80,10 @@ fn access(spec: &Value, caller: &Caller) -> Result<Value, Status> {
     } else {
         Thing::Resource { group: text("group"), name: text("resource"), part: text("subresource") }
     };
-    let namespace = Some(text("namespace")).filter(|it| !it.is_empty());
+    // A namespace is in itself.
+    let is_namespace = !is_path && text("resource") == Kind::Namespace.info().plural;
+    let own = Some(text("name")).filter(|it| is_namespace && !it.is_empty());
+    let namespace = own.or_else(|| Some(text("namespace")).filter(|it| !it.is_empty()));
     Ok(match may(caller, text("verb"), thing, namespace) {
         Ok(()) => json!({"allowed": true}),
         Err(reason) => json!({"allowed": false, "reason": reason}),
@@ -86,6 +92,10 @@ fn access(spec: &Value, caller: &Caller) -> Result<Value, Status> {
 
 fn rules(spec: &Value, caller: &Caller) -> Value {
     let namespace = spec.get("namespace").and_then(Value::as_str);
+    // A pattern stands for what is under it, for everybody.
+    let is_read =
+        |path: &&&str| path.ends_with('*') || may(caller, "get", Thing::Path(path), None).is_ok();
+    let paths: Vec<_> = PATHS.iter().filter(is_read).collect();
     let mut rules = Vec::new();
     for offer in offer::all() {
         let of_parts = offer.parts.iter().map(|it| (it.name, it.verbs));
@@ -103,9 +113,15 @@ fn rules(spec: &Value, caller: &Caller) -> Value {
             }
         }
     }
+    let posted = POSTED.iter().filter(|path| may(caller, "post", Thing::Path(path), None).is_ok());
+    let posted: Vec<_> = posted.collect();
+    let mut of_paths = vec![json!({"verbs": ["get"], "nonResourceURLs": paths})];
+    if !posted.is_empty() {
+        of_paths.push(json!({"verbs": ["post"], "nonResourceURLs": posted}));
+    }
     json!({
         "resourceRules": rules,
-        "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": PATHS}],
+        "nonResourceRules": of_paths,
         "incomplete": false,
     })
 }

@@ -31,6 +31,7 @@ pub(super) async fn watch(
     scope: &Scope,
     options: WatchOptions,
     view: View,
+    shutdown: Shutdown,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, Status> {
     let prefix = read::prefix(scope, options.select.fields.name());
     let mut bookmarks = tokio::time::interval(BOOKMARK_EVERY);
@@ -48,7 +49,7 @@ pub(super) async fn watch(
         end: options
             .timeout_seconds
             .map(|it| Box::pin(tokio::time::sleep(Duration::from_secs(it)))),
-        shutdown: state.shutdown.clone(),
+        shutdown,
     };
     let after = match options.start {
         Start::After(Some(revision)) => Revision(revision),

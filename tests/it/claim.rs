@@ -127,8 +127,9 @@ async fn where_nothing_is_added_a_claim_takes_no_call_and_who_adds_something_has
     hangar.phase("alice", "Ready").await;
     assert!(!waiting.contains(&hangar.bay_of("alice").await.1));
     assert_eq!(hangar.page("alice").await["env"]["GREETING"], "hello");
-    let status = hangar.pool().await;
-    assert_eq!((&status["ready"], &status["missedLastHour"]), (&1.into(), &0.into()));
+    hangar.stocked(1).await;
+    assert_eq!(hangar.machine_ids().await.iter().filter(|it| waiting.contains(it)).count(), 1);
+    assert_eq!(hangar.pool().await["missedLastHour"], 0);
     let events = hangar.run("events").await;
     assert!(events.contains("PoolUnfit"), "{events}");
 
@@ -273,7 +274,10 @@ async fn a_pool_that_is_deleted_leaves_nothing_and_keeps_what_was_claimed() {
 async fn a_pool_is_scaled_by_number_and_by_region() {
     let hangar = Hangar::up(&(template("") + &pool("replicas: 1"))).await;
     hangar.stocked(1).await;
-    assert_eq!(hangar.run("scale pool/warm --replicas 2").await, "warmpool/warm scaled\n");
+    assert_eq!(
+        hangar.run("scale pool/warm --replicas 2").await,
+        "warmpool.hangar.dev/warm scaled\n"
+    );
     hangar.stocked(2).await;
     hangar.run("scale pool warm --replicas ams=1,fra=1").await;
     let number = hangar.cli(&["scale", "pool/warm", "--replicas", "3"]).await;

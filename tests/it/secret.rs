@@ -33,6 +33,8 @@ const MANY_LINES: &str = "Hd3YpN8sGf6JuTa5";
 const CHANGED: &str = "Wk5EvB9xQy2CnMz7";
 const FLY_TOKEN: &str = "Po4SgU8hDr3LiFj6";
 const TOKEN: &str = "Xc9TbV5nKe2WqAz8";
+/// The authority of the server's certificate.
+const CA: &str = "serve/tls/ca.crt";
 const PASSPHRASE: &str = "Rm6JyH3kZs7GpDv4";
 /// What the stand-in for Fly would repeat, and may: it is in the environment's specification for all to read.
 const OPEN: &str = "not-a-secret";
@@ -119,7 +121,7 @@ impl Loud {
             "--public-url",
             &url,
         ];
-        let server = format!("http://{api}");
+        let server = format!("https://{api}");
         let routing = ["--from", &server, "--listen", &router];
         let token = format!("fm2_{FLY_TOKEN}");
         let passphrase = format!("a passphrase that is long enough, {PASSPHRASE}");
@@ -140,7 +142,9 @@ impl Loud {
         };
         loud.start("local", &local, &[loud_log]).await;
         loud.start("serve", &serve, &variables).await;
-        loud.start("router", &routing, &[loud_log, ("HANGAR_TOKEN", TOKEN)]).await;
+        let authority = loud.home.path().join(CA);
+        let authority = ("HANGAR_CA", authority.to_str().unwrap());
+        loud.start("router", &routing, &[loud_log, ("HANGAR_TOKEN", TOKEN), authority]).await;
         loud
     }
 
@@ -167,7 +171,8 @@ impl Loud {
         let running = tokio::process::Command::new(env!("CARGO_BIN_EXE_hangar"))
             .args(line.split(' '))
             .env_clear()
-            .env("HANGAR_SERVER", format!("http://{}", self.api))
+            .env("HANGAR_SERVER", format!("https://{}", self.api))
+            .env("HANGAR_CA", CA)
             .env("HANGAR_TOKEN", TOKEN)
             .env("HANGAR_LOG", "trace")
             .stdin(fs::File::open(self.home.path().join("input")).unwrap())
@@ -242,10 +247,13 @@ impl Loud {
         ] {
             self.run(line).await;
         }
-        let metrics = Request::builder().uri("/metrics").header("host", &self.api);
-        let metrics =
-            call(&self.api, metrics.header("authorization", format!("Bearer {TOKEN}")), Vec::new());
-        self.said.push(("the metrics".to_owned(), metrics.await.body));
+        let authority = fs::read(self.home.path().join(CA)).unwrap();
+        let authority = reqwest::Certificate::from_pem(&authority).unwrap();
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([authority]);
+        let metrics = http.build().unwrap().get(format!("https://{}/metrics", self.api));
+        let metrics = metrics.bearer_auth(TOKEN).send().await.unwrap().bytes().await.unwrap();
+        self.said.push(("the metrics".to_owned(), metrics.to_vec()));
         let fly = Fly { address: self.fly.clone() };
         for machine in fly.machines().await {
             let path = format!(

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod access;
 mod apply;
 mod figures;
 mod files;

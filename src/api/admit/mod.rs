@@ -1,6 +1,7 @@
 //! The door: every object that a person sends is read, filled with defaults and checked here, or refused with the path of
 //! each wrong field. Pure; it must never look at another object.
 
+mod access_token;
 mod core;
 mod environment;
 mod metadata;
@@ -120,6 +121,7 @@ pub fn admit_known(
         Kind::Hostname => door::<Hostname>(new, old, |_| {}, |_, _, _| {}),
         Kind::Orphan => door::<Orphan>(new, old, |_| {}, |_, _, _| {}),
         Kind::Hold => door::<Hold>(new, old, |_| {}, |_, _, _| {}),
+        Kind::AccessToken => door(new, old, |_| {}, access_token::check),
         Kind::Pod => door::<Pod>(new, old, |_| {}, |_, _, _| {}),
     };
     match admitted {

@@ -14,9 +14,9 @@ use anyhow::Context as _;
 
 use crate::{
     cli::{
+        access,
         assembly::{self, Core, Fly, LocalArgs, LocalFly},
         bench::{Claims, DriverKind},
-        connection::Connection,
         failure::Failure,
         up::{self, Started},
     },
@@ -98,14 +98,14 @@ pub(super) async fn on<T>(
     let settings = settings(&home.path, no_run);
     let parts =
         |_: &mut Set, store: &Store, fly: Fly, address| Ok((store.clone(), fly.base_url, address));
-    let Started { addresses, backend, controller, exports: _ } =
+    let Started { addresses, door, backend, controller, exports: _ } =
         up::start(&settings, &core, &mut set, local, parts).await?;
     let (store, fly_url, address) = controller;
     let work = async {
         let (Some(api), Some(router)) = (addresses.api, addresses.router) else {
             return Err(Failure::new("the API or the router has no address").into());
         };
-        let client = Connection::to(api).client()?;
+        let client = door.connection(api).client()?;
         course(&Ground { core, store, client, router, timed, fly_url, address }).await
     };
     let done = lasting(set, work).await;
@@ -125,6 +125,7 @@ fn settings(data_dir: &Path, no_run: bool) -> up::Args {
         domain: DOMAIN.to_owned(),
         ready_file: None,
         local: LocalArgs { no_run, insecure: false, faults: None },
+        access: access::AccessArgs::default(),
     }
 }
 

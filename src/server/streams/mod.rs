@@ -63,8 +63,8 @@ struct Desk {
 pub(super) async fn open(
     state: &State,
     head: &Head,
-    pod: ObjectRef,
-    open: Open,
+    (pod, open): (ObjectRef, Open),
+    shutdown: Shutdown,
 ) -> Result<Response<Body>, Status> {
     let need = if matches!(open, Open::Log(_)) { Need::Machine } else { Need::Running };
     let (environment, place) = place(&state.store, &pod, need).await?;
@@ -74,7 +74,7 @@ pub(super) async fn open(
         store: state.store.clone(),
         clock: Arc::clone(&state.clock),
         reach: Arc::clone(&state.reach),
-        shutdown: state.shutdown.clone(),
+        shutdown,
         _permit: permit(&state.streams)?,
     };
     match open {

@@ -1,7 +1,8 @@
 //! Who is let in, over real HTTP. The table of cases is beside the guard itself.
 
 use super::{Api, ENVS, env};
-use crate::server::{Config, Error, Server, Token};
+use crate::clock::Clock as _;
+use crate::server::{Access, Config, Error, Server, Token, audit::Audit};
 
 #[tokio::test]
 async fn a_foreign_host_or_page_is_refused() {
@@ -34,11 +35,14 @@ async fn a_token_is_asked_for_everywhere_but_by_probes() {
 #[tokio::test]
 async fn an_address_that_others_reach_needs_a_token() {
     let api = Api::start().await;
-    let config = Config { listen: "0.0.0.0:0".parse().unwrap(), token: None };
-    let refused = Server::bind(config, api.parts.clone()).await;
+    let config = |access| {
+        let listen = "0.0.0.0:0".parse().unwrap();
+        Config { listen, access, audit: Audit::off() }
+    };
+    let refused = Server::bind(config(Access::Open), api.parts.clone()).await;
     assert!(matches!(refused, Err(Error::Unprotected(_))));
-    let config = Config { token: Some(Token::new("t")), ..config };
-    assert!(Server::bind(config, api.parts.clone()).await.is_ok());
+    let (tokens, _) = super::access(Some("t"), api.dir.path(), api.clock.now());
+    assert!(Server::bind(config(tokens), api.parts.clone()).await.is_ok());
 }
 
 #[tokio::test]

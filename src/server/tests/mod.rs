@@ -1,6 +1,8 @@
 //! The API over real HTTP on a memory store, through one helper. Each file is one subject.
 
+mod access;
 mod apply;
+mod audit;
 mod backup;
 mod bad_body;
 mod clients;
@@ -19,14 +21,19 @@ mod streams;
 mod validation;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Config, Parts, Readiness, Server, Token, bootstrap, collect as collector};
+use super::{
+    Access, Config, Parts, Readiness, Server, Token,
+    audit::Audit,
+    bootstrap, collect as collector,
+    tls::{Source, Tls},
+};
 use crate::chance;
-use crate::clock::{Clock, Manual};
+use crate::clock::{Clock, Manual, Timestamp};
 use crate::store::{backup::Backups, crypt::Cipher, handle::Store, memory::Memory};
 use crate::tasks::{self, Trigger};
 use crate::telemetry::{Journal, Metrics};
@@ -44,6 +51,8 @@ const SOON: Duration = Duration::from_secs(20);
 struct Api {
     url: String,
     http: reqwest::Client,
+    /// The certificate to know, where there is TLS.
+    authority: Option<String>,
     store: Store,
     clock: Arc<Manual>,
     parts: Parts,
@@ -92,16 +101,20 @@ impl Api {
             backups: Backups::in_dir(dir.path()),
             reach,
         };
-        let config =
-            Config { listen: "127.0.0.1:0".parse().unwrap(), token: token.map(Token::new) };
+        let (access, authority) = access(token, dir.path(), clock.now());
+        let audit = Audit::to_file(&dir.path().join("audit.log")).unwrap();
+        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), access, audit };
         let server = Server::bind(config, parts.clone()).await.unwrap();
-        let url = format!("http://{}", server.address());
+        let scheme = if authority.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", server.address());
         let (trigger, shutdown) = tasks::shutdown();
         let until = shutdown.clone();
         tasks::detached(async move { server.serve(until).await.unwrap() });
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { url, http, store, clock, parts, trigger, shutdown, dir }
+        let roots = authority.iter().map(|it| it.as_bytes());
+        let roots = roots.map(|it| reqwest::Certificate::from_pem(it).unwrap());
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only(roots).build().unwrap();
+        Self { url, http, authority, store, clock, parts, trigger, shutdown, dir }
     }
 
     /// Starts the collector beside the server.
@@ -180,6 +193,15 @@ impl Api {
         assert_eq!(response.status().as_u16(), 200);
         Lines { response, rest: Vec::new() }
     }
+}
+
+/// Who is let in: everybody, or whoever shows this token, over TLS.
+fn access(token: Option<&str>, dir: &Path, now: Timestamp) -> (Access, Option<String>) {
+    let Some(token) = token else { return (Access::Open, None) };
+    let tls = Source::Own { dir: dir.join("tls"), names: Vec::new() };
+    let tls = Tls::open(tls, now).unwrap();
+    let authority = tls.authority();
+    (Access::Tokens { token: Token::new(token), tls }, authority)
 }
 
 /// JSON lines of an endless answer.

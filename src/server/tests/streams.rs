@@ -109,7 +109,7 @@ struct Ground {
     echo: Arc<Echo>,
 }
 
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<Box<dyn Connection>>;
 
 impl Ground {
     async fn with(token: Option<&str>) -> Self {
@@ -120,13 +120,12 @@ impl Ground {
     }
 
     async fn open(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
-        let url = format!("{}{PODS}/{path}", self.api.url.replace("http:", "ws:"));
+        let url = format!("{}{PODS}/{path}", self.api.url.replacen("http", "ws", 1));
         let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let address = self.api.url.strip_prefix("http://").unwrap();
-        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = self.api.connect().await;
         client_async(request, stream).await.map(|(socket, _)| socket)
     }
 

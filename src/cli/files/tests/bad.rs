@@ -167,7 +167,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "",
         "apiVersion: v1\nkind: \"Pod\\e[2J\"\n",
-        "2: kind: `Pod [2J` is not a kind that can be applied: those are Namespace, ResourceQuota, Secret, ConfigMap, Template, WarmPool, Environment, Event, Lease",
+        "2: kind: `Pod [2J` is not a kind that can be applied: those are Namespace, ResourceQuota, Secret, ConfigMap, Template, WarmPool, Environment, Event, Lease, AccessToken",
     ),
     (ENV, "  owner: a\x07b\n", "6: the control character U+0007 is in it"),
     (ENV, "  owner: a\r  region: fra\r\n", "6: the control character U+000D is in it"),

@@ -51,7 +51,8 @@ pub struct AccessArgs {
         conflicts_with = "tls_cert"
     )]
     pub tls_san: Vec<String>,
-    /// File for a line of JSON about each call, or - for standard output [default: audit.log in the data directory]
+    /// File for a line of JSON about each call, - for standard output, or /dev/null for none [default: audit.log in the data
+    /// directory]
     #[arg(long, env = "HANGAR_AUDIT_LOG", value_name = "PATH")]
     pub audit_log: Option<PathBuf>,
 }

@@ -1,59 +1,57 @@
-//! Who did what: a line of JSON for each call that is more than looking around, into a file that is rotated by size, or to standard
-//! output. It must never hold a body, a value or a token, nor make a request wait for the disk.
+//! Who did what: a line of JSON for each call that is more than looking around, and one now and then for all that are not let in. It
+//! must never hold a body, a value or a token, nor make a request wait for the disk.
+
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, SyncSender},
-    },
-    thread,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
 
-use http::{Method, Response};
+use http::{Response, request::Parts as Head};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
 
+use self::writer::{Output, Queue};
 use crate::net::Body;
 use crate::server::{
     call::{Call, NoCall},
-    may::{Asked, asked},
+    may::{Asked, Caller, asked},
+    status::Status,
 };
 use crate::telemetry::journal::milliseconds;
 
-/// How many lines may wait for the disk before some are dropped, which a line then says.
-const UNWRITTEN_MAX: usize = 8_192;
-/// Size at which the file becomes an old one.
-const FILE_BYTES_MAX: u64 = if cfg!(test) { 4 * 1024 } else { 16 * 1024 * 1024 };
-/// How many old files are kept: `audit.log.1` is the newest of them.
-const OLD_FILES: u32 = 4;
+/// Bytes of what a request names; more of it is cut. Longer names than this are no object's.
+const NAME_BYTES_MAX: usize = 253;
 
 /// Where lines go. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Audit(Option<Arc<Pipe>>);
-
-#[derive(Debug)]
-struct Pipe {
-    lines: SyncSender<Vec<u8>>,
-    dropped: Arc<AtomicU64>,
-}
+pub struct Audit(Option<Arc<Queue>>);
 
 /// The name of an object that its request did not name yet.
 #[derive(Debug, Clone)]
 pub(super) struct Named(pub(super) String);
 
-/// One line.
+/// That nothing was written because the body of the request asked for that.
+#[derive(Debug, Clone)]
+pub(super) struct DryRun;
+
+/// One line. What is in it is bounded, so that lines which wait are.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Entry {
     at: Timestamp,
     /// Empty for who was not let in.
     pub(super) who: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    uid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<IpAddr>,
     verb: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     group: String,
@@ -67,9 +65,17 @@ pub(super) struct Entry {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     path: String,
-    pub(super) decision: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    decision: &'static str,
     code: u16,
     duration_ms: f64,
+    /// How many were not let in since the last line about such, of which this is the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<u64>,
+    /// Whether it is nothing to speak of for who was let in.
+    #[serde(skip)]
+    is_look_around: bool,
 }
 
 impl Audit {
@@ -84,8 +90,7 @@ impl Audit {
     /// # Errors
     /// When it cannot be written.
     pub fn to_file(path: &Path) -> io::Result<Self> {
-        let mut disk = Disk::open(path)?;
-        Self::to(move |text| disk.append(text))
+        Self::to(Output::file(path)?)
     }
 
     /// To standard output.
@@ -93,165 +98,123 @@ impl Audit {
     /// # Errors
     /// When there is no thread for it.
     pub fn to_stdout() -> io::Result<Self> {
-        Self::to(|text| {
-            let mut out = io::stdout().lock();
-            out.write_all(text).and_then(|()| out.flush())
-        })
+        Self::to(Output::stdout()?)
     }
 
-    fn to(mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
-        let (sender, lines) = mpsc::sync_channel(UNWRITTEN_MAX);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let lost = Arc::clone(&dropped);
-        thread::Builder::new().name("audit".to_owned()).spawn(move || {
-            while let Some(text) = next(&lines, &lost) {
-                if let Err(error) = write(&text) {
-                    tracing::error!(%error, "the audit log cannot be written");
-                }
-            }
-        })?;
-        Ok(Self(Some(Arc::new(Pipe { lines: sender, dropped }))))
+    fn to(output: Output) -> io::Result<Self> {
+        Ok(Self(Some(Arc::new(writer::start(output)?))))
     }
 
-    /// What will be said of a call; nothing of reading what the API offers.
+    /// What will be said of a call.
     pub(super) fn begin(
         &self,
-        (method, call): (&Method, &Result<Call, NoCall>),
+        (head, call): (&Head, &Result<Call, NoCall>),
+        from: Option<SocketAddr>,
         at: Timestamp,
     ) -> Option<Entry> {
         self.0.as_ref()?;
-        let mut entry = Entry { at, ..Entry::default() };
+        let from = from.map(|it| it.ip().to_canonical());
+        let mut entry = Entry { at, from, ..Entry::default() };
         match call.as_ref().map(asked) {
-            Ok(Asked::LookAround) => return None,
             Ok(Asked::Resource { attributes: it, name }) => {
                 entry.verb = it.verb.to_owned();
                 entry.group = it.group.to_owned();
                 entry.resource = it.resource.to_owned();
                 entry.subresource = it.part.to_owned();
-                entry.namespace = it.namespace.unwrap_or_default().to_owned();
-                entry.name = name.to_owned();
+                entry.namespace = cut(it.namespace.unwrap_or_default());
+                entry.name = cut(name);
             }
             Ok(Asked::Path { verb, path }) => {
                 entry.verb = verb.to_owned();
                 entry.path = path.to_owned();
             }
+            Ok(Asked::LookAround) => {
+                entry.is_look_around = true;
+                entry.verb = verb(head);
+                entry.path = cut(head.uri.path());
+            }
             // Whatever is at a path that is none, it may be anything.
-            Err(_) => entry.verb = method.as_str().to_ascii_lowercase(),
+            Err(_) => entry.verb = verb(head),
         }
+        entry.dry_run = call.as_ref().is_ok_and(is_dry_run);
         Some(entry)
     }
 
-    /// Hands a line over, with how the call went; of what stays open, how it began.
-    pub(super) fn end(&self, mut line: Entry, response: &Response<Body>, took: Duration) {
-        if let Some(Named(name)) = response.extensions().get() {
-            name.clone_into(&mut line.name);
+    /// Hands a line over, with how the call went; of what stays open, how it began. Calls that are not let in share one, or else
+    /// whoever has no token could push out what the others did.
+    pub(super) fn end(
+        &self,
+        mut line: Entry,
+        result: &Result<Response<Body>, Status>,
+        took: Duration,
+    ) {
+        let Some(queue) = &self.0 else { return };
+        let was_let_in = !line.who.is_empty();
+        let is_denied = !was_let_in || result.as_ref().is_err_and(|it| it.denies);
+        if line.is_look_around && !is_denied {
+            return;
         }
-        line.code = response.status().as_u16();
+        line.decision = if is_denied { "deny" } else { "allow" };
         line.duration_ms = milliseconds(took);
-        self.record(&line);
-    }
-
-    fn record(&self, entry: &Entry) {
-        let (Some(pipe), Ok(mut line)) = (&self.0, serde_json::to_vec(entry)) else { return };
-        line.push(b'\n');
-        if pipe.lines.try_send(line).is_err() {
-            pipe.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Everything that waits, after a word on what is missing before it.
-fn next(lines: &Receiver<Vec<u8>>, dropped: &AtomicU64) -> Option<Vec<u8>> {
-    let mut text = lines.recv().ok()?;
-    text.extend(lines.try_iter().take(256).flatten());
-    match dropped.swap(0, Ordering::Relaxed) {
-        0 => {}
-        count => text.extend(format!("{}\n", json!({"dropped": count})).bytes()),
-    }
-    Some(text)
-}
-
-/// The file.
-struct Disk {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-}
-
-impl Disk {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes })
-    }
-
-    fn append(&mut self, text: &[u8]) -> io::Result<()> {
-        if self.bytes > 0 && self.bytes + text.len() as u64 > FILE_BYTES_MAX {
-            let old = |number: u32| {
-                let mut name = self.path.clone().into_os_string();
-                name.push(format!(".{number}"));
-                PathBuf::from(name)
-            };
-            for number in (1..OLD_FILES).rev() {
-                // There may be fewer of them.
-                let _absent = fs::rename(old(number), old(number + 1));
+        match result {
+            Ok(response) => {
+                line.code = response.status().as_u16();
+                line.dry_run |= response.extensions().get::<DryRun>().is_some();
+                if let Some(Named(name)) = response.extensions().get() {
+                    line.name = cut(name);
+                }
             }
-            fs::rename(&self.path, old(1))?;
-            *self = Self::open(&self.path)?;
+            Err(status) => line.code = status.code.as_u16(),
         }
-        self.file.write_all(text)?;
-        self.bytes += text.len() as u64;
-        Ok(())
+        if was_let_in {
+            queue.add(&line);
+        } else {
+            queue.refuse(line);
+        }
+    }
+
+    /// Waits until all that was handed over is written, for a second at most.
+    pub(super) async fn flush(&self) {
+        if let Some(queue) = &self.0 {
+            queue.flush().await;
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_file_becomes_an_old_one_and_the_oldest_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("audit.log");
-        let mut disk = Disk::open(&path).unwrap();
-        for number in 0..700 {
-            disk.append(format!("{number:050}\n").as_bytes()).unwrap();
+impl Entry {
+    /// Says who it was.
+    pub(super) fn by(&mut self, caller: &Caller) {
+        caller.name().clone_into(&mut self.who);
+        if let Caller::Scoped(pass) = caller {
+            self.uid.clone_from(&pass.uid);
         }
-        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
-        assert!(read("audit.log").ends_with("699\n"));
-        let last = |name: &str| read(name).lines().last().unwrap().parse::<u32>().unwrap();
-        let first = |name: &str| read(name).lines().next().unwrap().parse::<u32>().unwrap();
-        for (old, new) in [("audit.log.1", "audit.log"), ("audit.log.4", "audit.log.3")] {
-            assert_eq!(last(old) + 1, first(new));
-            assert!(read(old).len() <= 4 * 1024);
-        }
-        assert!(first("audit.log.4") > 0 && !dir.path().join("audit.log.5").exists());
     }
+}
 
-    #[test]
-    fn what_the_disk_is_too_slow_for_is_counted() {
-        let (go, wait) = mpsc::channel::<()>();
-        let (said, hear) = mpsc::channel();
-        let audit = Audit::to(move |text| {
-            let _closed = wait.recv();
-            let _closed = said.send(text.to_vec());
-            Ok(())
-        });
-        let audit = audit.unwrap();
-        for _ in 0..UNWRITTEN_MAX + 300 {
-            audit.record(&Entry::default());
-        }
-        drop(go);
-        drop(audit);
-        let text: Vec<u8> = hear.iter().flatten().collect();
-        let text = String::from_utf8(text).unwrap();
-        let kept = text.lines().filter(|it| it.contains("verb")).count();
-        let told: usize = text
-            .lines()
-            .filter_map(|it| {
-                it.strip_prefix("{\"dropped\":")?.strip_suffix('}')?.parse::<usize>().ok()
-            })
-            .sum();
-        assert_eq!(kept + told, UNWRITTEN_MAX + 300);
+fn verb(head: &Head) -> String {
+    cut(&head.method.as_str().to_ascii_lowercase())
+}
+
+/// The beginning of what is too long, marked as that.
+fn cut(text: &str) -> String {
+    if text.len() <= NAME_BYTES_MAX {
+        return text.to_owned();
+    }
+    let (start, _) = text.split_at(text.floor_char_boundary(NAME_BYTES_MAX));
+    format!("{start}…")
+}
+
+/// Whether the path says that nothing is to be written. A deletion's body may say it too.
+fn is_dry_run(call: &Call) -> bool {
+    match call {
+        Call::Create(_, options)
+        | Call::Replace(_, options)
+        | Call::Patch(_, options)
+        | Call::Delete(_, options)
+        | Call::ReplaceScale(_, options)
+        | Call::PatchScale(_, options)
+        | Call::Order(_, options)
+        | Call::DeleteCollection(_, _, options) => options.dry_run,
+        _ => false,
     }
 }

@@ -4,16 +4,17 @@
 use futures::StreamExt as _;
 use http::{Response, request::Parts as Head};
 use hyper::upgrade::OnUpgrade;
+use serde_json::Value;
 
-use crate::api::{admit::ViolationReason, meta::ObjectRef, review::Review};
+use crate::api::{admit::ViolationReason, kind::Kind, meta::ObjectRef, review::Review};
 use crate::net::Body;
 use crate::server::{
-    State, apply,
-    call::{FieldValidation, Scope, Target, WatchOptions, WriteOptions},
+    State, apply, audit,
+    call::{FieldValidation, ListOptions, Scope, Target, WatchOptions, WriteOptions},
     check_object, draft,
     may::Caller,
     patch::{self, BODY_BYTES_MAX, Change, Media, RequestBody},
-    respond, review, scaled, socket,
+    read, removal, reset, respond, review, scaled, socket,
     status::Status,
     update,
     view::View,
@@ -121,6 +122,84 @@ pub(super) async fn patch_scale(
     let body = patch::read(body, BODY_BYTES_MAX).await?;
     let (change, _) = Change::patch(object.kind, media, &body, options.validation)?;
     scaled(state, object, options, &change).await
+}
+
+/// The end of an object.
+pub(super) async fn delete(
+    state: &State,
+    (object, options): (&ObjectRef, &WriteOptions),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    draft::check_deletable(object.kind, Some(object))?;
+    let options = delete_options(media, body, options).await?;
+    let deleted = deleted(state, object, &options).await?;
+    Ok(answered(respond::json(&deleted.answer(object)), &options))
+}
+
+/// The end of many objects.
+pub(super) async fn delete_collection(
+    state: &State,
+    (scope, list, options): (&Scope, &ListOptions, &WriteOptions),
+    media: Media,
+    body: impl RequestBody,
+) -> Result<Response<Body>, Status> {
+    draft::check_deletable(scope.kind, None)?;
+    let options = delete_options(media, body, options).await?;
+    let listed = read::list(state, scope, list).await?;
+    let mut gone = Vec::new();
+    for object in listed.objects {
+        let text = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let target =
+            ObjectRef::new(scope.kind, text("/metadata/namespace"), text("/metadata/name"));
+        match deleted(state, &target, &options).await {
+            Ok(it) => gone.push(it.object()),
+            // Someone else deleted it meanwhile.
+            Err(status) if status == Status::not_found(&target) => {}
+            Err(status) => return Err(status),
+        }
+    }
+    let view = View::Whole(scope.form);
+    let shown = view.many(scope.kind, gone, listed.metadata, state.clock.now());
+    Ok(answered(respond::json(&shown), &options))
+}
+
+async fn deleted(
+    state: &State,
+    object: &ObjectRef,
+    options: &removal::Options,
+) -> Result<removal::Deleted, Status> {
+    match object.kind {
+        Kind::Pod => reset::delete(state, object, options).await,
+        _ => removal::delete(&state.store, object, options, state.clock.now()).await,
+    }
+}
+
+/// The body of a deletion may be absent; where there is one, it is JSON or protobuf.
+async fn delete_options(
+    media: Media,
+    body: impl RequestBody,
+    options: &WriteOptions,
+) -> Result<removal::Options, Status> {
+    let body = patch::read(body, BODY_BYTES_MAX).await?;
+    match media {
+        Media::Json => {}
+        Media::Protobuf if !body.is_empty() => {
+            let (read, _) = patch::object(media, &body, FieldValidation::Ignore)?;
+            return removal::Options::read(read.to_string().as_bytes(), options.dry_run);
+        }
+        _ if body.is_empty() => {}
+        _ => return Err(Status::unsupported_media_type("the body must be application/json")),
+    }
+    removal::Options::read(&body, options.dry_run)
+}
+
+/// The answer to a deletion, with a word to the audit log where nothing was deleted.
+fn answered(mut response: Response<Body>, options: &removal::Options) -> Response<Body> {
+    if options.is_dry_run() {
+        response.extensions_mut().insert(audit::DryRun);
+    }
+    response
 }
 
 /// A question of callers about themselves.

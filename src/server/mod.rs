@@ -47,7 +47,7 @@ mod tests;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, header, request::Parts as Head};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 pub use self::{
@@ -58,7 +58,7 @@ pub use self::{
 };
 use self::{
     audit::Audit,
-    call::{Call, FieldValidation, Include, ListOptions, Scope, Target, WriteOptions},
+    call::{Call, FieldValidation, Include, Scope, Target, WriteOptions},
     may::Caller,
     pages::Pages,
     patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
@@ -247,12 +247,15 @@ impl Server {
                 (Some(token), net::Listener::over_tls(listener, acceptor))
             }
         };
-        let api = Api::new(parts, (address, token, audit), started, shutdown.clone());
-        net::serve(listener, Limits::default(), DRAIN, shutdown, move |request, _peer| {
-            let api = api.clone();
-            async move { api.answer(request).await }
-        })
-        .await
+        let api = Api::new(parts, (address, token, audit.clone()), started, shutdown.clone());
+        let served =
+            net::serve(listener, Limits::default(), DRAIN, shutdown, move |request, peer| {
+                let api = api.clone();
+                async move { api.answer_to(Some(peer), request).await }
+            })
+            .await;
+        audit.flush().await;
+        served
     }
 }
 
@@ -298,8 +301,16 @@ impl Api {
         }))
     }
 
-    /// Answers one request.
+    /// Answers one request of this process.
     pub async fn answer(&self, request: Request<impl RequestBody>) -> Response<Body> {
+        self.answer_to(None, request).await
+    }
+
+    async fn answer_to(
+        &self,
+        peer: Option<SocketAddr>,
+        request: Request<impl RequestBody>,
+    ) -> Response<Body> {
         let state = &*self.0;
         let (head, body) = request.into_parts();
         let call = match Call::parse(&head.method, head.uri.path(), head.uri.query()) {
@@ -308,12 +319,9 @@ impl Api {
             Ok(Call::Ready) => return ready(state).await,
             call => call,
         };
-        let mut line = state.audit.begin((&head.method, &call), state.clock.now());
+        let mut line = state.audit.begin((&head, &call), peer, state.clock.now());
         let began = state.clock.monotonic();
         let allowed = token::allowed(state, call, &head, &mut line).await;
-        if let Some(line) = &mut line {
-            line.decision = if allowed.is_ok() { "allow" } else { "deny" };
-        }
         let result = match allowed {
             Ok((caller, Ok(call))) => {
                 perform(state, &caller, call.written_by(agent(&head)), &head, body).await
@@ -321,10 +329,10 @@ impl Api {
             Ok((_, Err(no_call))) => Err(no_call.into()),
             Err(status) => Err(status),
         };
-        let response = result.unwrap_or_else(|status| respond::failure(&status));
         if let Some(line) = line {
-            state.audit.end(line, &response, state.clock.monotonic().saturating_sub(began));
+            state.audit.end(line, &result, state.clock.monotonic().saturating_sub(began));
         }
+        let response = result.unwrap_or_else(|status| respond::failure(&status));
         let (method, path) = (&head.method, head.uri.path());
         let code = response.status().as_u16();
         if head.method == Method::GET {
@@ -394,10 +402,7 @@ async fn perform(
             bodies::change(state, (&target, &options, making), (media, body), view).await
         }
         Call::Delete(object, options) => {
-            draft::check_deletable(object.kind, Some(&object))?;
-            let options = delete_options(media, body, &options).await?;
-            let deleted = deleted(state, &object, &options).await?;
-            Ok(respond::json(&deleted.answer(&object)))
+            bodies::delete(state, (&object, &options), media, body).await
         }
         Call::GetScale(object) => Ok(respond::json(&scale::get(state, &object).await?)),
         Call::ReplaceScale(object, options) => {
@@ -410,9 +415,7 @@ async fn perform(
         Call::Usage(pods) => Ok(respond::json(&streams::usage(state, &pods).await?)),
         Call::Order(object, options) => ordered(state, (object, options), media, body).await,
         Call::DeleteCollection(scope, list, options) => {
-            draft::check_deletable(scope.kind, None)?;
-            let options = delete_options(media, body, &options).await?;
-            delete_collection(state, &scope, &list, &options).await
+            bodies::delete_collection(state, (&scope, &list, &options), media, body).await
         }
         Call::Review(review, version) => {
             bodies::reviewed(caller, (review, version), media, body).await
@@ -502,40 +505,6 @@ async fn ordered(
     Ok(respond::json(&order::order(state, &object, &options, &body).await?))
 }
 
-async fn deleted(
-    state: &State,
-    object: &ObjectRef,
-    options: &removal::Options,
-) -> Result<removal::Deleted, Status> {
-    match object.kind {
-        Kind::Pod => reset::delete(state, object, options).await,
-        _ => removal::delete(&state.store, object, options, state.clock.now()).await,
-    }
-}
-
-async fn delete_collection(
-    state: &State,
-    scope: &Scope,
-    list: &ListOptions,
-    options: &removal::Options,
-) -> Result<Response<Body>, Status> {
-    let listed = read::list(state, scope, list).await?;
-    let mut gone = Vec::new();
-    for object in listed.objects {
-        let text = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let target =
-            ObjectRef::new(scope.kind, text("/metadata/namespace"), text("/metadata/name"));
-        match deleted(state, &target, options).await {
-            Ok(it) => gone.push(it.object()),
-            // Someone else deleted it meanwhile.
-            Err(status) if status == Status::not_found(&target) => {}
-            Err(status) => return Err(status),
-        }
-    }
-    let view = View::Whole(scope.form);
-    Ok(respond::json(&view.many(scope.kind, gone, listed.metadata, state.clock.now())))
-}
-
 /// Refuses what cannot be an object before it is read.
 fn check_object(media: Media) -> Result<(), Status> {
     if matches!(media, Media::Json | Media::Yaml | Media::Protobuf) {
@@ -554,25 +523,6 @@ async fn json_body(
         return Err(Status::unsupported_media_type("the body must be application/json"));
     }
     patch::read(body, bytes_max).await
-}
-
-/// The body of a deletion may be absent; where there is one, it is JSON or protobuf.
-async fn delete_options(
-    media: Media,
-    body: impl RequestBody,
-    options: &WriteOptions,
-) -> Result<removal::Options, Status> {
-    let body = patch::read(body, BODY_BYTES_MAX).await?;
-    match media {
-        Media::Json => {}
-        Media::Protobuf if !body.is_empty() => {
-            let (read, _) = patch::object(media, &body, FieldValidation::Ignore)?;
-            return removal::Options::read(read.to_string().as_bytes(), options.dry_run);
-        }
-        _ if body.is_empty() => {}
-        _ => return Err(Status::unsupported_media_type("the body must be application/json")),
-    }
-    removal::Options::read(&body, options.dry_run)
 }
 
 /// Ready is the store's answer and every part's own word.

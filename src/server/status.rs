@@ -24,11 +24,13 @@ pub(super) struct Status {
     pub(super) message: String,
     /// Object and causes.
     pub(super) details: Option<Value>,
+    /// Whether it is the caller who may not, whatever is asked of the object.
+    pub(super) denies: bool,
 }
 
 impl Status {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, denies: false }
     }
 
     fn about(mut self, object: &ObjectRef) -> Self {
@@ -181,12 +183,13 @@ impl Status {
 
     /// 401
     pub(super) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+        let status = Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized");
+        Self { denies: true, ..status }
     }
 
-    /// 403 for a whole request.
+    /// 403 for the caller.
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+        Self { denies: true, ..Self::new(StatusCode::FORBIDDEN, "Forbidden", message) }
     }
 
     /// 403 for one object.

@@ -38,7 +38,7 @@ pub(super) async fn allowed(
 ) -> Result<(Caller, Result<Call, NoCall>), Status> {
     let caller = let_in(state, head).await?;
     if let Some(line) = line {
-        caller.name().clone_into(&mut line.who);
+        line.by(&caller);
     }
     if let Ok(call) = &call {
         may::check(&caller, call)?;

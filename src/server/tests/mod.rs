@@ -56,6 +56,7 @@ struct Api {
     store: Store,
     clock: Arc<Manual>,
     parts: Parts,
+    audit: Audit,
     trigger: Trigger,
     shutdown: tasks::Shutdown,
     /// Where exports are.
@@ -103,7 +104,8 @@ impl Api {
         };
         let (access, authority) = access(token, dir.path(), clock.now());
         let audit = Audit::to_file(&dir.path().join("audit.log")).unwrap();
-        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), access, audit };
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let config = Config { listen, access, audit: audit.clone() };
         let server = Server::bind(config, parts.clone()).await.unwrap();
         let scheme = if authority.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", server.address());
@@ -114,7 +116,7 @@ impl Api {
         let roots = authority.iter().map(|it| it.as_bytes());
         let roots = roots.map(|it| reqwest::Certificate::from_pem(it).unwrap());
         let http = reqwest::Client::builder().no_proxy().tls_certs_only(roots).build().unwrap();
-        Self { url, http, authority, store, clock, parts, trigger, shutdown, dir }
+        Self { url, http, authority, store, clock, parts, audit, trigger, shutdown, dir }
     }
 
     /// Starts the collector beside the server.

@@ -94,10 +94,10 @@ impl Api {
 
 const APPLIED: [&str; 5] = [
     "secret/alice-keys",
-    "template/scratch",
-    "template/workspace",
-    "environment/alice",
-    "environment/bob",
+    "template.hangar.dev/scratch",
+    "template.hangar.dev/workspace",
+    "environment.hangar.dev/alice",
+    "environment.hangar.dev/bob",
 ];
 
 fn each(did: &str) -> String {
@@ -115,8 +115,9 @@ async fn the_shipped_manifests_are_applied_once() {
     let (code, text) = api.run("apply -f manifests").await;
     assert_eq!(code, 0, "{text}");
     api.check("apply -f manifests", 0, &each("unchanged")).await;
-    api.check("get env -o name", 0, "environment/alice\nenvironment/bob\n").await;
-    api.check("get env -l team=b -o name", 0, "environment/bob\n").await;
+    api.check("get env -o name", 0, "environment.hangar.dev/alice\nenvironment.hangar.dev/bob\n")
+        .await;
+    api.check("get env -l team=b -o name", 0, "environment.hangar.dev/bob\n").await;
     let (_, yaml) = api.run("get secret/alice-keys -o yaml").await;
     assert!(!yaml.contains("not-a-real-key"), "{yaml}");
     let (code, text) = api.run("describe env/alice").await;
@@ -133,13 +134,13 @@ async fn deletion_is_waited_for() {
     let mut lines = BufReader::new(deleting.stderr.take().unwrap()).lines();
     assert_eq!(
         lines.next_line().await.unwrap().as_deref(),
-        Some("waiting until environment/bob is gone")
+        Some("waiting until environment.hangar.dev/bob is gone")
     );
     let patch = serde_json::json!({"metadata": {"finalizers": null}});
     api.client.merge_patch::<serde_json::Value>(&object, &patch, false).await.unwrap();
     assert!(deleting.wait().await.unwrap().success());
     let waited = waiting.wait_with_output().await.unwrap();
-    assert_eq!(waited.stdout, b"environment/bob deleted\n");
+    assert_eq!(waited.stdout, b"environment.hangar.dev/bob condition met\n");
     let (code, text) = api.run("get env bob").await;
     assert!(code == 1 && text.contains("not found"), "{text}");
 }
@@ -167,11 +168,11 @@ async fn a_watch_shows_changes_and_a_wait_ends_with_the_condition() {
 
     assert!(lines.next_line().await.unwrap().unwrap().starts_with("bob    Ready"));
     let waited = waiting.wait_with_output().await.unwrap();
-    assert_eq!(waited.stdout, b"environment/bob condition met\n");
+    assert_eq!(waited.stdout, b"environment.hangar.dev/bob condition met\n");
     api.check(
         "apply -f manifests/bob.yaml --wait",
         0,
-        "environment/bob unchanged\nenvironment/bob ready\n",
+        "environment.hangar.dev/bob unchanged\nenvironment.hangar.dev/bob ready\n",
     )
     .await;
 }
@@ -200,7 +201,7 @@ async fn the_typed_client_lists_and_watches() {
         }
     }
     // `apply` puts right what it declared.
-    api.check("apply -f manifests/bob.yaml", 0, "environment/bob configured\n").await;
+    api.check("apply -f manifests/bob.yaml", 0, "environment.hangar.dev/bob configured\n").await;
 }
 
 #[tokio::test]

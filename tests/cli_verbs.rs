@@ -173,7 +173,7 @@ async fn apply_makes_what_is_not_there_and_remembers_what_was_applied() {
     let ran = server.run("apply -f -", MANIFEST).await;
     assert_eq!(
         (ran.code, ran.out.as_str(), ran.err.as_str()),
-        (0, "environment/alice created\n", "")
+        (0, "environment.hangar.dev/alice created\n", "")
     );
     let (_, sent) = server.writes().remove(0);
     assert_eq!(sent["spec"], json!({"templateRef": {"name": "t"}, "owner": "a@example.com"}));
@@ -197,18 +197,22 @@ async fn apply_sends_only_what_changed_and_nothing_when_nothing_did() {
     patched["spec"] = json!({"templateRef": {"name": "t"}, "operatingMode": "Running"});
     server.on(&format!("PATCH {ALICE}"), 200, &patched).on(&format!("PATCH {ALICE}"), 200, &stored);
     let ran = server.run("apply -f -", MANIFEST).await;
-    assert_eq!((ran.code, ran.out.as_str()), (0, "environment/alice unchanged\n"));
+    assert_eq!((ran.code, ran.out.as_str()), (0, "environment.hangar.dev/alice unchanged\n"));
     assert_eq!(server.writes(), []);
 
     let changed = MANIFEST.replace("  owner: a@example.com\n", "  operatingMode: Running\n");
     let ran = server.run("apply -f - --dry-run", &changed).await;
     assert_eq!(
         (ran.code, ran.out.as_str()),
-        (0, "environment/alice configured (server dry run)\n")
+        (0, "environment.hangar.dev/alice configured (server dry run)\n")
     );
     let ran = server.run("apply -f -", &changed).await;
     let why = "what the server makes the same again was no change";
-    assert_eq!((ran.code, ran.out.as_str()), (0, "environment/alice unchanged\n"), "{why}");
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "environment.hangar.dev/alice unchanged\n"),
+        "{why}"
+    );
     let (request, patch) = server.writes().remove(0);
     assert_eq!(request, format!("PATCH {ALICE} dry"));
     assert_eq!(patch["spec"], json!({"operatingMode": "Running", "owner": null}));
@@ -254,7 +258,7 @@ async fn of_a_file_that_the_server_would_not_take_whole_nothing_is_sent() {
         .run("apply -f -", &format!("{MANIFEST}---\n{}", MANIFEST.replace("alice", "bob")))
         .await;
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    assert!(ran.err.contains("environment/bob: it is taken"), "{}", ran.err);
+    assert!(ran.err.contains("environment.hangar.dev/bob: it is taken"), "{}", ran.err);
     let requests: Vec<_> = server.writes().into_iter().map(|it| it.0).collect();
     let asked = format!("POST {ENVIRONMENTS} dry");
     assert_eq!(requests, [asked.clone(), asked]);
@@ -263,11 +267,9 @@ async fn of_a_file_that_the_server_would_not_take_whole_nothing_is_sent() {
 #[tokio::test]
 async fn what_was_typed_wrong_ends_with_code_2() {
     for line in [
-        "describe env",
         "delete env",
         "wait env --for=delete",
         "logs alice",
-        "get nope",
         "router --from nonsense",
         "serve --org acme",
         "-n team-a up",
@@ -294,7 +296,7 @@ async fn logs_of_what_is_not_there_fail_unless_there_are_lines() {
     server.on("GET /logs", 200, "").on("GET /logs", 200, json!({"seen": "once"}));
     let ran = server.run("logs env/alice", "").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    assert!(ran.err.starts_with("error: no alice"), "{}", ran.err);
+    assert!(ran.err.starts_with("Error from server (NotFound): no alice"), "{}", ran.err);
     assert_eq!(server.run("logs env/alice", "").await.code, 0);
 }
 
@@ -349,14 +351,14 @@ async fn get_of_nothing_is_no_failure_and_of_a_missing_name_is() {
     let ran = server.run("get env", "").await;
     assert_eq!(
         (ran.code, ran.out.as_str(), ran.err.as_str()),
-        (0, "", "nothing found in namespace default\n")
+        (0, "", "No resources found in default namespace.\n")
     );
     // Holds are in no namespace.
     server.on("TABLE /apis/hangar.dev/v1alpha1/holds", 200, table(&[]));
     for (line, said) in [
-        ("get holds", "nothing found\n"),
-        ("get holds,env", "nothing found in namespace default\n"),
-        ("get holds -n team", "nothing found\n"),
+        ("get holds", "No resources found\n"),
+        ("get holds,env", "No resources found in default namespace.\n"),
+        ("get holds -n team", "No resources found\n"),
     ] {
         assert_eq!(server.run(line, "").await.err, said, "{line}");
     }
@@ -365,10 +367,11 @@ async fn get_of_nothing_is_no_failure_and_of_a_missing_name_is() {
     server.on(&format!("TABLE {ALICE}"), 404, missing);
     let ran = server.run("get env/alice", "").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-    assert!(ran.err.starts_with("error: environments \"alice\" not found\nhint: "), "{}", ran.err);
+    let expected = "Error from server (NotFound): environments \"alice\" not found\nhint: ";
+    assert!(ran.err.starts_with(expected), "{}", ran.err);
     let ran = server.run("get nodes", "").await;
     assert!(
-        ran.code == 2 && ran.err.contains("hint: the kinds are namespaces (ns), "),
+        ran.code == 1 && ran.err.contains("hint: the kinds are namespaces (ns), "),
         "{}",
         ran.err
     );
@@ -384,7 +387,7 @@ async fn get_prints_whole_objects() {
     assert_eq!(serde_yaml::from_str::<Value>(&yaml).unwrap(), object);
     let many: Value = serde_json::from_str(&server.run("get env -o json", "").await.out).unwrap();
     assert_eq!((&many["kind"], &many["items"][0]), (&json!("List"), &object));
-    assert_eq!(server.run("get env -o name", "").await.out, "environment/alice\n");
+    assert_eq!(server.run("get env -o name", "").await.out, "environment.hangar.dev/alice\n");
 }
 
 #[tokio::test]
@@ -396,8 +399,8 @@ async fn delete_waits_until_the_object_is_gone() {
     let gone = json!({"type": "DELETED", "object": object});
     server.on(&format!("WATCH {ENVIRONMENTS}"), 200, format!("{gone}\n"));
     let ran = server.run("delete env alice", "").await;
-    assert_eq!((ran.code, ran.out.as_str()), (0, "environment/alice deleted\n"));
-    assert_eq!(ran.err, "waiting until environment/alice is gone\n");
+    assert_eq!((ran.code, ran.out.as_str()), (0, "environment.hangar.dev \"alice\" deleted\n"));
+    assert_eq!(ran.err, "waiting until environment.hangar.dev/alice is gone\n");
     let ran = server.run("delete env alice --timeout=300ms --wait=false", "").await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     let ran = server.run("delete env bob", "").await;
@@ -435,7 +438,7 @@ async fn wait_follows_changes_until_the_condition_is_met() {
     let change = json!({"type": "MODIFIED", "object": with_ready("True")});
     server.on(&format!("WATCH {ENVIRONMENTS}"), 200, format!("{change}\n"));
     let ran = server.run("wait env/alice --for=condition=Ready", "").await;
-    assert_eq!((ran.code, ran.out.as_str()), (0, "environment/alice condition met\n"));
+    assert_eq!((ran.code, ran.out.as_str()), (0, "environment.hangar.dev/alice condition met\n"));
 }
 
 #[tokio::test]
@@ -443,18 +446,24 @@ async fn wait_says_what_was_missing_when_time_is_up() {
     let server = Server::start().await;
     server.on(&format!("GET {ENVIRONMENTS}"), 200, list(&[with_ready("False")]));
     server.on(&format!("WATCH {ENVIRONMENTS}"), 200, "");
-    let expected = "error: timed out waiting for Ready of environment/alice: \
-                    not Ready (NotReadyYet): not yet\n";
-    for timeout in ["0", "300ms"] {
+    for (timeout, what) in [
+        ("0", "condition not met for environments/alice"),
+        ("300ms", "timed out waiting for the condition on environments/alice"),
+    ] {
         let line = format!("wait env alice --for condition=Ready --timeout {timeout}");
         let ran = server.run(&line, "").await;
-        assert_eq!((ran.code, ran.err.as_str()), (1, expected));
+        let expected = format!("error: {what}: not Ready (NotReadyYet): not yet\n");
+        assert_eq!((ran.code, ran.err), (1, expected));
     }
     let server = Server::start().await;
     server.on(&format!("GET {ENVIRONMENTS}"), 200, list(&[]));
-    assert_eq!(server.run("wait env/alice --for=delete", "").await.code, 0);
+    let ran = server.run("wait env/alice --for=delete", "").await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
     let ran = server.run("wait env/alice --for=condition=Ready", "").await;
-    assert_eq!((ran.code, ran.err.as_str()), (1, "error: environment/alice: it is not there\n"));
+    let expected = "Error from server (NotFound): environments.hangar.dev \"alice\" not found\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, expected));
+    let ran = server.run("wait env -l team=a --for=condition=Ready", "").await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, "error: no matching resources found\n"));
 }
 
 #[tokio::test]

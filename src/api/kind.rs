@@ -412,14 +412,17 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.info().plural == plural)
     }
 
-    /// The kind that a person means: plural, singular, short name or kind, in any case, with or without group.
+    /// The kind that a person means: plural, singular, short name or kind, in any case, alone or with `.GROUP` or
+    /// `.VERSION.GROUP` after it.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         let word = word.to_ascii_lowercase();
-        let word = word.split('.').next().unwrap_or_default();
+        let (word, place) = word.split_once('.').unwrap_or((&word, ""));
         Self::ALL.into_iter().find(|kind| {
             let info = kind.info();
-            info.plural == word || info.singular == word || info.short_names.contains(&word)
+            let is_named =
+                info.plural == word || info.singular == word || info.short_names.contains(&word);
+            is_named && (place.is_empty() || info.is_offered_in(place))
         })
     }
 
@@ -447,11 +450,26 @@ impl Info {
     /// `environments.hangar.dev`, as messages name the resource.
     #[must_use]
     pub fn qualified(&self) -> String {
-        if self.group.is_empty() {
-            self.plural.to_owned()
-        } else {
-            format!("{}.{}", self.plural, self.group)
-        }
+        self.with_group(self.plural)
+    }
+
+    /// `environment.hangar.dev`, as kubectl names one object's kind.
+    #[must_use]
+    pub fn qualified_singular(&self) -> String {
+        self.with_group(self.singular)
+    }
+
+    fn with_group(&self, name: &str) -> String {
+        if self.group.is_empty() { name.to_owned() } else { format!("{name}.{}", self.group) }
+    }
+
+    /// Whether `GROUP` or `VERSION.GROUP` is one in which its objects are offered.
+    fn is_offered_in(&self, place: &str) -> bool {
+        let is_it = |version: &str, group: &str| {
+            let group_of = place.strip_prefix(version).and_then(|it| it.strip_prefix('.'));
+            place == group || group_of == Some(group)
+        };
+        is_it(self.version, self.group) || self.also.iter().any(|it| is_it(it.version, it.group))
     }
 
     /// Whether its objects are made of the registry when they are asked for, instead of being kept.
@@ -513,6 +531,22 @@ mod tests {
             {
                 assert_eq!(Kind::from_word(word), Some(kind), "{word}");
             }
+            assert_eq!(Kind::from_word(&info.qualified()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn a_word_with_a_group_means_a_kind_of_that_group_only() {
+        for (word, kind) in [
+            ("env.hangar.dev", Some(Kind::Environment)),
+            ("environments.v1alpha1.hangar.dev", Some(Kind::Environment)),
+            ("events.events.k8s.io", Some(Kind::Event)),
+            ("secrets.v1.", Some(Kind::Secret)),
+            ("env.example.com", None),
+            ("environments.v1.hangar.dev", None),
+            ("secrets.hangar.dev", None),
+        ] {
+            assert_eq!(Kind::from_word(word), kind, "{word}");
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     cli::{
         Exit,
         connection::Connection,
+        dry_run::{DryRun, Who},
         failure::Failure,
         files::{self, Bundle, FileArgs, Item, Purpose},
         merge,
@@ -26,8 +27,7 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     files: FileArgs,
-    /// Check and change nothing: by the server with its rules (server), or here without it (client)
-    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_value = "none", default_missing_value = "server", hide_default_value = true)]
+    #[command(flatten)]
     dry_run: DryRun,
     /// Wait until the environments are served, asleep or stuck
     #[arg(long)]
@@ -37,38 +37,23 @@ pub struct Args {
     timeout: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum DryRun {
-    None,
-    Client,
-    Server,
-}
-
-impl DryRun {
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::Client => " (client dry run)",
-            Self::Server => " (server dry run)",
-        }
-    }
-}
-
 pub(super) async fn run(
     args: &Args,
     connection: &Connection,
     printer: &mut Printer,
 ) -> anyhow::Result<Exit> {
     let bundle = read(&args.files, connection, printer)?;
-    if args.dry_run == DryRun::Client {
+    let dry_run = args.dry_run.by;
+    if dry_run == Who::Client {
+        // No server is needed for it, so it is not known whether it would be created or configured.
         for item in &bundle.items {
-            printer.line(format_args!("{} valid{}", label(&item.object), args.dry_run.suffix()))?;
+            printer.line(format_args!("{} valid (client dry run)", label(&item.object)))?;
         }
         return Ok(if bundle.complaints.is_empty() { Exit::Success } else { Exit::Failed });
     }
     let client = connection.client()?;
-    let (mut exit, applied) = send(&bundle, args.dry_run, &client, printer).await?;
-    if args.wait && args.dry_run == DryRun::None {
+    let (mut exit, applied) = send(&bundle, dry_run, &client, printer).await?;
+    if args.wait && dry_run == Who::None {
         for object in applied.iter().filter(|it| it.kind == Kind::Environment) {
             printer.flush()?;
             let outcome = wait::until(&client, object, &Goal::Settled, args.timeout).await?;
@@ -100,24 +85,24 @@ pub(super) async fn declare(
     client: &Client,
     printer: &mut Printer,
 ) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
-    send(bundle, DryRun::None, client, printer).await
+    send(bundle, Who::None, client, printer).await
 }
 
 async fn send(
     bundle: &Bundle,
-    dry_run: DryRun,
+    dry_run: Who,
     client: &Client,
     printer: &mut Printer,
 ) -> anyhow::Result<(Exit, Vec<ObjectRef>)> {
     let mut refusals = Refusals::default();
-    if dry_run == DryRun::None && bundle.items.len() > 1 {
+    if dry_run == Who::None && bundle.items.len() > 1 {
         rehearse(bundle, client, &mut refusals, printer).await?;
     }
     // Of files of which the server would refuse a part, nothing is sent.
     let items = if refusals.is_empty() { bundle.items.as_slice() } else { &[] };
     let mut applied = Vec::new();
     for item in items {
-        match apply(client, item, dry_run == DryRun::Server).await {
+        match apply(client, item, dry_run == Who::Server).await {
             Ok((did, written)) => {
                 remark(item, &written, printer);
                 printer.line(format_args!("{} {did}{}", label(&item.object), dry_run.suffix()))?;

@@ -9,10 +9,11 @@ use crate::{
     cli::{
         Exit,
         connection::Connection,
+        dry_run::{DryRun, Who},
         failure::{self, Failure},
         files::{self, FileArgs, Purpose},
         printer::Printer,
-        targets::{self, Target, label},
+        targets::{self, Target},
         wait::{self, Goal},
     },
     client::{Client, Deleted, Error, Query},
@@ -36,9 +37,8 @@ pub struct Args {
     /// What is not there is as good as deleted
     #[arg(long)]
     ignore_not_found: bool,
-    /// Check and delete nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
     /// Wait until the objects are gone
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     wait: bool,
@@ -52,7 +52,7 @@ pub(super) async fn run(
     connection: &Connection,
     printer: &mut Printer,
 ) -> anyhow::Result<Exit> {
-    let mut exit = Exit::Success;
+    let (mut exit, dry_run) = (Exit::Success, args.dry_run.by);
     let client = connection.client()?;
     let objects = if args.files.is_empty() {
         named(args, connection, &client).await?
@@ -65,12 +65,17 @@ pub(super) async fn run(
         // What was made last goes first.
         bundle.items.into_iter().rev().map(|it| it.object).collect()
     };
+    if objects.is_empty() && args.files.is_empty() {
+        // On standard output, as kubectl's.
+        printer.line(targets::nothing("resources", None))?;
+    }
     let mut going = Vec::new();
     for object in objects {
-        match client.delete(&object, args.dry_run).await {
+        match delete(&client, &object, dry_run).await {
             Ok(deleted) => {
-                let suffix = if args.dry_run { " (server dry run)" } else { "" };
-                printer.line(format_args!("{} deleted{suffix}", label(&object)))?;
+                let kind = object.kind.info().qualified_singular();
+                let suffix = dry_run.suffix();
+                printer.line(format_args!("{kind} \"{}\" deleted{suffix}", object.name))?;
                 if let Deleted::Going(last) = deleted {
                     going.push((object, last));
                 }
@@ -83,7 +88,7 @@ pub(super) async fn run(
             Err(error) => return Err(error.into()),
         }
     }
-    if args.wait && !args.dry_run {
+    if args.wait && dry_run == Who::None {
         for (object, last) in going {
             if !is_gone(&client, &object, &last, args.timeout, printer).await? {
                 exit = Exit::Failed;
@@ -91,6 +96,13 @@ pub(super) async fn run(
         }
     }
     Ok(exit)
+}
+
+async fn delete(client: &Client, object: &ObjectRef, dry_run: Who) -> Result<Deleted, Error> {
+    if dry_run == Who::Client {
+        return client.get(object).await.map(Deleted::Going);
+    }
+    client.delete(object, dry_run == Who::Server).await
 }
 
 async fn named(
@@ -109,7 +121,7 @@ async fn named(
             Target::All(kind) => {
                 objects.extend(targets::selected(client, kind, &namespace, &query).await?);
             }
-            Target::One(_) => return Err(Failure::new("names exclude -l and --all").into()),
+            Target::One(_) => return Err(Failure::new(targets::NAME_AND_SELECTOR).into()),
         }
     }
     Ok(objects)
@@ -123,9 +135,9 @@ async fn is_gone(
     printer: &mut Printer,
 ) -> anyhow::Result<bool> {
     let uid = last.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
-    printer.note(format_args!("waiting until {} is gone", label(object)));
+    printer.note(format_args!("waiting until {} is gone", targets::label(object)));
     match wait::until(client, object, &Goal::Gone { uid }, timeout).await? {
-        wait::Outcome::Met(_) => Ok(true),
+        wait::Outcome::Met(_) | wait::Outcome::Needless => Ok(true),
         late => Ok(late.report(object, printer)?),
     }
 }

@@ -16,19 +16,25 @@ use crate::{
         Exit,
         connection::Connection,
         events,
+        failure::{self, Failure},
         merge::LAST_APPLIED,
         printer::{Printer, one_line},
-        table, targets,
+        table,
+        targets::{self, Target},
     },
+    client::{Client, Error, Query},
     clock::{Clock as _, System},
 };
 
 /// What to describe.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// KIND NAME… or KIND/NAME…
+    /// KIND [NAME…] or KIND/NAME…
     #[arg(required = true, value_name = "OBJECT")]
     words: Vec<String>,
+    /// Only those of a kind that a label selector selects
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
 }
 
 pub(super) async fn run(
@@ -37,9 +43,17 @@ pub(super) async fn run(
     printer: &mut Printer,
 ) -> anyhow::Result<Exit> {
     let (client, clock) = (connection.client()?, System::new());
-    let objects = targets::parse_named(&args.words, &connection.namespace())?;
-    for (place, object) in objects.iter().enumerate() {
-        let value: Value = client.get(object).await?;
+    let mut exit = Exit::Success;
+    let mut is_first = true;
+    for object in &described(args, connection, &client, printer).await? {
+        let value: Value = match client.get(object).await {
+            Err(error @ Error::Status(_)) => {
+                failure::report(&error.into(), printer);
+                exit = Exit::Failed;
+                continue;
+            }
+            value => value?,
+        };
         let events = match object.kind {
             Kind::Event => Vec::new(),
             _ => {
@@ -47,13 +61,42 @@ pub(super) async fn run(
                 events::of(&client, object, uid.unwrap_or_default()).await?
             }
         };
-        if place > 0 {
+        if !std::mem::take(&mut is_first) {
             printer.line("")?;
         }
         let lines = description(object, &value, &events, clock.now());
         lines.iter().try_for_each(|line| printer.line(line))?;
     }
-    Ok(Exit::Success)
+    Ok(exit)
+}
+
+/// Which objects are meant.
+async fn described(
+    args: &Args,
+    connection: &Connection,
+    client: &Client,
+    printer: &mut Printer,
+) -> anyhow::Result<Vec<ObjectRef>> {
+    let namespace = connection.namespace();
+    let query = Query { labels: args.selector.clone(), fields: None };
+    let targets = targets::parse(&args.words, &namespace)?;
+    let mut objects = Vec::new();
+    for target in &targets {
+        match target {
+            Target::One(_) if args.selector.is_some() => {
+                return Err(Failure::new(targets::NAME_AND_SELECTOR).into());
+            }
+            Target::One(object) => objects.push(object.clone()),
+            Target::All(kind) => {
+                objects.extend(targets::selected(client, *kind, &namespace, &query).await?);
+            }
+        }
+    }
+    if objects.is_empty() {
+        let is_in_one = targets.iter().any(Target::is_namespaced);
+        printer.note(targets::nothing("resources", is_in_one.then_some(&namespace)));
+    }
+    Ok(objects)
 }
 
 /// The lines of a description.
@@ -304,7 +347,7 @@ mod tests {
                     condition("Stalled", "False", "AsDeclared", "")]},
         });
         let events = json!([{"type": "Normal", "reason": "Created", "message": "machine 3d8d", "count": 2,
-                             "lastTimestamp": "2026-01-01T00:59:30Z"}]);
+                             "firstTimestamp": "2026-01-01T00:59:00Z", "lastTimestamp": "2026-01-01T00:59:30Z"}]);
         check(
             Kind::Environment,
             value,
@@ -333,8 +376,8 @@ mod tests {
             Waiting for:
               Ready: GET /healthz was not answered yet (NotReadyYet, for 20s)
             Events:
-              LAST SEEN   TYPE     REASON    MESSAGE
-              30s (x2)    Normal   Created   machine 3d8d"#]],
+              LAST SEEN           TYPE     REASON    MESSAGE
+              30s (x2 over 60s)   Normal   Created   machine 3d8d"#]],
         );
     }
 

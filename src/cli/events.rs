@@ -58,7 +58,13 @@ fn sorted(mut events: Vec<Event>) -> Vec<Event> {
 /// The cells that every list of events has: age, type, reason; and its message.
 pub(super) fn cells(event: &Event, now: Timestamp) -> [String; 4] {
     let age = event.last_timestamp.map_or_else(|| "<none>".to_owned(), |it| column::age(it, now));
-    let seen = if event.count > 1 { format!("{age} (x{})", event.count) } else { age };
+    let seen = match (event.count, event.first_timestamp) {
+        (2.., Some(first)) => {
+            format!("{age} (x{} over {})", event.count, column::age(first, now))
+        }
+        (2.., None) => format!("{age} (x{})", event.count),
+        _ => age,
+    };
     let kind = match event.type_ {
         EventType::Normal => "Normal",
         EventType::Warning => "Warning",
@@ -69,7 +75,7 @@ pub(super) fn cells(event: &Event, now: Timestamp) -> [String; 4] {
 fn row(event: &Event, all_namespaces: bool, now: Timestamp) -> Vec<String> {
     let [seen, kind, reason, message] = cells(event, now);
     let object = &event.involved_object;
-    let name = format!("{}/{}", object.kind.to_lowercase(), object.name);
+    let name = format!("{}/{}", object.kind, object.name);
     let namespace = all_namespaces.then(|| object.namespace.clone());
     namespace.into_iter().chain([seen, kind, reason, name, message]).collect()
 }
@@ -93,7 +99,9 @@ pub(super) async fn run(
     let revision = list.metadata.resource_version;
     let events = sorted(list.items);
     if events.is_empty() && !args.watch {
-        printer.note("no events");
+        // kubectl has a full stop here that it leaves out where there are no resources.
+        let stop = if namespace.is_none() { "." } else { "" };
+        printer.note(format_args!("{}{stop}", targets::nothing("events", namespace)));
         return Ok(Exit::Success);
     }
     rows.extend(events.iter().map(|it| row(it, args.all_namespaces, clock.now())));

@@ -54,7 +54,12 @@ pub(super) fn is_usage(error: &anyhow::Error) -> bool {
 
 /// Prints an error and its hints.
 pub(super) fn report(error: &anyhow::Error, printer: &mut Printer) {
-    printer.note(format_args!("error: {error:#}"));
+    match error.downcast_ref::<client::Error>().and_then(client::Error::reason) {
+        Some(reason) if !reason.is_empty() => {
+            printer.note(format_args!("Error from server ({reason}): {error:#}"));
+        }
+        _ => printer.note(format_args!("error: {error:#}")),
+    }
     for cause in error.chain() {
         if let Some(hint) = hint(cause) {
             printer.note(format_args!("hint: {hint}"));

@@ -9,6 +9,7 @@ use crate::{
         connection::Connection,
         failure::{self, Failure},
         follow::Follow,
+        go_json,
         printer::Printer,
         table::{Columns, Table},
         targets::{self, Target},
@@ -37,6 +38,12 @@ pub struct Args {
     /// With YAML or JSON: also who owns which field
     #[arg(long)]
     show_managed_fields: bool,
+    /// What is not there is no error
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// Without the headings
+    #[arg(long)]
+    no_headers: bool,
     /// Go on showing changes
     #[arg(short, long)]
     watch: bool,
@@ -68,15 +75,17 @@ pub(super) async fn run(
         query: Query { labels: args.selector.clone(), fields: args.field_selector.clone() },
         output: args.output,
         owners: args.show_managed_fields,
+        absence_is_fine: args.ignore_not_found,
+        headings: !args.no_headers,
     };
-    let has_names = targets.iter().any(|it| matches!(it, Target::One(_)));
-    if has_names
-        && (args.all_namespaces || args.selector.is_some() || args.field_selector.is_some())
-    {
-        return Err(Failure::new(
-            "names and selectors (-A, -l, --field-selector) exclude each other",
-        )
-        .into());
+    if targets.iter().any(|it| matches!(it, Target::One(_))) {
+        if args.selector.is_some() || args.field_selector.is_some() {
+            return Err(Failure::new(targets::NAME_AND_SELECTOR).into());
+        }
+        if args.all_namespaces {
+            let message = "a resource cannot be retrieved by name across all namespaces";
+            return Err(Failure::new(message).into());
+        }
     }
     match (args.watch, targets.as_slice(), args.output) {
         (true, [one], _) => get.watch(one, printer).await,
@@ -93,18 +102,29 @@ struct Get {
     output: Option<Output>,
     /// Whether whole objects are shown with who owns which field.
     owners: bool,
-}
-
-/// Says that one of several objects cannot be had.
-fn complain(error: client::Error, printer: &mut Printer) -> anyhow::Result<()> {
-    if error.reason().is_none() {
-        return Err(error.into());
-    }
-    failure::report(&error.into(), printer);
-    Ok(())
+    /// Whether nothing is said of what is not there.
+    absence_is_fine: bool,
+    headings: bool,
 }
 
 impl Get {
+    /// Says that one of several objects cannot be had, unless that is fine.
+    fn complain(
+        &self,
+        error: client::Error,
+        exit: &mut Exit,
+        printer: &mut Printer,
+    ) -> anyhow::Result<()> {
+        if error.reason().is_none() {
+            return Err(error.into());
+        }
+        if !(self.absence_is_fine && error.is_not_found()) {
+            failure::report(&error.into(), printer);
+            *exit = Exit::Failed;
+        }
+        Ok(())
+    }
+
     async fn tables(&self, targets: &[Target], printer: &mut Printer) -> anyhow::Result<Exit> {
         let mut exit = Exit::Success;
         let mut found = Vec::<(Kind, client::Table)>::new();
@@ -118,25 +138,31 @@ impl Get {
             match (answer, found.iter_mut().find(|(it, _)| *it == kind)) {
                 (Ok(table), Some((_, same))) => same.rows.extend(table.rows),
                 (Ok(table), None) => found.push((kind, table)),
-                (Err(error), _) => {
-                    complain(error, printer)?;
-                    exit = Exit::Failed;
-                }
+                (Err(error), _) => self.complain(error, &mut exit, printer)?,
             }
         }
         let several = found.len() > 1;
-        found.retain(|(_, table)| !table.rows.is_empty());
-        if found.is_empty() && exit == Exit::Success {
-            let place =
-                self.namespace.as_ref().filter(|_| targets.iter().any(Target::is_namespaced));
-            let place = place.map_or_else(String::new, |it| format!(" in namespace {it}"));
-            printer.note(format_args!("nothing found{place}"));
+        if found.iter().all(|(_, table)| table.rows.is_empty())
+            && exit == Exit::Success
+            && !self.absence_is_fine
+        {
+            let is_in_one = targets.iter().any(Target::is_namespaced);
+            let place = self.namespace.as_deref().filter(|_| is_in_one);
+            printer.note(targets::nothing("resources", place));
         }
-        for (place, (kind, table)) in found.iter().enumerate() {
-            if place > 0 {
+        let (mut is_first, mut has_namespaces) = (true, false);
+        for (kind, table) in &found {
+            let mut columns = self.columns(*kind, several);
+            // As kubectl: from the first kind on that is in namespaces, all tables have the column.
+            has_namespaces |= columns.namespace;
+            columns.namespace = has_namespaces;
+            if table.rows.is_empty() {
+                continue;
+            }
+            if !std::mem::take(&mut is_first) {
                 printer.line("")?;
             }
-            self.print(&mut Table::default(), &mut self.columns(*kind, several), table, printer)?;
+            self.print(&mut Table::default(), &mut columns, table, printer)?;
         }
         Ok(exit)
     }
@@ -146,7 +172,7 @@ impl Get {
         Columns {
             wide: self.output == Some(Output::Wide),
             namespace: self.namespace.is_none() && info.namespaced,
-            prefix: if several { format!("{}/", info.singular) } else { String::new() },
+            prefix: if several { format!("{}/", info.qualified_singular()) } else { String::new() },
             ..Columns::default()
         }
     }
@@ -160,7 +186,8 @@ impl Get {
     ) -> std::io::Result<()> {
         let mut rows = Vec::new();
         if !table.column_definitions.is_empty() {
-            rows.push(columns.headings(table));
+            let headings = columns.headings(table);
+            rows.extend(self.headings.then_some(headings));
         }
         rows.extend(table.rows.iter().map(|row| columns.row(row)));
         lines.lines(&rows).iter().try_for_each(|line| printer.line(line))
@@ -185,10 +212,7 @@ impl Get {
             };
             match answer {
                 Ok(objects) => found.extend(objects.into_iter().map(|it| self.shown(it))),
-                Err(error) => {
-                    complain(error, printer)?;
-                    exit = Exit::Failed;
-                }
+                Err(error) => self.complain(error, &mut exit, printer)?,
             }
         }
         match (targets, found.as_slice()) {
@@ -198,8 +222,10 @@ impl Get {
             ([Target::One(_)], [object]) => print(object, output, printer)?,
             ([Target::One(_)], _) => {}
             _ => {
-                let list =
-                    json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": found});
+                let metadata = json!({"resourceVersion": ""});
+                let list = json!({
+                    "apiVersion": "v1", "items": found, "kind": "List", "metadata": metadata,
+                });
                 print(&list, output, printer)?;
             }
         }
@@ -245,12 +271,15 @@ impl Get {
         let revision = table.metadata.resource_version.clone();
         let mut changes =
             Follow::<client::Table>::new(&self.client, kind, namespace, &query, &revision);
+        // They come with the first row, and once: a watch's first event repeats them.
+        let mut headings = Some(std::mem::take(&mut table.column_definitions));
         loop {
-            self.print(&mut lines, &mut columns, &table, printer)?;
-            printer.flush()?;
+            if !table.rows.is_empty() {
+                table.column_definitions = headings.take().unwrap_or_default();
+                self.print(&mut lines, &mut columns, &table, printer)?;
+                printer.flush()?;
+            }
             table = changes.next(printer).await?.into_object().unwrap_or_default();
-            // The headings stand already; a watch's first event repeats them.
-            table.column_definitions.clear();
         }
     }
 }
@@ -258,13 +287,17 @@ impl Get {
 /// One object, or a list as one.
 pub(super) fn print(object: &Value, output: Output, printer: &mut Printer) -> anyhow::Result<()> {
     match output {
-        Output::Yaml | Output::Wide => printer.text(&serde_yaml::to_string(object)?)?,
-        Output::Json => printer.line(serde_json::to_string_pretty(object)?)?,
+        Output::Yaml | Output::Wide => {
+            printer.text(&serde_yaml::to_string(&go_json::sorted(object))?)?;
+        }
+        Output::Json => printer.line(go_json::indented(object)?)?,
         Output::Name => {
             let text =
                 |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let kind = text("/kind").to_lowercase();
-            printer.line(format_args!("{kind}/{}", text("/metadata/name")))?;
+            let group = text("/apiVersion").split_once('/').map(|(group, _)| format!(".{group}"));
+            let group = group.unwrap_or_default();
+            printer.line(format_args!("{kind}{group}/{}", text("/metadata/name")))?;
         }
     }
     Ok(())

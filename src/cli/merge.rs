@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
-use crate::api::kind::Kind;
+use crate::{api::kind::Kind, cli::go_json};
 
 /// The annotation in which kubectl, and so hangar, keeps what was last applied.
 pub(super) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -30,10 +30,18 @@ pub(super) fn prepared(kind: Kind, manifest: &Value) -> Value {
             *value.1 = json!("");
         }
     }
-    let mut text = remembered.to_string();
-    text.push('\n');
-    annotate(&mut object, text);
+    annotate(&mut object, written_as_kubectl_does(remembered));
     object
+}
+
+/// Letter for letter: where it differed, each of the two would change the object after the other.
+fn written_as_kubectl_does(mut remembered: Value) -> String {
+    if let Some(metadata) = remembered.get_mut("metadata").and_then(Value::as_object_mut)
+        && metadata.get("annotations").is_none_or(Value::is_null)
+    {
+        metadata.insert("annotations".to_owned(), json!({}));
+    }
+    go_json::line(&remembered) + "\n"
 }
 
 fn remove(value: &mut Value, field: &str) {
@@ -224,6 +232,23 @@ mod tests {
             three_way(&remembered, &prepared(Kind::Environment, &manifest), &sent),
             Map::new()
         );
+    }
+
+    /// Taken from what kubectl 1.33 wrote.
+    #[test]
+    fn what_was_applied_is_remembered_letter_for_letter_as_kubectl_writes_it() {
+        let manifest = json!({
+            "kind": "Environment", "apiVersion": "hangar.dev/v1alpha1",
+            "spec": {"env": {"A": "a <b> && c \"\u{2028} é"}},
+            "metadata": {"name": "a", "annotations": null},
+        });
+        let sent = prepared(Kind::Environment, &manifest);
+        let expected = concat!(
+            r#"{"apiVersion":"hangar.dev/v1alpha1","kind":"Environment","metadata":{"annotations":{},"name":"a"},"#,
+            r#""spec":{"env":{"A":"a \u003cb\u003e \u0026\u0026 c \"\u2028 é"}}}"#,
+            "\n"
+        );
+        assert_eq!(sent["metadata"]["annotations"][LAST_APPLIED], expected);
     }
 
     #[test]

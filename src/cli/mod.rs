@@ -13,6 +13,7 @@ mod connection;
 mod data_dir;
 mod delete;
 mod describe;
+mod dry_run;
 mod events;
 mod exports;
 mod failure;
@@ -20,6 +21,7 @@ mod files;
 mod follow;
 mod forecast;
 mod get;
+mod go_json;
 mod kubeconfig;
 pub mod local;
 mod logs;
@@ -263,7 +265,11 @@ mod tests {
             "hangar get env/alice -o yaml",
             "hangar get env alice bob -o wide -w",
             "hangar get env,bays -A -l team=a --field-selector status.phase=Ready",
+            "hangar get env alice --ignore-not-found --no-headers",
             "hangar describe env alice",
+            "hangar describe env -l team=a",
+            "hangar delete --dry-run=server env alice",
+            "hangar delete --dry-run env alice",
             "hangar delete env alice --wait=false",
             "hangar delete -f x.yaml --ignore-not-found",
             "hangar wait env/alice --for=condition=Ready --timeout=90s",

@@ -102,9 +102,11 @@ pub(super) async fn run(
         |it: &&ObjectRef| it.kind == Kind::Template || (resumes && it.kind == Kind::Environment);
     if let Some(other) = objects.iter().find(|it| !fits(it)) {
         let message = format!("{} has no rollout", label(other));
-        return Err(
-            Failure::usage(message, "templates have: hangar rollout status template/NAME").into()
-        );
+        return Err(Failure::hinted(
+            message,
+            "templates have: hangar rollout status template/NAME",
+        )
+        .into());
     }
     let mut exit = Exit::Success;
     for object in &objects {

@@ -13,6 +13,7 @@ use crate::{
     cli::{
         Exit,
         connection::Connection,
+        dry_run::{DryRun, Who},
         failure::Failure,
         printer::Printer,
         targets::{self, label},
@@ -29,9 +30,8 @@ pub struct Args {
     /// How many bays are kept: a number, or one for each region (ams=3,fra=1)
     #[arg(long, value_name = "COUNT", value_parser = replicas)]
     replicas: Replicas,
-    /// Check, and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// `3`, or `ams=3,fra=1`.
@@ -60,19 +60,20 @@ pub(super) async fn run(
     if let Some(other) = objects.iter().find(|it| it.kind != Kind::WarmPool) {
         let message = format!("{} cannot be scaled", label(other));
         return Err(
-            Failure::usage(message, "pools can: hangar scale pool/NAME --replicas 3").into()
+            Failure::hinted(message, "pools can: hangar scale pool/NAME --replicas 3").into()
         );
     }
     for object in objects {
+        let dry = args.dry_run.by == Who::Server;
         let scaled = match &args.replicas {
-            Replicas::Anywhere(count) => client.scale(&object, *count, args.dry_run).await?,
-            Replicas::PerRegion(counts) => {
-                by_region(&client, &object, counts, args.dry_run).await?
+            _ if args.dry_run.by == Who::Client => {
+                Written { object: client.get(&object).await?, warnings: Vec::new() }
             }
+            Replicas::Anywhere(count) => client.scale(&object, *count, dry).await?,
+            Replicas::PerRegion(counts) => by_region(&client, &object, counts, dry).await?,
         };
         scaled.warnings.iter().for_each(|it| printer.note(it));
-        let done = if args.dry_run { "scaled (dry run)" } else { "scaled" };
-        printer.line(format_args!("{} {done}", label(&object)))?;
+        printer.line(format_args!("{} scaled{}", label(&object), args.dry_run.by.suffix()))?;
     }
     Ok(Exit::Success)
 }

@@ -8,6 +8,9 @@ use crate::{
     client::{Client, Error, Query},
 };
 
+/// Kubectl's words.
+pub(super) const NAME_AND_SELECTOR: &str = "name cannot be provided when a selector is specified";
+
 /// All objects of a kind, or one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
@@ -25,9 +28,14 @@ impl Target {
     }
 }
 
-/// `environment/alice`: how an object is named to people.
+/// `environment.hangar.dev/alice`: how an object is named, as kubectl names it.
 pub(super) fn label(object: &ObjectRef) -> String {
-    format!("{}/{}", object.kind.info().singular, object.name)
+    format!("{}/{}", object.kind.info().qualified_singular(), object.name)
+}
+
+/// `environments/alice`: how kubectl names an object that is waited for in vain.
+pub(super) fn resource(object: &ObjectRef) -> String {
+    format!("{}/{}", object.kind.info().plural, object.name)
 }
 
 /// Reads `KIND[,KIND] [NAME…]` or `KIND/NAME …`.
@@ -39,7 +47,7 @@ pub(super) fn parse(words: &[String], namespace: &str) -> Result<Vec<Target>, Fa
         return words.iter().map(|word| one(word, namespace).map(Target::One)).collect();
     }
     let mut kinds = Vec::new();
-    for word in first.split(',').filter(|it| !it.is_empty()) {
+    for word in first.split(',') {
         kinds.extend(kinds_of(word)?);
     }
     if names.is_empty() {
@@ -83,14 +91,19 @@ pub(super) fn one(word: &str, namespace: &str) -> Result<ObjectRef, Failure> {
 
 /// The kind that a word means.
 pub(super) fn kind_of(word: &str) -> Result<Kind, Failure> {
-    Kind::from_word(word)
-        .ok_or_else(|| Failure::usage(format!("`{word}` is not a kind"), known_kinds()))
+    // The registry is the server's too, so that what it has not is not asked for.
+    Kind::from_word(word).ok_or_else(|| {
+        let message = format!("the server doesn't have a resource type \"{word}\"");
+        Failure::hinted(message, known_kinds())
+    })
 }
 
 fn kinds_of(word: &str) -> Result<Vec<Kind>, Failure> {
     let in_category =
         |kind: &Kind| kind.info().categories.iter().any(|it| it.eq_ignore_ascii_case(word));
-    let category: Vec<_> = Kind::ALL.into_iter().filter(in_category).collect();
+    let mut category: Vec<_> = Kind::ALL.into_iter().filter(in_category).collect();
+    // kubectl has them in the order in which discovery has the groups.
+    category.sort_by_key(|kind| !kind.info().group.is_empty());
     if category.is_empty() { Ok(vec![kind_of(word)?]) } else { Ok(category) }
 }
 
@@ -105,6 +118,14 @@ pub(super) async fn selected(
     let name = |object: &Value| at_path(object, "metadata.name")?.as_str().map(str::to_owned);
     let names = list.items.iter().filter_map(name);
     Ok(names.map(|name| ObjectRef::new(kind, namespace, &name)).collect())
+}
+
+/// What is said where there is nothing.
+pub(super) fn nothing(of: &str, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("No {of} found in {namespace} namespace."),
+        None => format!("No {of} found"),
+    }
 }
 
 fn known_kinds() -> String {
@@ -156,15 +177,16 @@ mod tests {
                 "holds",
             ]),
         );
-        check("all", Ok(&["templates", "warmpools", "environments", "bays", "pods"]));
-        check("env alice bob", Ok(&["environment/alice", "environment/bob"]));
-        check("env/alice ns/a", Ok(&["environment/alice", "namespace/a"]));
+        check("all", Ok(&["pods", "templates", "warmpools", "environments", "bays"]));
+        check("env alice bob", Ok(&["environment.hangar.dev/alice", "environment.hangar.dev/bob"]));
+        check("env/alice ns/a", Ok(&["environment.hangar.dev/alice", "namespace/a"]));
     }
 
     #[test]
     fn what_names_nothing_is_refused() {
         check("", Err("no kind is given"));
-        check("nodes", Err("`nodes` is not a kind"));
+        check("nodes", Err("the server doesn't have a resource type \"nodes\""));
+        check("env,", Err("the server doesn't have a resource type \"\""));
         check("env ns/a", Err("`ns/a` has a kind of its own"));
         check("env/ ", Err("`env/` names no object"));
         check("env/a b", Err("`b` names no object"));

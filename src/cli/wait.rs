@@ -1,7 +1,7 @@
 //! `hangar wait`, and the waiting of other verbs: until a condition, a field or the absence of an object. It looks at what is,
 //! then follows changes; it must never conclude anything from a lost connection.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::{
         orphans,
         printer::Printer,
         table,
-        targets::{self, Target, label},
+        targets::{self, Target, label, resource},
     },
     client::{Client, Error, Query, WatchEvent},
     retry::Retry,
@@ -29,7 +29,7 @@ pub struct Args {
     /// KIND/NAME…, KIND NAME…, or KIND with -l or --all
     #[arg(required = true, value_name = "OBJECT")]
     words: Vec<String>,
-    /// condition=TYPE[=STATUS], delete, create, or jsonpath={.PATH}=VALUE
+    /// condition=TYPE[=STATUS], delete, create, or jsonpath={.PATH}[=VALUE]
     #[arg(long = "for", value_name = "GOAL")]
     goal: Goal,
     /// How long to wait; 0 looks once
@@ -56,8 +56,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) enum Goal {
     /// A condition has a status, at the object's generation.
     Condition { kind: String, status: String },
-    /// A field has a value.
-    Field { path: String, value: String },
+    /// A field has a value, or any.
+    Field { path: String, value: Option<String> },
     /// The object is there.
     Present,
     /// The object is gone, or, with a uid, replaced by another.
@@ -87,25 +87,12 @@ impl FromStr for Goal {
             };
         }
         let rest = text.strip_prefix("jsonpath=").ok_or_else(wrong)?;
-        let (path, value) = rest.split_once('=').ok_or_else(wrong)?;
+        let (path, value) = rest.split_once('=').map_or((rest, None), |it| (it.0, Some(it.1)));
         let path = path.trim_matches(['\'', '"']);
         let path = path.strip_prefix('{').and_then(|it| it.strip_suffix('}')).unwrap_or(path);
         let path = path.strip_prefix('.').ok_or_else(wrong)?;
-        Ok(Self::Field { path: path.to_owned(), value: value.trim_matches(['\'', '"']).to_owned() })
-    }
-}
-
-impl fmt::Display for Goal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Condition { kind, status } if status == "True" => write!(f, "{kind}"),
-            Self::Condition { kind, status } => write!(f, "{kind}={status}"),
-            Self::Field { path, value } => write!(f, "{path}={value}"),
-            Self::Present => write!(f, "creation"),
-            Self::Gone { .. } => write!(f, "deletion"),
-            Self::Ordered { .. } => write!(f, "the order"),
-            Self::Settled => write!(f, "Ready or Asleep"),
-        }
+        let value = value.map(|it| it.trim_matches(['\'', '"']).to_owned());
+        Ok(Self::Field { path: path.to_owned(), value })
     }
 }
 
@@ -124,29 +111,34 @@ impl Goal {
     /// Judges an object, or its absence.
     pub(super) fn judge(&self, object: Option<&Value>) -> Verdict {
         match (self, object) {
-            (Self::Gone { .. }, None) => Verdict::Met("deleted".to_owned()),
+            (Self::Gone { .. }, None) => met(),
             (Self::Gone { uid: Some(uid) }, Some(object))
                 if at_path(object, "metadata.uid").is_some_and(|it| it != uid.as_str()) =>
             {
-                Verdict::Met("deleted".to_owned())
+                met()
             }
             (Self::Gone { .. }, Some(object)) => going(object),
             (Self::Ordered { uid }, object) => orphans::judge(object, uid),
             (Self::Present, None) => Verdict::NotYet("it is not there yet".to_owned()),
-            (Self::Present, Some(_)) => Verdict::Met("there".to_owned()),
+            (Self::Present, Some(_)) => met(),
             (_, None) => Verdict::Failed("it is not there".to_owned()),
             (Self::Field { path, value }, Some(object)) => {
-                let found = at_path(object, path).map(table::plain).unwrap_or_default();
-                if found == *value {
-                    Verdict::Met("condition met".to_owned())
+                let found = at_path(object, path).map(table::plain);
+                if found.is_some() && value.as_ref().is_none_or(|it| found.as_ref() == Some(it)) {
+                    met()
                 } else {
-                    Verdict::NotYet(format!("{path} is `{found}`"))
+                    Verdict::NotYet(format!("{path} is `{}`", found.unwrap_or_default()))
                 }
             }
             (Self::Condition { kind, status }, Some(object)) => condition(object, kind, status),
             (Self::Settled, Some(object)) => settled(object),
         }
     }
+}
+
+/// kubectl's word, whatever was waited for.
+fn met() -> Verdict {
+    Verdict::Met("condition met".to_owned())
 }
 
 fn conditions(object: &Value) -> impl Iterator<Item = &Value> {
@@ -190,7 +182,7 @@ fn condition(object: &Value, kind: &str, status: &str) -> Verdict {
         return Verdict::NotYet("the last change has not been looked at yet".to_owned());
     }
     if field(found, "status").eq_ignore_ascii_case(status) {
-        Verdict::Met("condition met".to_owned())
+        met()
     } else {
         Verdict::NotYet(reason(found))
     }
@@ -236,29 +228,46 @@ fn settled(object: &Value) -> Verdict {
 pub(super) enum Outcome {
     /// The goal was reached.
     Met(String),
+    /// It was to be gone, and already was.
+    Needless,
     /// It cannot be.
     Failed(String),
+    /// There is no such object.
+    Absent,
     /// It was not in time; this was missing last.
-    Late(String, String),
+    Late(String),
+    /// It was not so at the one look that there was time for; this was missing.
+    Unmet(String),
 }
 
 impl Outcome {
-    /// Says how it ended; whether it was well.
+    /// Says how it ended, in kubectl's words and with what was missing; whether it was well.
     pub(super) fn report(
         &self,
         object: &ObjectRef,
         printer: &mut Printer,
     ) -> std::io::Result<bool> {
-        let name = label(object);
-        match self {
-            Self::Met(word) => printer.line(format_args!("{name} {word}"))?,
-            Self::Failed(reason) => printer.note(format_args!("error: {name}: {reason}")),
-            Self::Late(goal, missing) => {
-                printer
-                    .note(format_args!("error: timed out waiting for {goal} of {name}: {missing}"));
+        let error = match self {
+            Self::Met(word) => {
+                printer.line(format_args!("{} {word}", label(object)))?;
+                return Ok(true);
             }
-        }
-        Ok(matches!(self, Self::Met(_)))
+            Self::Needless => return Ok(true),
+            Self::Failed(reason) => format!("error: {}: {reason}", label(object)),
+            Self::Absent => {
+                let kind = object.kind.info().qualified();
+                format!("Error from server (NotFound): {kind} \"{}\" not found", object.name)
+            }
+            Self::Late(missing) => {
+                let name = resource(object);
+                format!("error: timed out waiting for the condition on {name}: {missing}")
+            }
+            Self::Unmet(missing) => {
+                format!("error: condition not met for {}: {missing}", resource(object))
+            }
+        };
+        printer.note(error);
+        Ok(false)
     }
 }
 
@@ -288,7 +297,7 @@ pub(super) async fn until(
     // Time enough for the one look that a timeout of 0 asks for.
     let limit = if timeout.is_zero() { Duration::from_secs(30) } else { timeout };
     let ended = tokio::time::timeout(limit, waiting).await;
-    ended.unwrap_or_else(|_| Ok(Outcome::Late(goal.to_string(), missing)))
+    ended.unwrap_or_else(|_| Ok(Outcome::Late(missing)))
 }
 
 /// One list and the watch after it; `None` when the stream ended before the goal was reached.
@@ -301,6 +310,7 @@ async fn look_and_follow(
 ) -> Result<Option<Outcome>, Error> {
     let mut judge = |object: Option<&Value>| match goal.judge(object) {
         Verdict::Met(word) => Some(Outcome::Met(word)),
+        Verdict::Failed(_) if object.is_none() => Some(Outcome::Absent),
         Verdict::Failed(reason) => Some(Outcome::Failed(reason)),
         Verdict::NotYet(reason) => {
             *missing = reason;
@@ -310,10 +320,11 @@ async fn look_and_follow(
     let (namespace, query) = (Some(object.namespace.as_str()), Query::name(&object.name));
     let list = client.list::<Value>(object.kind, namespace, &query).await?;
     if let Some(outcome) = judge(list.items.first()) {
-        return Ok(Some(outcome));
+        let is_needless = list.items.is_empty() && matches!(goal, Goal::Gone { .. });
+        return Ok(Some(if is_needless { Outcome::Needless } else { outcome }));
     }
     if once {
-        return Ok(Some(Outcome::Late(goal.to_string(), missing.clone())));
+        return Ok(Some(Outcome::Unmet(missing.clone())));
     }
     let after = Some(list.metadata.resource_version.as_str()).filter(|it| !it.is_empty());
     let mut changes = client.watch::<Value>(object.kind, namespace, &query, after).await?;
@@ -351,6 +362,10 @@ pub(super) async fn run(
                 return Err(Failure::usage("no name is given", hint).into());
             }
         }
+    }
+    // What is to be gone may well be; all else that waits for nothing was most likely mistyped.
+    if objects.is_empty() && !matches!(args.goal, Goal::Gone { .. }) {
+        return Err(Failure::new("no matching resources found").into());
     }
     let mut exit = Exit::Success;
     for object in &objects {

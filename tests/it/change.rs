@@ -15,7 +15,7 @@ async fn a_changed_variable_reaches_the_page_and_the_volume_survives() {
         (&2.into(), &serde_json::Value::Null)
     );
     let edited = manifest::environment("alice", "workspace", "env: {GREETING: hello}");
-    assert_eq!(hangar.apply(&edited).await.good(), "environment/alice configured\n");
+    assert_eq!(hangar.apply(&edited).await.good(), "environment.hangar.dev/alice configured\n");
     let after = until("the new variable on the page", PATIENCE, async || {
         let answer = hangar.http(&host("alice"), "/env").await;
         if answer.status == 200 && answer.json()["GREETING"] == "hello" {
@@ -28,7 +28,7 @@ async fn a_changed_variable_reaches_the_page_and_the_volume_survives() {
     let after = hangar.page("alice").await;
     assert_eq!((&after["visits"], &after["machine"]), (&3.into(), &before["machine"]));
     hangar.run("wait env/alice --for=condition=Ready").await;
-    assert_eq!(hangar.apply(&edited).await.good(), "environment/alice unchanged\n");
+    assert_eq!(hangar.apply(&edited).await.good(), "environment.hangar.dev/alice unchanged\n");
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_hostname_that_another_environment_holds_is_refused() {
     assert_eq!(refused.code, 1, "{refused:?}");
     let place = "spec.hostnames[0]: the hostname `alice` is held by another environment\n";
     assert!(refused.stderr.ends_with(place), "a hint to repeat it would be wrong: {refused:?}");
-    assert_eq!(hangar.run("get env -o name").await, "environment/alice\n");
+    assert_eq!(hangar.run("get env -o name").await, "environment.hangar.dev/alice\n");
     assert_eq!(hangar.page("alice").await["environment"], "alice");
 }
 

@@ -288,7 +288,7 @@ async fn a_pool_is_scaled_by_number_and_by_region() {
     assert_eq!(spec["replicas"], serde_json::json!({"fra": 1}));
     hangar.stocked(1).await;
     let refused = hangar.cli(&["scale", "template/node", "--replicas", "1"]).await;
-    assert!(refused.code == 2 && refused.stderr.contains("pools can"), "{}", refused.stderr);
+    assert!(refused.code == 1 && refused.stderr.contains("pools can"), "{}", refused.stderr);
 }
 
 /// What a plan says of one environment: the bay that it claims, the calls, and the rest.
@@ -344,12 +344,13 @@ async fn a_plan_foretells_which_bay_is_claimed_and_no_bay_twice() {
 async fn a_plan_says_what_a_bay_that_rests_takes_and_which_revision_it_has() {
     let hangar = Hangar::up(&(template("") + &pool("replicas: 1, warmState: Stopped"))).await;
     hangar.stocked(1).await;
-    let bay = hangar.run("get bays -o name").await.trim().to_owned();
-    let name = bay.strip_prefix("bay/").unwrap();
+    let named = hangar.run("get bays -o name").await;
+    let name = named.trim().strip_prefix("bay.hangar.dev/").unwrap();
     let environment = manifest::environment("alice", "node", "");
     let planned = hangar.plan(&environment, &[]).await;
     let lines: Vec<_> = planned.lines().filter(|it| it.contains("    > ")).collect();
-    let bind = format!("    > bind {bay}: bay {name} of pool warm is claimed [no call to Fly]");
+    let bind =
+        format!("    > bind bay/{name}: bay {name} of pool warm is claimed [no call to Fly]");
     let [first, start, exec] = lines.as_slice() else { panic!("{planned}") };
     assert_eq!(*first, bind);
     assert!(start.starts_with("    > start-machine ") && exec.starts_with("    > personalize "));

@@ -81,7 +81,8 @@ async fn an_environment_in_trouble_is_shown_with_the_log_until_it_is_deleted() {
     hangar.listening().await;
     eventually("the log", PATIENCE, async || {
         let said = hangar.said();
-        said.contains("environment/mallory is waited for: ") && said.contains(" env/alice  plan ")
+        said.contains("environment.hangar.dev/mallory is waited for: ")
+            && said.contains(" env/alice  plan ")
     })
     .await;
     hangar.phase("alice", "Ready").await;

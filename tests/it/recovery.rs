@@ -171,7 +171,10 @@ async fn a_lost_store_destroys_nothing_and_an_export_brings_everything_back() {
     apart.delete_in_vain("bob", "the store was made at").await;
     assert_eq!(apart.at_fly().await, there_too);
     let told = apart.cli(&["resume", "--dry-run"]).await;
-    assert!(told.starts_with("hold/restored would be lifted: hangar destroys again"), "{told}");
+    assert!(
+        told.starts_with("hold.hangar.dev/restored would be lifted: hangar destroys again"),
+        "{told}"
+    );
     assert_eq!(apart.holds().await, ["restored"]);
     apart.cli(&["resume"]).await;
     // An app, a machine, a volume. What this store does not know of is left alone.

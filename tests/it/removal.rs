@@ -12,7 +12,10 @@ async fn a_deleted_environment_answers_410_and_leaves_nothing_at_fly() {
     let bob = hangar.page("bob").await;
     assert_eq!(hangar.http(&host("alice"), "/").await.status, 200);
 
-    assert_eq!(hangar.run("delete env alice --wait=false").await, "environment/alice deleted\n");
+    assert_eq!(
+        hangar.run("delete env alice --wait=false").await,
+        "environment.hangar.dev \"alice\" deleted\n"
+    );
     until("410 for a deleted environment", Duration::from_secs(2), async || {
         let answer = hangar.http(&host("alice"), "/").await;
         if answer.status == 410 { Ok(()) } else { Err(answer.text()) }
@@ -33,7 +36,10 @@ async fn a_deleted_environment_answers_410_and_leaves_nothing_at_fly() {
 #[tokio::test]
 async fn delete_waits_until_nothing_is_left() {
     let hangar = Hangar::up(&manifest::one("alice")).await;
-    assert_eq!(hangar.run("delete env alice --wait").await, "environment/alice deleted\n");
+    assert_eq!(
+        hangar.run("delete env alice --wait").await,
+        "environment.hangar.dev \"alice\" deleted\n"
+    );
     let fly = hangar.fly();
     assert!(fly.apps().await.is_empty() && fly.machines().await.is_empty());
     assert!(fly.volumes().await.is_empty());

@@ -129,7 +129,10 @@ async fn a_failing_revision_stops_and_undo_repairs_it() {
     .await;
     assert_eq!(hangar.color("bob").await, "blue");
 
-    assert_eq!(hangar.run("rollout undo template/node").await, "template/node rolled back\n");
+    assert_eq!(
+        hangar.run("rollout undo template/node").await,
+        "template.hangar.dev/node rolled back\n"
+    );
     hangar.run("rollout status template/node --timeout=60s").await;
     assert_eq!(hangar.colored("blue").await.len(), 4);
     let status = hangar.object("template/node").await["status"].take();

@@ -21,8 +21,8 @@ async fn get_prints_what_is_asked_for_in_the_form_that_is_asked_for() {
     let wide = hangar.run("get env -o wide").await;
     let machine = hangar.page("alice").await["machine"].as_str().unwrap().to_owned();
     assert!(wide.contains(&machine) && wide.contains(" MACHINE "), "{wide}");
-    assert_eq!(hangar.run("get env -l team=a -o name").await, "environment/alice\n");
-    assert_eq!(hangar.run("get env -l team!=a -o name").await, "environment/bob\n");
+    assert_eq!(hangar.run("get env -l team=a -o name").await, "environment.hangar.dev/alice\n");
+    assert_eq!(hangar.run("get env -l team!=a -o name").await, "environment.hangar.dev/bob\n");
     let all = hangar.run("get env -A").await;
     assert!(all.starts_with("NAMESPACE") && all.contains("default"), "{all}");
     let yaml = hangar.run("get env alice -o yaml").await;
@@ -51,10 +51,10 @@ async fn a_watch_follows_an_environment_from_pending_to_ready() {
         "{seen:#?}"
     );
     let waited = hangar.run("wait env/alice --for=condition=Ready --timeout=10s").await;
-    assert_eq!(waited, "environment/alice condition met\n");
+    assert_eq!(waited, "environment.hangar.dev/alice condition met\n");
     let never = ["wait", "env/alice", "--for=condition=Stalled", "--timeout=1s"];
     let never = hangar.cli(&never).await;
-    assert!(never.code == 1 && never.stderr.contains("environment/alice"), "{never:?}");
+    assert!(never.code == 1 && never.stderr.contains("environments/alice"), "{never:?}");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ fn all() -> Vec<(&'static str, String)> {
     vec![
         ("template.yaml", TEMPLATE.to_owned()),
         ("pool.yaml", POOL.to_owned()),
+        ("pool-empty.yaml", POOL.replace("replicas: 1", "replicas: 0")),
         ("demo.yaml", env("name: demo, labels: {team: a}", "")),
         ("demo-2.yaml", env("name: demo, labels: {team: a}", ", env: {A: '2'}")),
         ("applied.yaml", env("name: applied, labels: {team: a}", ", env: {A: '1'}, hostnames: [one]")),
@@ -48,6 +49,10 @@ fn all() -> Vec<(&'static str, String)> {
         ("made.yaml", env("name: made", "")),
         ("again.yaml", env("name: made", ", env: {AGAIN: 'yes'}")),
         ("dry.yaml", env("name: dry", "")),
+        (
+            "odd.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: odd}\ndata: {a: 'a <b> && c é'}\n".to_owned(),
+        ),
         ("drawn.yaml", env("generateName: drawn-", "")),
         ("wrong.yaml", env("name: wrong", ", regoin: ams")),
         ("warned.yaml", env("name: warned", ", regoin: ams")),

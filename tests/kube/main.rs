@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
 mod access;
+mod agree;
 mod apply;
 mod figures;
 mod files;

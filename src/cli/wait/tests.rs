@@ -50,6 +50,11 @@ fn fields_are_compared_as_text() {
     let met = Verdict::Met("condition met".to_owned());
     assert_eq!(judge("jsonpath={.status.phase}=Ready", environment(2, &[])), met);
     assert_eq!(judge("jsonpath='{.metadata.generation}'=2", environment(2, &[])), met);
+    assert_eq!(judge("jsonpath={.status.phase}", environment(2, &[])), met);
+    assert_eq!(
+        judge("jsonpath={.status.bay}", environment(2, &[])),
+        Verdict::NotYet("status.bay is ``".to_owned())
+    );
     assert_eq!(
         judge("jsonpath=.status.phase=Asleep", environment(2, &[])),
         Verdict::NotYet("status.phase is `Ready`".to_owned())
@@ -58,14 +63,14 @@ fn fields_are_compared_as_text() {
 
 #[test]
 fn absence_meets_a_deletion_and_fails_everything_else() {
-    assert_eq!(judge("delete", Value::Null), Verdict::Met("deleted".to_owned()));
+    assert_eq!(judge("delete", Value::Null), Verdict::Met("condition met".to_owned()));
     assert_eq!(
         judge("condition=Ready", Value::Null),
         Verdict::Failed("it is not there".to_owned())
     );
     let gone = Goal::Gone { uid: Some("a".to_owned()) };
     let with_uid = |uid: &str| json!({"metadata": {"uid": uid, "finalizers": ["f"]}});
-    assert_eq!(gone.judge(Some(&with_uid("b"))), Verdict::Met("deleted".to_owned()));
+    assert_eq!(gone.judge(Some(&with_uid("b"))), Verdict::Met("condition met".to_owned()));
     assert_eq!(gone.judge(Some(&with_uid("a"))), Verdict::NotYet("[\"f\"]".to_owned()));
 }
 

@@ -12,6 +12,7 @@ use crate::server::{
     State, apply, audit,
     call::{FieldValidation, ListOptions, Scope, Target, WatchOptions, WriteOptions},
     check_object, draft,
+    many::Many,
     may::Caller,
     patch::{self, BODY_BYTES_MAX, Change, Media, RequestBody},
     read, removal, reset, respond, review, scaled, socket,
@@ -146,22 +147,23 @@ pub(super) async fn delete_collection(
 ) -> Result<Response<Body>, Status> {
     draft::check_deletable(scope.kind, None)?;
     let options = delete_options(media, body, options).await?;
-    let listed = read::list(state, scope, list).await?;
-    let mut gone = Vec::new();
-    for object in listed.objects {
+    let mut targets = Vec::new();
+    let metadata = read::list(state, scope, list, |object| {
         let text = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let target =
-            ObjectRef::new(scope.kind, text("/metadata/namespace"), text("/metadata/name"));
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        targets.push(ObjectRef::new(scope.kind, namespace, name));
+    });
+    let metadata = metadata.await?;
+    let mut gone = Many::new(View::Whole(scope.form), scope.kind, state.clock.now());
+    for target in targets {
         match deleted(state, &target, &options).await {
-            Ok(it) => gone.push(it.object()),
+            Ok(it) => gone.add(it.object()),
             // Someone else deleted it meanwhile.
             Err(status) if status == Status::not_found(&target) => {}
             Err(status) => return Err(status),
         }
     }
-    let view = View::Whole(scope.form);
-    let shown = view.many(scope.kind, gone, listed.metadata, state.clock.now());
-    Ok(answered(respond::json(&shown), &options))
+    Ok(answered(respond::list(gone.end(&metadata)), &options))
 }
 
 async fn deleted(

@@ -14,6 +14,7 @@ mod draft;
 mod generated;
 mod guard;
 mod logs;
+mod many;
 mod may;
 mod openapi;
 mod order;
@@ -59,6 +60,7 @@ pub use self::{
 use self::{
     audit::Audit,
     call::{Call, FieldValidation, Include, Scope, Target, WriteOptions},
+    many::Many,
     may::Caller,
     pages::Pages,
     patch::{BODY_BYTES_MAX, Change, Media, REPORT_BYTES_MAX},
@@ -380,8 +382,9 @@ async fn perform(
         }
         Call::List(scope, options) => {
             let view = view(options.include, scope.form)?;
-            let listed = read::list(state, &scope, &options).await?;
-            Ok(respond::json(&view.many(scope.kind, listed.objects, listed.metadata, now)))
+            let mut many = Many::new(view, scope.kind, now);
+            let metadata = read::list(state, &scope, &options, |object| many.add(object)).await?;
+            Ok(respond::list(many.end(&metadata)))
         }
         Call::Watch(scope, options) => {
             let view = view(options.include, scope.form)?;

@@ -15,15 +15,6 @@ use crate::server::{
 };
 use crate::store::{Entry, Revision, handle::decode_bytes};
 
-/// Objects of a list as callers see them, and the list's own metadata.
-#[derive(Debug)]
-pub(super) struct Listed {
-    /// The page's objects.
-    pub(super) objects: Vec<Value>,
-    /// Revision, and where to go on.
-    pub(super) metadata: Value,
-}
-
 /// One object.
 pub(super) async fn get(state: &State, target: &Target, view: View) -> Result<Value, Status> {
     let found = generated::current(state, &target.object).await?;
@@ -32,30 +23,33 @@ pub(super) async fn get(state: &State, target: &Target, view: View) -> Result<Va
     Ok(view.one(target.object.kind, object, state.clock.now()))
 }
 
-/// A page of a list, or all of it.
+/// Hands over the objects of a page of a list, or of all of it, as callers see them; the list's own metadata, which is the revision
+/// and where to go on.
 pub(super) async fn list(
     state: &State,
     scope: &Scope,
     options: &ListOptions,
-) -> Result<Listed, Status> {
+    mut take: impl FnMut(Value),
+) -> Result<Value, Status> {
     let prefix = prefix(scope, options.select.fields.name());
     let (entries, revision, after) = moment(state, (scope.kind, &prefix), options).await?;
     let start = after.map_or(0, |after| entries.partition_point(|it| it.key.as_str() <= &*after));
-    let mut objects = Vec::new();
-    let mut more = None;
+    let (mut count, mut last, mut more) = (0, None, None);
     for (index, entry) in entries.iter().enumerate().skip(start) {
         let object = shown(entry)?;
         if !options.select.matches(&object) {
             continue;
         }
-        if options.limit > 0 && objects.len() == options.limit {
+        if options.limit > 0 && count == options.limit {
             more = Some(index);
             break;
         }
-        objects.push((entry.key.clone(), object));
+        take(object);
+        count += 1;
+        last = Some(&entry.key);
     }
     let mut metadata = json!({"resourceVersion": revision.to_string()});
-    if let (Some(index), Some((last, _))) = (more, objects.last()) {
+    if let (Some(index), Some(last)) = (more, last) {
         let token = Token { revision: revision.0, after: last.as_str().to_owned() };
         metadata["continue"] = json!(token.text());
         // How many more a selector lets through is not known without reading them all.
@@ -64,7 +58,7 @@ pub(super) async fn list(
         }
         state.pages.keep(&prefix, revision, Arc::clone(&entries));
     }
-    Ok(Listed { objects: objects.into_iter().map(|(_, object)| object).collect(), metadata })
+    Ok(metadata)
 }
 
 /// What the keys of a scope start with, or of its one object of this name.

@@ -36,6 +36,11 @@ pub(super) fn json(value: &Value) -> Response<Body> {
     answer(StatusCode::OK, JSON, full(value.to_string()))
 }
 
+/// 200 with a list in JSON.
+pub(super) fn list(text: Bytes) -> Response<Body> {
+    answer(StatusCode::OK, JSON, full(text))
+}
+
 /// 200 with an object, of which there are several forms: the request's `Accept` said which.
 pub(super) fn json_as(value: &Value, content_type: HeaderValue) -> Response<Body> {
     let mut response = answer(StatusCode::OK, content_type, full(value.to_string()));

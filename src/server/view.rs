@@ -58,55 +58,49 @@ impl View {
 
     /// One object.
     pub(super) fn one(self, kind: Kind, object: Value, now: Timestamp) -> Value {
+        if !matches!(self, Self::Table(_)) {
+            return self.item(kind, object, now);
+        }
+        let revision = object.pointer("/metadata/resourceVersion").cloned();
+        let (mut table, rows) = self.list(kind, &json!({"resourceVersion": revision}));
+        table[rows] = json!([self.item(kind, object, now)]);
+        table
+    }
+
+    /// A list without its objects, and the name of the field that they go into.
+    pub(super) fn list(self, kind: Kind, metadata: &Value) -> (Value, &'static str) {
+        let info = kind.info();
+        match self {
+            Self::Whole(form) => {
+                let version = form.map_or_else(|| info.api_version(), Form::api_version);
+                let name = format!("{}List", info.kind_name);
+                (json!({"kind": name, "apiVersion": version, "metadata": metadata}), "items")
+            }
+            Self::Partial => {
+                let name = "PartialObjectMetadataList";
+                let list =
+                    json!({"kind": name, "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+                (list, "items")
+            }
+            Self::Table(_) => {
+                let list = json!({
+                    "kind": "Table",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": metadata,
+                    "columnDefinitions": columns(info),
+                });
+                (list, "rows")
+            }
+        }
+    }
+
+    /// An object of a list.
+    pub(super) fn item(self, kind: Kind, object: Value, now: Timestamp) -> Value {
         match self {
             Self::Whole(form) => in_form(form, object),
             Self::Partial => partial(kind, &object),
-            Self::Table(_) => {
-                let revision = object.pointer("/metadata/resourceVersion").cloned();
-                self.table(kind, &[object], json!({"resourceVersion": revision}), now)
-            }
+            Self::Table(include) => row(kind, &object, include, now),
         }
-    }
-
-    /// Many objects.
-    pub(super) fn many(
-        self,
-        kind: Kind,
-        objects: Vec<Value>,
-        metadata: Value,
-        now: Timestamp,
-    ) -> Value {
-        let info = kind.info();
-        match self {
-            Self::Whole(form) => json!({
-                "kind": format!("{}List", info.kind_name),
-                "apiVersion": form.map_or_else(|| info.api_version(), Form::api_version),
-                "metadata": metadata,
-                "items": objects.into_iter().map(|it| in_form(form, it)).collect::<Vec<_>>(),
-            }),
-            Self::Partial => {
-                let items: Vec<_> = objects.iter().map(|it| partial(kind, it)).collect();
-                json!({
-                    "kind": "PartialObjectMetadataList",
-                    "apiVersion": "meta.k8s.io/v1",
-                    "metadata": metadata,
-                    "items": items,
-                })
-            }
-            Self::Table(_) => self.table(kind, &objects, metadata, now),
-        }
-    }
-
-    fn table(self, kind: Kind, objects: &[Value], metadata: Value, now: Timestamp) -> Value {
-        let include = if let Self::Table(include) = self { include } else { Include::Metadata };
-        let rows: Vec<_> = objects.iter().map(|it| row(kind, it, include, now)).collect();
-        json!({
-            "kind": "Table",
-            "apiVersion": "meta.k8s.io/v1",
-            "metadata": metadata,
-            "columnDefinitions": columns(kind.info()),
-            "rows": rows,
-        })
     }
 
     /// What a watch's bookmark carries.

@@ -14,7 +14,7 @@ const APPLY: &str = "application/apply-patch+yaml";
 const MERGE: &str = "application/merge-patch+json";
 const WRITERS: usize = 8;
 /// How many edits each makes; `HANGAR_EDITS` is another number.
-const EDITS: usize = 25;
+const EDITS: usize = 1_000;
 
 /// How a writer writes.
 #[derive(Debug, Clone, Copy)]

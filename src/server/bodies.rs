@@ -188,12 +188,13 @@ async fn delete_options(
         Media::Json => {}
         Media::Protobuf if !body.is_empty() => {
             let (read, _) = patch::object(media, &body, FieldValidation::Ignore)?;
-            return removal::Options::read(read.to_string().as_bytes(), options.dry_run);
+            let read = removal::Options::read(read.to_string().as_bytes(), options.dry_run)?;
+            return Ok(read.or(options.propagation));
         }
         _ if body.is_empty() => {}
         _ => return Err(Status::unsupported_media_type("the body must be application/json")),
     }
-    removal::Options::read(&body, options.dry_run)
+    Ok(removal::Options::read(&body, options.dry_run)?.or(options.propagation))
 }
 
 /// The answer to a deletion, with a word to the audit log where nothing was deleted.

@@ -13,7 +13,10 @@ use crate::api::{
     review::Review,
     selector::{Fields, Labels},
 };
-use crate::server::streams::{self, Open};
+use crate::server::{
+    removal::Propagation,
+    streams::{self, Open},
+};
 
 /// Everything the server can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +220,8 @@ pub(super) struct WriteOptions {
     pub(super) dry_run: bool,
     /// What becomes of fields that the kind does not have or that are there twice.
     pub(super) validation: FieldValidation,
+    /// What becomes of dependents, where it is a deletion.
+    pub(super) propagation: Option<Propagation>,
     /// Who writes.
     pub(super) writer: Writer,
 }

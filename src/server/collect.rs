@@ -22,7 +22,7 @@ use crate::api::{
 };
 use crate::clock::Clock;
 use crate::server::{
-    claims, draft, quota,
+    claims, draft, propagate, quota,
     removal::{self, Options},
     status::Status,
     write,
@@ -55,6 +55,7 @@ pub async fn run(
         dependents: BTreeMap::new(),
         closing: BTreeSet::new(),
         limited: BTreeSet::new(),
+        waiting: BTreeSet::new(),
     };
     let mut has_seen_all = false;
     loop {
@@ -92,6 +93,8 @@ struct Collector {
     closing: BTreeSet<String>,
     /// Namespaces with a quota.
     limited: BTreeSet<String>,
+    /// What is being deleted and waits for its dependents.
+    waiting: BTreeSet<ObjectRef>,
 }
 
 /// The part of any object that matters here.
@@ -106,6 +109,7 @@ impl Collector {
         self.dependents.clear();
         self.closing.clear();
         self.limited.clear();
+        self.waiting.clear();
     }
 
     async fn seen(&mut self, entry: &Entry, act: bool) {
@@ -119,6 +123,9 @@ impl Collector {
         }
         if object.kind == Kind::ResourceQuota {
             self.limited.insert(object.namespace.clone());
+        }
+        if propagate::waits_for(&metadata).is_some() && self.waiting.insert(object.clone()) && act {
+            self.propagate(&object).await;
         }
         if act {
             self.count(&object).await;
@@ -140,6 +147,7 @@ impl Collector {
         for namespace in self.limited.clone() {
             self.count_in(&namespace).await;
         }
+        self.propagate_all().await;
         report(self.release_orphans().await);
         self.close_all().await;
     }
@@ -151,6 +159,13 @@ impl Collector {
             let owner = owner_ref(owner, &object.namespace).map(|it| it.store_key());
             if let Some(known) = owner.and_then(|owner| self.dependents.get_mut(&owner)) {
                 known.remove(&change.key);
+            }
+        }
+        self.waiting.remove(&object);
+        for owner in &metadata.owner_references {
+            let owner = owner_ref(owner, &object.namespace);
+            if let Some(owner) = owner.filter(|it| self.waiting.contains(it)) {
+                self.propagate(&owner).await;
             }
         }
         for key in self.dependents.remove(change.key.as_str()).unwrap_or_default() {
@@ -173,7 +188,27 @@ impl Collector {
     async fn time_passed(&mut self) {
         report(self.expire_events().await);
         report(self.expire_hostnames().await);
+        self.propagate_all().await;
         self.close_all().await;
+    }
+
+    async fn propagate_all(&mut self) {
+        for owner in self.waiting.clone() {
+            self.propagate(&owner).await;
+        }
+    }
+
+    /// What a deletion does first to what names its object.
+    async fn propagate(&mut self, owner: &ObjectRef) {
+        let dependents = self.dependents.get(&owner.store_key()).cloned().unwrap_or_default();
+        let dependents = dependents.into_iter().collect();
+        match propagate::step((&self.store, self.clock.now()), owner, dependents).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.waiting.remove(owner);
+            }
+            Err(status) => report(Err(status)),
+        }
     }
 
     /// Says in the quotas of its namespace what is used, after an object that counts came, went or changed.

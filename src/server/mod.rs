@@ -21,6 +21,7 @@ mod order;
 mod owners;
 mod pages;
 mod patch;
+mod propagate;
 mod protobuf;
 mod quota;
 pub mod reach;

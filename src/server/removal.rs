@@ -14,14 +14,43 @@ use crate::server::{
 };
 use crate::store::{self, Precondition, Revision, handle::Store};
 
-/// What a caller says about a deletion. `propagationPolicy` and `gracePeriodSeconds` are taken and change nothing.
+/// What a caller says about a deletion. `gracePeriodSeconds` is taken and changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Options {
     /// What must be true of the object.
     preconditions: Option<Preconditions>,
+    /// What becomes of what names the object as its owner.
+    propagation_policy: Option<Propagation>,
     /// `All`: do everything but the write.
     dry_run: Option<Vec<String>>,
+}
+
+/// What becomes of what names a deleted object as its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum Propagation {
+    /// It is deleted afterwards.
+    Background,
+    /// It is deleted, and the object after it.
+    Foreground,
+    /// It stays, and names the object no more.
+    Orphan,
+}
+
+impl Propagation {
+    /// By its name.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        serde_json::from_value(Value::from(text)).ok()
+    }
+
+    /// What keeps the object until that was done.
+    pub(super) fn finalizer(self) -> Option<&'static str> {
+        match self {
+            Self::Background => None,
+            Self::Foreground => Some("foregroundDeletion"),
+            Self::Orphan => Some("orphan"),
+        }
+    }
 }
 
 /// What must be true of an object that is deleted.
@@ -46,10 +75,16 @@ impl Options {
         Ok(options)
     }
 
+    /// With what the query says where the body says nothing.
+    pub(super) fn or(mut self, propagation: Option<Propagation>) -> Self {
+        self.propagation_policy = self.propagation_policy.or(propagation);
+        self
+    }
+
     /// Deletion of exactly the object with this uid.
     pub(super) fn of_uid(uid: &str) -> Self {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-        Self { preconditions: Some(preconditions), dry_run: None }
+        Self { preconditions: Some(preconditions), ..Self::default() }
     }
 
     /// Refuses what is not as the caller wants it to be.
@@ -102,6 +137,11 @@ impl Deleted {
         }
     }
 
+    /// Whether something still keeps the object.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self, Self::Marked(_))
+    }
+
     /// The object itself.
     pub(super) fn object(self) -> Value {
         match self {
@@ -125,11 +165,17 @@ pub(super) async fn delete(
         let old = old.ok_or_else(|| Status::not_found(object))?;
         let metadata = draft::metadata(&old.object);
         options.check(object, &metadata.uid, old.revision)?;
-        let stays = !metadata.finalizers.is_empty();
+        let finalizer = options.propagation_policy.and_then(Propagation::finalizer);
+        let finalizer = finalizer.filter(|it| !metadata.finalizers.iter().any(|own| own == it));
+        let stays = !metadata.finalizers.is_empty() || finalizer.is_some();
         if stays && metadata.deletion_timestamp.is_some() {
             return Ok(Deleted::Marked(view::with_revision(old.object, old.revision)));
         }
-        let marked = draft::deleting(object.kind, old.object.clone(), now);
+        let mut marked = draft::deleting(object.kind, old.object.clone(), now);
+        if let Some(finalizer) = finalizer {
+            let list = metadata.finalizers.iter().map(String::as_str).chain([finalizer]);
+            marked["metadata"]["finalizers"] = list.collect();
+        }
         let before = write::environment(object.kind, &old.object)?;
         let claims = claims::release(store, before.as_ref(), None, now).await?;
         let at = Precondition::At(old.revision);

@@ -5,9 +5,12 @@ use crate::api::{
     meta::ObjectRef,
     selector::{Fields, Labels},
 };
-use crate::server::call::{
-    FieldValidation, Include, ListOptions, LogOptions, MANAGER_BYTES_MAX, NoCall, Scope, Selection,
-    Start, WatchOptions, WriteOptions, Writer,
+use crate::server::{
+    call::{
+        FieldValidation, Include, ListOptions, LogOptions, MANAGER_BYTES_MAX, NoCall, Scope,
+        Selection, Start, WatchOptions, WriteOptions, Writer,
+    },
+    removal::Propagation,
 };
 
 /// Lines of the log that are given when no number is asked for.
@@ -130,7 +133,15 @@ impl Query {
                 )));
             }
         };
-        Ok(WriteOptions { dry_run, validation, writer: self.writer()? })
+        let propagation = match self.get("propagationPolicy") {
+            None => None,
+            Some(text) => Some(Propagation::parse(text).ok_or_else(|| {
+                NoCall::Bad(format!(
+                    "`propagationPolicy` is Background, Foreground or Orphan, and not `{text}`"
+                ))
+            })?),
+        };
+        Ok(WriteOptions { dry_run, validation, propagation, writer: self.writer()? })
     }
 
     fn writer(&self) -> Result<Writer, NoCall> {

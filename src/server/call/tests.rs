@@ -105,7 +105,9 @@ fn only_pools_have_a_scale() {
     check(&format!("GET {pools}/node/scale"), &format!("GetScale({node})"));
     let writer =
         r#"Writer { name: "", is_named: false, operation: Update, subresource: "", force: None }"#;
-    let write = format!("WriteOptions {{ dry_run: true, validation: Unsaid, writer: {writer} }}");
+    let write = format!(
+        "WriteOptions {{ dry_run: true, validation: Unsaid, propagation: None, writer: {writer} }}"
+    );
     check(&format!("PUT {pools}/node/scale?dryRun=All"), &format!("ReplaceScale({node}, {write})"));
     check(&format!("PATCH {pools}/node/scale?dryRun=All"), &format!("PatchScale({node}, {write})"));
     check(&format!("POST {pools}/node/scale"), "MethodNotAllowed");

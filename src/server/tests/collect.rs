@@ -62,6 +62,57 @@ async fn a_secret_goes_with_the_bay_that_owns_it() {
 }
 
 #[tokio::test]
+async fn a_deletion_waits_for_its_dependents_or_lets_them_go_as_its_caller_says() {
+    let api = Api::start().await;
+    api.collect();
+    let maps = SECRETS.replace("secrets", "configmaps");
+    for (owner, policy, keeps) in [
+        ("background", json!({"propagationPolicy": "Background"}), false),
+        ("foreground", json!({"propagationPolicy": "Foreground"}), false),
+        ("orphan", json!({"propagationPolicy": "Orphan"}), true),
+        ("query", Value::Null, true),
+    ] {
+        let made = api.post(&maps, &json!({"metadata": {"name": owner}})).await.body;
+        let dependent = format!("of-{owner}");
+        let references = json!([{
+            "apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": made["metadata"]["uid"],
+            "blockOwnerDeletion": true,
+        }]);
+        // Somebody holds it for a while.
+        let finalizers =
+            if owner == "foreground" { json!(["example.com/mine"]) } else { json!([]) };
+        let metadata =
+            json!({"name": dependent, "ownerReferences": references, "finalizers": finalizers});
+        assert_eq!(api.post(&maps, &json!({"metadata": metadata})).await.code, 201);
+        let (owner_path, path) = (format!("{maps}/{owner}"), format!("{maps}/{dependent}"));
+        let reply = match &policy {
+            Value::Null => api.delete(&format!("{owner_path}?propagationPolicy=Orphan")).await,
+            body => api.call(&format!("DELETE {owner_path}"), Some(body)).await,
+        };
+        assert_eq!(reply.code, 200, "{}", reply.body);
+        if owner == "foreground" {
+            eventually("the dependent is marked", async || {
+                !text(&api.get(&path).await.body, "/metadata/deletionTimestamp").is_empty()
+            })
+            .await;
+            let waits = api.get(&owner_path).await.body;
+            assert_eq!(waits["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+            api.finish(&path).await;
+        }
+        eventually("the owner is gone", async || api.get(&owner_path).await.code == 404).await;
+        if keeps {
+            let kept = api.get(&path).await;
+            assert_eq!(kept.code, 200, "{owner}");
+            assert_eq!(kept.body.pointer("/metadata/ownerReferences/0"), None);
+        } else {
+            eventually("the dependent is gone", async || api.get(&path).await.code == 404).await;
+        }
+    }
+    let wrong = api.delete(&format!("{maps}/x?propagationPolicy=Sideways")).await;
+    assert_eq!(wrong.code, 400);
+}
+
+#[tokio::test]
 async fn events_are_kept_for_an_hour() {
     let api = Api::start().await;
     let path = "/api/v1/namespaces/default/events";

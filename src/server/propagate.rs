@@ -1,13 +1,10 @@
 //! What a deletion does first to what names the object as its owner, where its caller asked for that: deletes it, or lets it go.
-//! Only then the object goes. It must never touch a bay, which stands for things at Fly and goes with its environment.
+//! Only then the object goes. It must never touch what only hangar makes, such as a bay: that goes with its owner, however it goes.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{
-    kind::Kind,
-    meta::{Metadata, ObjectRef},
-};
+use crate::api::meta::{Metadata, ObjectRef};
 use crate::server::{
     draft,
     removal::{self, Options, Propagation},
@@ -35,8 +32,8 @@ pub(super) async fn step(
     let Some(propagation) = waits_for(&metadata) else { return Ok(false) };
     let mut waits = false;
     for key in dependents {
-        let dependent = ObjectRef::from_store_key(key.as_str()).filter(|it| it.kind != Kind::Bay);
-        let Some(dependent) = dependent else { continue };
+        let dependent = ObjectRef::from_store_key(key.as_str());
+        let Some(dependent) = dependent.filter(|it| it.kind.info().writable) else { continue };
         waits |= match propagation {
             Propagation::Orphan => {
                 edit(store, &dependent, |it| drop_owner(it, &metadata.uid)).await?;

@@ -108,6 +108,20 @@ async fn a_deletion_waits_for_its_dependents_or_lets_them_go_as_its_caller_says(
             eventually("the dependent is gone", async || api.get(&path).await.code == 404).await;
         }
     }
+    // What only hangar makes goes with its owner all the same.
+    let mut owned = json!({
+        "apiVersion": "hangar.dev/v1alpha1", "kind": "TemplateRevision",
+        "metadata": {"name": "t-1", "namespace": "default", "uid": "r", "ownerReferences": [{
+            "apiVersion": "v1", "kind": "ConfigMap", "name": "last", "uid": "",
+        }]},
+    });
+    let last = api.post(&maps, &json!({"metadata": {"name": "last"}})).await.body;
+    owned["metadata"]["ownerReferences"][0]["uid"] = last["metadata"]["uid"].clone();
+    let key = Key::new("templaterevisions/default/t-1");
+    api.store.txn().put(&key, Precondition::Any, &owned).commit().await.unwrap();
+    assert_eq!(api.delete(&format!("{maps}/last?propagationPolicy=Orphan")).await.code, 200);
+    eventually("hangar's own is gone", async || api.store.get_bytes(&key).await.unwrap().is_none())
+        .await;
     let wrong = api.delete(&format!("{maps}/x?propagationPolicy=Sideways")).await;
     assert_eq!(wrong.code, 400);
 }

@@ -11,8 +11,9 @@ use crate::api::{kind::Kind, meta::resource, offer};
 pub const ANY: &str = "*";
 /// The name in the text of the server's own token, which is no object.
 pub const OWN: &str = "admin";
-/// Paths beside the resources.
-const PATHS: &[&str] = &["/backups", "/logs", "/metrics", "/router/activity"];
+/// Paths beside the resources that a scope can name, each with its verb.
+pub const PATHS: &[(&str, &str)] =
+    &[("get", "/logs"), ("get", "/metrics"), ("post", "/backups"), ("post", "/router/activity")];
 /// What tokens begin with, so that one that lies around is known for what it is.
 const MARK: &str = "hangar_";
 
@@ -126,7 +127,7 @@ fn is_of(word: &str, asked: &Attributes<'_>) -> bool {
 /// Whether a word of `resources` means anything that is offered.
 #[must_use]
 pub fn is_known(word: &str) -> bool {
-    PATHS.contains(&word)
+    PATHS.iter().any(|(_, path)| *path == word)
         || word == ANY
         || offer::all().iter().any(|offer| {
             let parts = offer.parts.iter().map(|it| it.name);

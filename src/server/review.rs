@@ -2,30 +2,25 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{kind::Kind, offer, review::Review};
+use crate::api::{access_token::PATHS, kind::Kind, offer, review::Review};
 use crate::server::{
     may::{Caller, Thing, may},
     status::Status,
 };
 
-/// Paths beside resources, as rules name them.
-const PATHS: &[&str] = &[
+/// Paths that everybody who is let in may read, as rules name them.
+const OPEN: &[&str] = &[
     "/api",
     "/api/*",
     "/apis",
     "/apis/*",
     "/healthz",
     "/livez",
-    "/logs",
-    "/metrics",
     "/openapi",
     "/openapi/*",
     "/readyz",
     "/version",
 ];
-
-/// Paths that are written to.
-const POSTED: &[&str] = &["/backups", "/router/activity"];
 
 /// The question with its answer.
 pub(super) fn answer(
@@ -92,10 +87,6 @@ fn access(spec: &Value, caller: &Caller) -> Result<Value, Status> {
 
 fn rules(spec: &Value, caller: &Caller) -> Value {
     let namespace = spec.get("namespace").and_then(Value::as_str);
-    // A pattern stands for what is under it, for everybody.
-    let is_read =
-        |path: &&&str| path.ends_with('*') || may(caller, "get", Thing::Path(path), None).is_ok();
-    let paths: Vec<_> = PATHS.iter().filter(is_read).collect();
     let mut rules = Vec::new();
     for offer in offer::all() {
         let of_parts = offer.parts.iter().map(|it| (it.name, it.verbs));
@@ -113,12 +104,10 @@ fn rules(spec: &Value, caller: &Caller) -> Value {
             }
         }
     }
-    let posted = POSTED.iter().filter(|path| may(caller, "post", Thing::Path(path), None).is_ok());
-    let posted: Vec<_> = posted.collect();
-    let mut of_paths = vec![json!({"verbs": ["get"], "nonResourceURLs": paths})];
-    if !posted.is_empty() {
-        of_paths.push(json!({"verbs": ["post"], "nonResourceURLs": posted}));
-    }
+    let mut of_paths = vec![json!({"verbs": ["get"], "nonResourceURLs": OPEN})];
+    let named =
+        PATHS.iter().filter(|(verb, path)| may(caller, verb, Thing::Path(path), None).is_ok());
+    of_paths.extend(named.map(|(verb, path)| json!({"verbs": [verb], "nonResourceURLs": [path]})));
     json!({
         "resourceRules": rules,
         "nonResourceRules": of_paths,

@@ -14,6 +14,7 @@ use crate::{
         failure::Failure,
         printer::Printer,
     },
+    client,
     router::{
         activity::{Activity, ActivitySink, SinkError},
         index::Owner,
@@ -64,16 +65,9 @@ pub async fn run(
         return Err(Failure::usage(format!("--from {from} is not a URL"), hint).into());
     }
     let token = connection.token();
-    // Somebody else may have installed it already, which is as good.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
-    let mut client = reqwest::Client::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_keepalive(Duration::from_secs(20));
-    if let Some(authority) = connection.authority()? {
-        let certificates = reqwest::Certificate::from_pem_bundle(authority.as_bytes())?;
-        client = client.tls_certs_only(certificates);
-    }
-    let client = client.build()?;
+    let authority = connection.authority()?;
+    let (_, client) = client::transport(&from, token.is_some(), authority.as_deref())?;
+    let client = client.tcp_keepalive(Duration::from_secs(20)).build()?;
     assembly::clear_ready_file(args.ready_file.as_deref())?;
     let mut set = Set::new();
     assembly::end_on_signals(set.trigger())?;

@@ -72,38 +72,9 @@ impl Client {
         token: Option<String>,
         authority: Option<&str>,
     ) -> Result<Self, Error> {
-        let address =
-            |reason: &str| Error::Address { url: base.to_owned(), reason: reason.to_owned() };
-        let url = Url::parse(base).map_err(|error| address(&error.to_string()))?;
-        let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
-            return Err(address("write http://host:port or https://host"));
-        };
-        if url.scheme() == "http" && token.is_some() && !is_loopback(host) {
-            return Err(address("a token is sent over https only"));
-        }
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("hangar/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(host) {
-            // A proxy for the outside world cannot reach this computer's own ports.
-            builder = builder.no_proxy();
-        }
-        if url.scheme() == "http" {
-            // No certificate will be looked at, and a computer without any must not be refused for it.
-            builder = builder.tls_certs_only([]);
-        } else if let Some(authority) = authority {
-            let certificates = reqwest::Certificate::from_pem_bundle(authority.as_bytes())
-                .map_err(|source| Error::Setup { source })?;
-            if certificates.is_empty() {
-                return Err(Error::Authority);
-            }
-            builder = builder.tls_certs_only(certificates);
-        }
-        // Somebody else may have installed it already, which is as good.
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let http = builder.build().map_err(|source| Error::Setup { source })?;
-        Ok(Self { http, base: url, token })
+        let (base, http) = transport(base, token.is_some(), authority)?;
+        let http = http.build().map_err(|source| Error::Setup { source })?;
+        Ok(Self { http, base, token })
     }
 
     /// Where the server is.
@@ -407,6 +378,47 @@ fn write_query(dry_run: bool) -> Vec<(&'static str, String)> {
         query.push(("dryRun", "All".to_owned()));
     }
     query
+}
+
+/// The way to a server: its address, and what makes connections to it.
+///
+/// # Errors
+/// As [`Client::trusting`].
+pub(crate) fn transport(
+    base: &str,
+    has_token: bool,
+    authority: Option<&str>,
+) -> Result<(Url, reqwest::ClientBuilder), Error> {
+    let address = |reason: &str| Error::Address { url: base.to_owned(), reason: reason.to_owned() };
+    let url = Url::parse(base).map_err(|error| address(&error.to_string()))?;
+    let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
+        return Err(address("write http://host:port or https://host"));
+    };
+    if url.scheme() == "http" && has_token && !is_loopback(host) {
+        return Err(address("a token is sent over https only"));
+    }
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("hangar/", env!("CARGO_PKG_VERSION")));
+    if is_loopback(host) {
+        // A proxy for the outside world cannot reach this computer's own ports.
+        builder = builder.no_proxy();
+    }
+    if url.scheme() == "http" {
+        // No certificate will be looked at, and a computer without any must not be refused for it.
+        builder = builder.tls_certs_only([]);
+    } else if let Some(authority) = authority {
+        let certificates = reqwest::Certificate::from_pem_bundle(authority.as_bytes())
+            .map_err(|source| Error::Setup { source })?;
+        if certificates.is_empty() {
+            return Err(Error::Authority);
+        }
+        builder = builder.tls_certs_only(certificates);
+    }
+    // Somebody else may have installed it already, which is as good.
+    let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    Ok((url, builder))
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -106,6 +106,8 @@ async fn every_flow_makes_the_changes_that_the_documents_say() {
     flows.is("change a Secret (strategy `Rolling`)").await;
     flows.somebody(Method::DELETE, "?force=true", Value::Null).await;
     flows.is("machine destroyed by others").await;
+    flows.universe.reset("alice").await.unwrap();
+    flows.is("`kubectl delete pod`, which makes the machine anew").await;
     let mut config = flows.somebody(Method::GET, "", Value::Null).await["config"].take();
     config["image"] = json!(IMAGE);
     flows.somebody(Method::POST, "", json!({"config": config})).await;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeBounds,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -10,6 +11,8 @@ use crate::server::{Hangar, PATIENCE};
 
 /// The oldest version that is asked to work.
 const OLDEST: u32 = 27;
+/// What Debian 12 has.
+const PACKAGED: u32 = 20;
 
 /// Where programs are, and where the `kubectl` in them really is: some packages put one for each version there.
 fn directories() -> Vec<PathBuf> {
@@ -40,24 +43,34 @@ pub(crate) struct Output {
 impl Kubectl {
     /// Every version of this computer, the newest first. Where there is none, it says so.
     pub(crate) fn all() -> Vec<Self> {
+        let found = Self::found(OLDEST..);
+        if found.is_empty() {
+            eprintln!("skipped: there is no kubectl 1.{OLDEST} or newer on this computer");
+        }
+        found
+    }
+
+    /// Those before that, the newest first, from what distributions still package on. They know less.
+    pub(crate) fn older() -> Vec<Self> {
+        Self::found(PACKAGED..OLDEST)
+    }
+
+    fn found(wanted: impl RangeBounds<u32>) -> Vec<Self> {
         let directories = directories();
         let mut found = BTreeMap::new();
         for entry in directories.iter().filter_map(|it| it.read_dir().ok()).flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let minor = name.strip_prefix("kubectl.1.").and_then(|it| it.parse().ok());
-            if let Some(minor) = minor.filter(|it| *it >= OLDEST) {
+            if let Some(minor) = minor.filter(|it| wanted.contains(it)) {
                 found.insert(minor, entry.path());
             }
         }
         if found.is_empty()
             && let Some(path) =
                 directories.iter().map(|it| it.join("kubectl")).find(|it| it.exists())
-            && let Some(minor) = minor_of(&path)
+            && let Some(minor) = minor_of(&path).filter(|it| wanted.contains(it))
         {
             found.insert(minor, path);
-        }
-        if found.is_empty() {
-            eprintln!("skipped: there is no kubectl 1.{OLDEST} or newer on this computer");
         }
         found.into_iter().rev().map(|(minor, path)| Self { minor, path }).collect()
     }
@@ -122,5 +135,5 @@ fn minor_of(path: &Path) -> Option<u32> {
     let output = Command::new(path).args(["version", "--client", "-o", "json"]).output().ok()?;
     let version: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
     let minor = version.pointer("/clientVersion/minor")?.as_str()?;
-    minor.trim_end_matches('+').parse().ok().filter(|it| *it >= OLDEST)
+    minor.trim_end_matches('+').parse().ok()
 }

@@ -64,8 +64,8 @@ const ROWS: &[Row] = &[
         0,
         Prints(&["bays.hangar.dev"]),
     ),
-    row(Each, "explain env", 0, Prints(&["KIND", "Environment", "spec"])),
-    row(Each, "explain env.spec --recursive", 0, Prints(&["templateRef", "operatingMode"])),
+    row(Since(27), "explain env", 0, Prints(&["KIND", "Environment", "spec"])),
+    row(Since(27), "explain env.spec --recursive", 0, Prints(&["templateRef", "operatingMode"])),
     row(Newest, "explain template.spec.machine.guest", 0, Prints(&["memory"])),
     row(Newest, "explain secret.data", 0, Prints(&["data"])),
     row(Newest, "explain env.spec.nothing", 1, Done),
@@ -78,18 +78,18 @@ const ROWS: &[Row] = &[
     row(Each, "apply -f wrong.yaml", 1, Gone("environments/wrong")),
     row(Newest, "apply -f invalid.yaml", 1, Gone("environments/invalid")),
     row(
-        Each,
+        Since(27),
         "apply -f warned.yaml --validate=warn",
         0,
         Lacks("environments/warned", "/spec/regoin"),
     ),
     row(
-        Each,
+        Since(27),
         "apply -f ignored.yaml --validate=ignore",
         0,
         Lacks("environments/ignored", "/spec/regoin"),
     ),
-    row(Each, "apply -f dry.yaml --dry-run=server", 0, Gone("environments/dry")),
+    row(Since(27), "apply -f dry.yaml --dry-run=server", 0, Gone("environments/dry")),
     row(Newest, "apply -f dry.yaml --dry-run=client", 0, Gone("environments/dry")),
     row(Newest, "apply -f elsewhere.yaml", 1, Done),
     row(Newest, "apply view-last-applied env demo", 0, Prints(&["templateRef"])),
@@ -105,8 +105,8 @@ const ROWS: &[Row] = &[
     ),
     row(Newest, "wait --for=delete env/pruned --timeout=60s", 0, Gone("environments/pruned")),
     // Diff.
-    row(Each, "diff -f demo.yaml", 0, Done),
-    row(Each, "diff -f demo-2.yaml", 1, Prints(&["A:"])),
+    row(Since(27), "diff -f demo.yaml", 0, Done),
+    row(Since(27), "diff -f demo-2.yaml", 1, Prints(&["A:"])),
     row(Newest, "diff -f dry.yaml", 1, Prints(&["dry"])),
     // Create, replace, edit.
     row(Each, "create -f made.yaml --save-config", 0, There("environments/made")),
@@ -216,7 +216,7 @@ const ROWS: &[Row] = &[
         0,
         Is("environments/demo", "/status/bay/region", "\"ams\""),
     ),
-    row(Each, "wait --for=jsonpath={.status.bay.region}=ams env/made --timeout=60s", 0, Done),
+    row(Since(27), "wait --for=jsonpath={.status.bay.region}=ams env/made --timeout=60s", 0, Done),
     row(Newest, "wait --for=condition=Ready env/demo --timeout=1s -l team=b", 1, Done),
     row(Since(31), "wait --for=create env/demo --timeout=60s", 0, Done),
     // Get.
@@ -257,7 +257,7 @@ const ROWS: &[Row] = &[
     row(Newest, "describe template", 0, Prints(&["node"])),
     // Events.
     row(Each, "get events", 0, Prints(&["Normal"])),
-    row(Each, "events --for env/demo", 0, Prints(&["demo"])),
+    row(Since(27), "events --for env/demo", 0, Prints(&["demo"])),
     row(
         Newest,
         "get events.v1.events.k8s.io -o jsonpath={.items[*].regarding.name}",
@@ -354,6 +354,11 @@ async fn every_verb_does_what_it_does_on_kubernetes() {
 #[tokio::test]
 async fn older_versions_do_the_same() {
     walk(ROWS, Kubectl::all().get(1..).unwrap_or_default(), false).await;
+}
+
+#[tokio::test]
+async fn what_distributions_package_does_what_it_knows() {
+    walk(ROWS, &Kubectl::older(), false).await;
 }
 
 /// Walks these rows with the first, whole where it is the newest, or with all of the others.

@@ -1,7 +1,11 @@
 //! Whose pass comes next, and how many passes of each sort run at once, so that what waits for one of Fly's limits, or is done for
 //! nobody, never keeps waiting what somebody waits for. Data only, time is passed in; it must never wait.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    time::Duration,
+};
 
 use crate::reconcile::queue::{
     Queue,
@@ -26,11 +30,13 @@ pub(crate) struct Turns<K> {
     queue: Queue<K>,
     /// As what each was taken.
     running: HashMap<K, Urgency>,
+    /// How many have one of each sort: nobody counts the running ones over for each key.
+    taken: BTreeMap<Urgency, usize>,
 }
 
 impl<K: Clone + Eq + Hash + Ord> Turns<K> {
     pub(crate) fn new() -> Self {
-        Self { queue: Queue::new(), running: HashMap::new() }
+        Self { queue: Queue::new(), running: HashMap::new(), taken: BTreeMap::new() }
     }
 
     /// Asks for a pass; see [`Queue::add`].
@@ -42,22 +48,27 @@ impl<K: Clone + Eq + Hash + Ord> Turns<K> {
     pub(crate) fn take(&mut self, now: Duration) -> Option<K> {
         let (urgency, key) = Urgency::ALL
             .into_iter()
-            .filter(|it| has_room(&self.running, *it))
+            .filter(|it| has_room(&self.taken, *it))
             .find_map(|it| Some((it, self.queue.take(now, it)?)))?;
         self.running.insert(key.clone(), urgency);
+        *self.taken.entry(urgency).or_default() += 1;
         Some(key)
     }
 
     /// A pass ended; see [`Queue::done`].
     pub(crate) fn done(&mut self, key: &K, again: Option<Duration>, urgency: Urgency) {
-        self.running.remove(key);
+        if let Some(as_what) = self.running.remove(key)
+            && let Some(taken) = self.taken.get_mut(&as_what)
+        {
+            *taken -= 1;
+        }
         self.queue.done(key, again, urgency);
     }
 
     /// When the next key that has room is due.
     pub(crate) fn next_due(&mut self) -> Option<Duration> {
         let mut of = Urgency::ALL.to_vec();
-        of.retain(|it| has_room(&self.running, *it));
+        of.retain(|it| has_room(&self.taken, *it));
         self.queue.next_due(&of)
     }
 
@@ -67,9 +78,9 @@ impl<K: Clone + Eq + Hash + Ord> Turns<K> {
     }
 }
 
-fn has_room<K>(running: &HashMap<K, Urgency>, urgency: Urgency) -> bool {
+fn has_room(taken: &BTreeMap<Urgency, usize>, urgency: Urgency) -> bool {
     BOUNDS.iter().filter(|(of, _)| of.contains(&urgency)).all(|(of, most)| {
-        let taken = running.values().filter(|it| of.contains(it)).count();
+        let taken: usize = of.iter().filter_map(|it| taken.get(it)).sum();
         taken < *most
     })
 }

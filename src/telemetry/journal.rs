@@ -5,7 +5,8 @@ use std::{
     collections::VecDeque,
     fmt,
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, BufWriter, Write},
+    iter,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -29,6 +30,8 @@ pub const LINES_MAX: usize = 10_000;
 const BEHIND_MAX: usize = 1_024;
 /// How many lines may wait for the disk before some are dropped for it.
 const UNWRITTEN_MAX: usize = 4_096;
+/// How long the thread that writes lets lines come together: whoever adds one meanwhile need not wake it.
+const REST: Duration = Duration::from_millis(2);
 /// Size at which the file becomes the old file.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Names of the pair, the newer first.
@@ -157,10 +160,14 @@ impl Journal {
         let mut disk = Disk::open(dir)?;
         let (sender, lines) = mpsc::sync_channel::<Arc<Line>>(UNWRITTEN_MAX);
         thread::Builder::new().name("journal".to_owned()).spawn(move || {
-            for line in lines {
-                if let Err(error) = disk.append(&line) {
+            while let Ok(line) = lines.recv() {
+                let mut all = iter::once(line).chain(lines.try_iter());
+                let appended = all.try_for_each(|it| disk.append(&it));
+                let flushed = disk.flush();
+                if let Err(error) = appended.and(flushed) {
                     tracing::warn!(%error, "the journal's file cannot be written");
                 }
+                thread::sleep(REST);
             }
         })?;
         Ok(Self::new(ring, Some(sender)))
@@ -279,7 +286,7 @@ fn read_back(path: &Path, ring: &mut VecDeque<Arc<Line>>) -> io::Result<()> {
 /// The pair of files.
 struct Disk {
     dir: PathBuf,
-    file: File,
+    file: BufWriter<File>,
     bytes: u64,
 }
 
@@ -289,19 +296,24 @@ impl Disk {
         let bytes = file.metadata()?.len();
         // Ends half a line that a crash may have left.
         file.write_all(b"\n")?;
-        Ok(Self { dir: dir.to_owned(), file, bytes: bytes + 1 })
+        Ok(Self { dir: dir.to_owned(), file: BufWriter::new(file), bytes: bytes + 1 })
     }
 
     fn append(&mut self, line: &Line) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         if self.bytes + text.len() as u64 > FILE_BYTES_MAX {
+            self.flush()?;
             fs::rename(self.dir.join(FILES[0]), self.dir.join(FILES[1]))?;
             *self = Self::open(&self.dir)?;
         }
         self.file.write_all(&text)?;
         self.bytes += text.len() as u64;
         Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -370,8 +382,10 @@ mod tests {
         let mut disk = Disk::open(dir.path()).unwrap();
         disk.append(&line("env/a", 1)).unwrap();
         disk.file.write_all(b"{\"at\":\"2026").unwrap();
+        disk.flush().unwrap();
         let mut disk = Disk::open(dir.path()).unwrap();
         disk.append(&line("env/a", 2)).unwrap();
+        disk.flush().unwrap();
         let journal = Journal::in_dir(dir.path()).unwrap();
         let lines = journal.recent(&Filter::default(), 10);
         assert_eq!(lines, [line("env/a", 1), line("env/a", 2)]);

@@ -23,10 +23,12 @@ use crate::server::audit::Entry;
 
 /// How many lines may wait for the disk before some are dropped. None has more than 2 KiB, so all have 16 MiB at most.
 pub(super) const UNWRITTEN_MAX: usize = 8_192;
-/// How many of them are written at once.
-const AT_ONCE_MAX: usize = 256;
+/// How many of them are written at once: more than come in while the thread rests.
+const AT_ONCE_MAX: usize = 1_024;
 /// How long the thread waits for a line before it looks for what else there is to say.
 const TURN: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(1) };
+/// How long the thread lets lines come together: whoever adds one meanwhile need not wake it.
+const REST: Duration = Duration::from_millis(2);
 /// How often it is said that calls are not let in, and that lines cannot be written.
 pub(super) const SAID_EVERY: Duration = Duration::from_secs(60);
 /// How long the end of the process waits for the last lines.
@@ -65,7 +67,9 @@ pub(super) fn start(output: Output) -> io::Result<Queue> {
     let mut writer = Writer::new(output, &queue);
     thread::Builder::new().name("audit".to_owned()).spawn(move || {
         let clock = clock::System::new();
-        while writer.turn(&messages, &clock) {}
+        while writer.turn(&messages, &clock) {
+            thread::sleep(REST);
+        }
     })?;
     Ok(queue)
 }

@@ -2,6 +2,7 @@
 //! Pure; it must never read another object, nor hold a rule about a kind's fields, which are `api::admit`'s.
 
 use jiff::Timestamp;
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use crate::api::{
@@ -162,12 +163,17 @@ pub(super) fn deleting(kind: Kind, mut object: Value, now: Timestamp) -> Value {
     object
 }
 
+/// The name of an object; empty where it has none yet.
+pub(super) fn name(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Metadata of a stored object, typed.
 pub(super) fn metadata(object: &Value) -> Metadata {
     // What is stored was typed at admission; anything else has no metadata that could be acted on.
     object
         .get("metadata")
-        .and_then(|metadata| serde_json::from_value(metadata.clone()).ok())
+        .and_then(|metadata| Metadata::deserialize(metadata).ok())
         .unwrap_or_default()
 }
 

@@ -5,7 +5,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::api::{definition, kind::Kind, meta::ObjectRef};
-use crate::server::{State, derived, draft::Current, status::Status};
+use crate::server::{
+    State, derived,
+    draft::{self, Current},
+    status::Status,
+};
 use crate::store::{Entry, Key, Revision, handle::decode_bytes};
 
 /// One object: generated, derived or kept.
@@ -17,7 +21,7 @@ pub(super) async fn current(state: &State, object: &ObjectRef) -> Result<Option<
     }
     let revision = revision(state);
     let mut all = definition::all(state.began).into_iter();
-    let found = all.find(|it| it.pointer("/metadata/name").is_some_and(|it| *it == *object.name));
+    let found = all.find(|it| draft::name(it) == object.name);
     Ok(found.map(|object| Current { object, revision }))
 }
 
@@ -31,7 +35,7 @@ pub(super) async fn entries(
     }
     let (_, now) = state.store.list_bytes(prefix).await?;
     let entry = |value: Value| {
-        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let name = draft::name(&value);
         let key = Key::new(&ObjectRef::new(kind, "", name).store_key());
         Entry { key, value: Bytes::from(value.to_string()), revision: revision(state) }
     };

@@ -463,7 +463,7 @@ async fn create(
         object = form.read(object, &scope.kind.info().api_version());
     }
     let written = write::create(state, scope, options, object).await?;
-    let name = draft::metadata(&written.object).name;
+    let name = draft::name(&written.object).to_owned();
     let mut response = respond::created(&view.one(scope.kind, written.object, state.clock.now()));
     response.extensions_mut().insert(audit::Named(name));
     respond::warn(&mut response, &remarks);

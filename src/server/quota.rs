@@ -1,6 +1,7 @@
 //! Quotas of a namespace: one more environment is let in while there is room, and what is used is written where people read it. It
 //! must never count by a list: the store knows how many there are.
 
+use serde_json::Value;
 use tokio::sync::MutexGuard;
 
 use crate::api::{
@@ -8,7 +9,7 @@ use crate::api::{
     meta::ObjectRef,
     quota::{COUNTED, Count, Limit, QuotaStatus, ResourceQuota, resource_name},
 };
-use crate::server::{State, status::Status};
+use crate::server::{State, draft, status::Status};
 use crate::store::{
     self, Key, Precondition, Revision,
     handle::{Store, Stored, Write},
@@ -47,10 +48,12 @@ pub(super) async fn place<'a>(state: &'a State, object: &ObjectRef) -> Result<Pl
 }
 
 impl Place<'_> {
-    /// Adds to the transaction that takes the place what makes it fail if another took one since. `uid` is the new object's.
-    pub(super) fn take(&self, txn: Write, uid: &str) -> Write {
+    /// Adds to the transaction that takes the place what makes it fail if another took one since. It is marked with
+    /// the new object's uid.
+    pub(super) fn take(&self, txn: Write, object: &Value) -> Write {
         let Some(Turn { key, last, .. }) = &self.0 else { return txn };
-        txn.put(key, last.map_or(Precondition::Absent, Precondition::At), uid)
+        let uid = draft::metadata(object).uid;
+        txn.put(key, last.map_or(Precondition::Absent, Precondition::At), &uid)
     }
 }
 

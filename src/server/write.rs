@@ -90,7 +90,7 @@ pub(super) async fn create(
     body: Value,
 ) -> Result<Written, Status> {
     let store = &state.store;
-    let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let name = draft::name(&body);
     let is_generated = name.is_empty();
     let mut last = ObjectRef::new(scope.kind, "", name);
     for _ in 0..ATTEMPTS_MAX {
@@ -118,7 +118,7 @@ pub(super) async fn create(
         if let Some((key, revision)) = &namespace {
             txn = txn.check(key, Precondition::At(*revision));
         }
-        txn = place.take(txn, &draft::metadata(&draft.object).uid);
+        txn = place.take(txn, &draft.object);
         match with_claims(txn, &claims).commit().await {
             Ok(revision) => return Ok(Written::new(draft, Some(revision))),
             Err(store::Error::Conflict { .. }) => {}

@@ -84,8 +84,10 @@ async fn of_two_servers_that_counted_the_same_only_one_lets_somebody_in() {
     let second = place(&other.0, &object("bob")).await.unwrap();
     let let_in = async |place: Place<'_>, name: &str| {
         let key = Key::new(&object(name).store_key());
-        let txn = api.store.txn().put(&key, Precondition::Absent, &env(name));
-        place.take(txn, name).commit().await
+        let mut made = env(name);
+        made["metadata"]["uid"] = json!(name);
+        let txn = api.store.txn().put(&key, Precondition::Absent, &made);
+        place.take(txn, &made).commit().await
     };
     let_in(first, "alice").await.unwrap();
     match let_in(second, "bob").await {

@@ -176,7 +176,10 @@ fn is_behind(object: &Value, condition: Option<&Value>) -> bool {
 fn condition(object: &Value, kind: &str, status: &str) -> Verdict {
     let Some(found) = conditions(object).find(|it| field(it, "type").eq_ignore_ascii_case(kind))
     else {
-        return Verdict::NotYet(format!("there is no condition {kind} yet"));
+        let there: Vec<_> = conditions(object).map(|it| field(it, "type")).collect();
+        let others =
+            if there.is_empty() { String::new() } else { format!(", only {}", there.join(", ")) };
+        return Verdict::NotYet(format!("there is no condition {kind} yet{others}"));
     };
     if is_behind(object, Some(found)) {
         return Verdict::NotYet("the last change has not been looked at yet".to_owned());

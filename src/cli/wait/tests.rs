@@ -43,6 +43,10 @@ fn a_condition_is_met_at_the_current_generation_only() {
         judge("condition=Ready", environment(2, &[])),
         not_yet("there is no condition Ready yet")
     );
+    assert_eq!(
+        judge("condition=Ready", environment(2, &[("Full", "True"), ("Stalled", "False")])),
+        not_yet("there is no condition Ready yet, only Full, Stalled")
+    );
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn bind(world: &World, now: Timestamp) -> Step {
 /// One of a pool's if there is one ready, or else one of its own making.
 fn first_bay(world: &World, now: Timestamp) -> Step {
     if let Some(vacancy) = &world.vacancy {
-        let why = vacancy.claimed_by(world.template.as_ref());
+        let why = vacancy.claimed_by(world.made_from().as_deref());
         let to = Binding::Claim(vacancy.clone());
         return Step::Bind { to, reason: Reason::BayPending, why };
     }

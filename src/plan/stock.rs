@@ -75,24 +75,40 @@ impl Vacancy {
     #[must_use]
     pub fn of(bay: &Bay) -> Option<Self> {
         let stock = bay.spec.stock.as_ref()?;
-        let since = bay.status.available_since?;
-        let free = bay.spec.environment_ref.is_none() && bay.spec.claimed_at.is_none();
-        (free && !bay.is_deleting()).then(|| Self {
+        Self::made_from(bay, || made_from(&stock.made_from))
+    }
+
+    /// The same, where the digest of what it was made from is known.
+    pub(crate) fn made_from(bay: &Bay, made_from: impl FnOnce() -> String) -> Option<Self> {
+        let (stock, since) = vacant_since(bay)?;
+        Some(Self {
             name: bay.metadata.name.clone(),
             pool: stock.pool.clone(),
             region: bay.status.region.clone(),
             since,
-            made_from: made_from(&stock.made_from),
+            made_from: made_from(),
             personal: stock.made_from.personalize.is_some(),
         })
     }
 
-    /// What is said where an environment of this template claims it.
-    pub(crate) fn claimed_by(&self, template: Option<&Template>) -> String {
-        let is_other = template.is_some_and(|it| made_from(&it.spec) != self.made_from);
+    /// What is said where an environment that is made from what has this digest claims it.
+    pub(crate) fn claimed_by(&self, made_from: Option<&str>) -> String {
+        let is_other = made_from.is_some_and(|it| it != self.made_from);
         let of = if is_other { ", made from another revision of the template," } else { "" };
         format!("bay {} of pool {}{of} is claimed", self.name, self.pool)
     }
+}
+
+/// As what a bay waits in its pool and since when, if it can be had.
+fn vacant_since(bay: &Bay) -> Option<(&Stock, Timestamp)> {
+    let free = bay.spec.environment_ref.is_none() && bay.spec.claimed_at.is_none();
+    let stock = bay.spec.stock.as_ref().filter(|_| free && !bay.is_deleting())?;
+    Some((stock, bay.status.available_since?))
+}
+
+/// Whether a bay can be had.
+pub(crate) fn is_vacant(bay: &Bay) -> bool {
+    vacant_since(bay).is_some()
 }
 
 /// Makes a bay that can be had an environment's. That is kept at the revision that the bay was made from until its turn comes, or,
@@ -131,22 +147,28 @@ pub fn fits(environment: &Environment, made_from: &TemplateSpec) -> bool {
     made_from.personalize.is_some() || !adds(environment)
 }
 
-/// The vacancy that an environment of this template gets, of those that it can do with: of the template as it is now before an
-/// older one, in its region before another, and the one that waited longest.
+/// The vacancy that an environment gets which is made from what has this digest, of those that it can do with: one that was made from
+/// the same before another, in its region before another, and of these the first. They come as they wait, the longest first.
 #[must_use]
 pub fn choose<'a>(
     vacancies: impl Iterator<Item = &'a Vacancy>,
     environment: &Environment,
-    template: &TemplateSpec,
+    made_from: &str,
 ) -> Option<&'a Vacancy> {
     let region = environment.spec.region.as_deref();
-    let made_from = made_from(template);
-    let rank = |it: &'a Vacancy| {
-        let elsewhere = region.is_some() && it.region.as_deref() != region;
-        (it.made_from != made_from, elsewhere, it.since, it.name.as_str())
-    };
     let adds = adds(environment);
-    vacancies.filter(|it| it.personal || !adds).min_by(|a, b| rank(a).cmp(&rank(b)))
+    let mut best = None;
+    for it in vacancies.filter(|it| it.personal || !adds) {
+        let elsewhere = region.is_some() && it.region.as_deref() != region;
+        let rank = (it.made_from != made_from, elsewhere);
+        if rank == (false, false) {
+            return Some(it);
+        }
+        if best.is_none_or(|(least, _)| rank < least) {
+            best = Some((rank, it));
+        }
+    }
+    best.map(|(_, it)| it)
 }
 
 /// A digest of what makes a difference to a machine: when environments sleep, as far as hangar sees to that, and when changes

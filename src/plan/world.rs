@@ -1,7 +1,7 @@
 //! The planner's input: what is wanted, what is recorded and what Fly shows, in our own words. Values only; it must never
 //! hold a way to ask for more.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::api::{
     Timestamp,
@@ -61,6 +61,15 @@ pub struct World {
 }
 
 impl World {
+    /// The digest of what it is made from, which its revision has.
+    pub(crate) fn made_from(&self) -> Option<Cow<'_, str>> {
+        let template = self.template.as_ref()?;
+        Some(match &self.revision {
+            Some(revision) => Cow::Borrowed(&revision.hash),
+            None => Cow::Owned(stock::made_from(&template.spec)),
+        })
+    }
+
     /// The uid and name of the pool that should have had a bay for it.
     #[must_use]
     pub fn missed_pool(&self) -> Option<&(String, String)> {

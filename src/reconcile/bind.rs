@@ -1,7 +1,7 @@
 //! The beginning and the end of a bay's time with an environment: which one it gets, and what is left when it goes. It must never
 //! decide whether it gets one.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{borrow::Cow, sync::PoisonError, time::Duration};
 
 use crate::api::meta::ObjectRef;
 use crate::clock::Timestamp;
@@ -18,10 +18,12 @@ impl Pass<'_> {
     pub(super) fn look_for_vacancy(&self, objects: &Objects, world: &mut World) {
         let environment = &objects.environment.value;
         let first = objects.bay.is_none() && environment.status.bay.is_none();
-        let Some(template) = objects.template.as_ref().filter(|_| first) else { return };
+        let Some(made_from) = world.made_from().filter(|_| first).map(Cow::into_owned) else {
+            return;
+        };
         let mut room = self.shared.stock();
         if objects.orphan.is_none() && environment.status.bays_given_up == 0 {
-            world.vacancy = room.reserve(environment, template);
+            world.vacancy = room.reserve(environment, &made_from);
         }
         if world.vacancy.is_none() {
             let name = &environment.spec.template_ref.name;
@@ -31,7 +33,7 @@ impl Pass<'_> {
 
     pub(super) async fn release(
         &self,
-        mut objects: Objects,
+        mut objects: Box<Objects>,
         now: Timestamp,
     ) -> Result<Next, store::Error> {
         let store = &self.shared.store;
@@ -46,7 +48,7 @@ impl Pass<'_> {
 
     pub(super) async fn bind(
         &self,
-        mut objects: Objects,
+        mut objects: Box<Objects>,
         world: &World,
         binding: Binding,
     ) -> Result<Bound, store::Error> {
@@ -72,7 +74,7 @@ impl Pass<'_> {
             }
             Binding::Claim(vacancy) => {
                 objects.claim(store, &vacancy, now).await?;
-                return Ok(Bound::Claims(Box::new(objects)));
+                return Ok(Bound::Claims(objects));
             }
             Binding::GiveUp => {
                 objects.give_up(store, now).await?;

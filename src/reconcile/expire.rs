@@ -8,7 +8,7 @@ use crate::store::{Error, Precondition, handle::Store};
 impl Objects {
     /// Asks for its deletion, unless it was changed since it was read.
     pub(crate) async fn expire(
-        self,
+        self: Box<Self>,
         store: &Store,
         status: EnvironmentStatus,
         now: Timestamp,

@@ -69,7 +69,7 @@ async fn read<T: Resource>(
 
 impl Objects {
     /// Reads an environment and what hangs on it, or a bay that no environment has; `None` when there is no such thing.
-    pub(crate) async fn read(store: &Store, of: &ObjectRef) -> Result<Option<Self>, Error> {
+    pub(crate) async fn read(store: &Store, of: &ObjectRef) -> Result<Option<Box<Self>>, Error> {
         match of.kind {
             Kind::Bay => Self::read_vacant(store, of).await,
             _ => Self::read_environment(store, of).await,
@@ -77,7 +77,7 @@ impl Objects {
     }
 
     /// A bay that waits in a pool, or that was given up.
-    async fn read_vacant(store: &Store, of: &ObjectRef) -> Result<Option<Self>, Error> {
+    async fn read_vacant(store: &Store, of: &ObjectRef) -> Result<Option<Box<Self>>, Error> {
         let Some(bay) = read::<Bay>(store, &of.namespace, &of.name).await? else { return Ok(None) };
         let Some(made_as) = &bay.value.spec.stock else { return Ok(None) };
         if bay.value.spec.environment_ref.is_some() && !bay.value.is_deleting() {
@@ -88,7 +88,7 @@ impl Objects {
         let warm_state = pool.as_ref().map(|it| it.value.spec.warm_state());
         let (environment, template) =
             stock::vacant(&bay.value, made_as, warm_state.unwrap_or(WarmState::Started));
-        Ok(Some(Self {
+        Ok(Some(Box::new(Self {
             environment: Stored {
                 key: bay.key.clone(),
                 revision: bay.revision,
@@ -110,10 +110,10 @@ impl Objects {
             vacant: Some(warm_state),
             told: Vec::new(),
             unwritten: false,
-        }))
+        })))
     }
 
-    async fn read_environment(store: &Store, of: &ObjectRef) -> Result<Option<Self>, Error> {
+    async fn read_environment(store: &Store, of: &ObjectRef) -> Result<Option<Box<Self>>, Error> {
         let namespace = of.namespace.as_str();
         let Some(environment) = read::<Environment>(store, namespace, &of.name).await? else {
             return Ok(None);
@@ -145,7 +145,7 @@ impl Objects {
         let (template, revision) = made_from.unzip();
         let held = holds::holding(store).await?;
         let vacant = None;
-        Ok(Some(Self {
+        Ok(Some(Box::new(Self {
             environment,
             template,
             revision,
@@ -158,7 +158,7 @@ impl Objects {
             vacant,
             told: Vec::new(),
             unwritten: false,
-        }))
+        })))
     }
 
     /// Writes the status of the environment and of its bay, where they differ from what was read, and what else was changed here.
@@ -272,11 +272,16 @@ impl Objects {
         let key = key(Kind::Bay, &namespace, &vacancy.name);
         let taken = |current| Error::Conflict { key: key.clone(), current };
         let Some(mut bay) = store.get::<Bay>(&key).await? else { return Err(taken(None)) };
-        if Vacancy::of(&bay.value).is_none() {
+        if !stock::is_vacant(&bay.value) {
             return Err(taken(Some(bay.revision)));
         }
         stock::claim(&mut bay.value, environment, self.revision.as_ref(), now);
-        if let Some(template) = read::<Template>(store, &namespace, &template).await? {
+        let as_read = self.revision.as_ref().map(|it| it.hash.as_str());
+        let kept_at = environment.status.template.as_ref();
+        if let Some(kept_at) = kept_at.filter(|it| as_read == Some(&it.hash)) {
+            // The bay was made from what the template was read as.
+            self.revision = Some(kept_at.clone());
+        } else if let Some(template) = read::<Template>(store, &namespace, &template).await? {
             let Some((as_made, revision)) =
                 for_environment(store, &template.value, environment).await?
             else {
@@ -294,7 +299,11 @@ impl Objects {
     }
 
     /// Gives its bay up: that is removed, and never bound again.
-    pub(crate) async fn give_up(mut self, store: &Store, now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn give_up(
+        mut self: Box<Self>,
+        store: &Store,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let Some(mut bay) = self.bay.take() else { return Ok(()) };
         bay.value.metadata.deletion_timestamp.get_or_insert(now);
         let status = &mut self.environment.value.status;
@@ -311,7 +320,11 @@ impl Objects {
     }
 
     /// Asks for the removal of a bay that no environment has.
-    pub(crate) async fn retire(self, store: &Store, now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn retire(
+        self: Box<Self>,
+        store: &Store,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let Some(mut bay) = self.bay else { return Ok(()) };
         bay.value.metadata.deletion_timestamp.get_or_insert(now);
         let at = Precondition::At(bay.revision);
@@ -320,7 +333,7 @@ impl Objects {
     }
 
     /// The end of a bay that no environment has: it goes with its key.
-    pub(crate) async fn forget_bay(self, store: &Store) -> Result<(), Error> {
+    pub(crate) async fn forget_bay(self: Box<Self>, store: &Store) -> Result<(), Error> {
         let Some(bay) = self.bay else { return Ok(()) };
         let metadata = &bay.value.metadata;
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
@@ -331,7 +344,11 @@ impl Objects {
     }
 
     /// The end: bay and key go, hostnames are freed, the finalizer goes, and with the last one the environment.
-    pub(crate) async fn release(self, store: &Store, now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn release(
+        self: Box<Self>,
+        store: &Store,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let mut environment = self.environment.value;
         let of = environment.object_ref();
         let mut txn = store.txn();

@@ -67,7 +67,7 @@ pub(crate) async fn observe(
     memo: &mut Memo,
     fresh_name: String,
     now: Timestamp,
-) -> World {
+) -> Box<World> {
     let environment = &objects.environment.value;
     let bay = objects.bay.as_ref().map(|it| it.value.clone());
     let mut seen = match &bay {
@@ -92,7 +92,7 @@ pub(crate) async fn observe(
     }
     let no_destroying =
         objects.held.destroying.clone().or_else(|| no_destroying(sources.informer, now));
-    World {
+    Box::new(World {
         settings: sources.settings.clone(),
         environment: environment.clone(),
         template: objects.template.clone(),
@@ -113,7 +113,7 @@ pub(crate) async fn observe(
         no_destroying,
         no_replacing: objects.held.replacing.clone(),
         no_creating: objects.held.creating.clone(),
-    }
+    })
 }
 
 /// Why nothing may be destroyed now, if so.

@@ -123,7 +123,7 @@ impl Ledger {
         &mut self,
         orphan: &Stored<Orphan>,
         bay: Bay,
-        objects: Option<Objects>,
+        objects: Option<Box<Objects>>,
     ) -> Result<(), store::Error> {
         let Some(mut objects) = objects else { return Ok(()) };
         let shared = &self.shared;
@@ -149,7 +149,7 @@ impl Ledger {
         &self,
         status: &OrphanStatus,
         order: &Order,
-    ) -> Result<(OrphanWorld, Option<Objects>), store::Error> {
+    ) -> Result<(OrphanWorld, Option<Box<Objects>>), store::Error> {
         let shared = &self.shared;
         let (fly, informer, app) = (&*shared.fly, &*shared.informer, status.app.as_str());
         let objects = match &order.to {

@@ -142,8 +142,8 @@ impl Shared {
         let mut pass = Pass { shared: self, of, remembered };
         let run = async {
             match of.kind {
-                Kind::WarmPool => self.pool_pass(of).await,
-                Kind::Template => self.template_pass(of).await,
+                Kind::WarmPool => Box::pin(self.pool_pass(of)).await,
+                Kind::Template => Box::pin(self.template_pass(of)).await,
                 _ => Box::pin(pass.run()).await,
             }
         };
@@ -194,7 +194,7 @@ impl<'a> Pass<'a> {
 
     /// Plans and acts. A claim, and what was written into a claimed machine, are on the way of whoever waits: they go to disk together
     /// with what follows from them, instead of each by itself.
-    async fn go(&mut self, mut objects: Objects) -> Result<Next, store::Error> {
+    async fn go(&mut self, mut objects: Box<Objects>) -> Result<Next, store::Error> {
         let shared = self.shared;
         let (mut claimed, mut personalized): (Option<Reserved<'_>>, Option<Box<Personalized>>) =
             (None, None);
@@ -205,12 +205,13 @@ impl<'a> Pass<'a> {
             if let Some(binding) = plan.bind.clone() {
                 match Box::pin(self.bind(objects, &world, binding)).await? {
                     Bound::Over(next) => return Ok(next),
-                    Bound::Claims(claims) => objects = *claims,
+                    Bound::Claims(claims) => objects = claims,
                 }
                 claimed = Some(vacancy);
                 continue;
             }
-            drop((vacancy, held));
+            // Many passes wait for the disk at once.
+            drop((world, vacancy, held));
             if plan.release {
                 return Box::pin(self.release(objects, now)).await;
             }
@@ -234,7 +235,7 @@ impl<'a> Pass<'a> {
                 let until = plan.wake_at.map(|at| in_time(at, now));
                 return Ok(until.filter(|_| !settled).map_or(Next::Settled(until), Next::In));
             };
-            match self.act(&mut objects, action, &plan.note).await? {
+            match Box::pin(self.act(&mut objects, action, &plan.note)).await? {
                 Acted::Over(next) => return Ok(next),
                 Acted::Personalized(done) => personalized = Some(done),
             }
@@ -395,7 +396,7 @@ impl<'a> Pass<'a> {
 
 /// What one look comes to.
 struct Decided<'a> {
-    world: World,
+    world: Box<World>,
     plan: Plan,
     /// The bay that it may claim.
     vacancy: Reserved<'a>,

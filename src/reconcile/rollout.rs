@@ -194,13 +194,13 @@ async fn recorded(store: &Store, of: &ObjectRef) -> Result<Vec<Recorded>, store:
     Ok(own)
 }
 
-/// A template as it is at a revision, which is read if it is not the newest; `None` when that is kept no more.
-pub(super) async fn template_at(
+/// A template, recorded as it is, as it is at a revision, which is read if it is not the newest; `None` when that is kept no more.
+async fn template_at(
     store: &Store,
     template: &Template,
     at: &RevisionRef,
 ) -> Result<Option<Template>, store::Error> {
-    if at.hash == made_from(&template.spec) {
+    if at.hash == template.status.hash {
         return Ok(Some(template.clone()));
     }
     let metadata = &template.metadata;

@@ -12,7 +12,6 @@ use crate::api::{
     kind::Kind,
     meta::{ObjectRef, Resource as _},
     pool::WarmPool,
-    template::Template,
 };
 use crate::plan::stock::{self, StockFact, Vacancy};
 use crate::store::Revision;
@@ -41,7 +40,8 @@ pub(crate) struct StockRoom {
     of_pool: HashMap<String, BTreeSet<ObjectRef>>,
     /// What was claimed or missed and is gone, by the pool's uid: it counts as long as if it were there.
     past: HashMap<String, Vec<StockFact>>,
-    vacancies: HashMap<TemplateKey, BTreeMap<String, Vacancy>>,
+    /// Since when each can be had, and its name: the order in which they are given out.
+    vacancies: HashMap<TemplateKey, BTreeMap<(Timestamp, String), Vacancy>>,
     pools: BTreeMap<ObjectRef, (String, TemplateKey)>,
     heard: Revision,
     written: Revision,
@@ -84,14 +84,14 @@ impl StockRoom {
         self.heard = self.heard.max(at);
         let key = bay.object_ref();
         let before = self.take_out(&key).map(|it| it.fact);
-        let Some((fact, template)) = fact(bay, self.restored_at) else {
+        let Some((fact, template)) = fact(bay, before.as_ref(), self.restored_at) else {
             return before.and_then(|it| self.pool_of_uid(&it.pool_uid));
         };
         if !fact.doubtful
-            && let Some(vacancy) = Vacancy::of(bay)
+            && let Some(vacancy) = Vacancy::made_from(bay, || fact.made_from.clone())
         {
             let vacancies = self.vacancies.entry(template.clone()).or_default();
-            vacancies.insert(fact.name.clone(), vacancy);
+            vacancies.insert((vacancy.since, vacancy.name.clone()), vacancy);
         }
         self.of_pool.entry(fact.pool_uid.clone()).or_default().insert(key.clone());
         let is_news = before.as_ref() != Some(&fact);
@@ -114,8 +114,10 @@ impl StockRoom {
 
     fn take_out(&mut self, key: &ObjectRef) -> Option<Known> {
         let known = self.bays.remove(key)?;
-        if let Some(vacancies) = self.vacancies.get_mut(&known.template) {
-            vacancies.remove(&key.name);
+        if let Some(vacancies) = self.vacancies.get_mut(&known.template)
+            && let Some(since) = known.fact.available_since
+        {
+            vacancies.remove(&(since, key.name.clone()));
         }
         if let Some(own) = self.of_pool.get_mut(&known.fact.pool_uid) {
             own.remove(key);
@@ -162,18 +164,19 @@ impl StockRoom {
         self.pools.iter().find(|(_, (it, _))| it == uid).map(|(key, _)| key.clone())
     }
 
-    /// Takes away the bay that an environment is to have, so that no other is offered the same one.
+    /// Takes away the bay that an environment is to have which is made from what has this digest, so that no other is offered the same
+    /// one.
     pub(crate) fn reserve(
         &mut self,
         environment: &Environment,
-        template: &Template,
+        made_from: &str,
     ) -> Option<Vacancy> {
         let of = environment.object_ref().namespace;
         let of = (of, environment.spec.template_ref.name.clone());
         let vacancies = self.vacancies.get_mut(&of)?;
-        let chosen = stock::choose(vacancies.values(), environment, &template.spec)?;
-        let name = chosen.name.clone();
-        vacancies.remove(&name)
+        let chosen = stock::choose(vacancies.values(), environment, made_from)?;
+        let place = (chosen.since, chosen.name.clone());
+        vacancies.remove(&place)
     }
 
     /// Offers it again, unless more was heard of it.
@@ -182,7 +185,8 @@ impl StockRoom {
         let Some(known) = self.bays.get(&key) else { return };
         if known.fact.available_since == Some(vacancy.since) && self.knows(&key) {
             let template = known.template.clone();
-            self.vacancies.entry(template).or_default().insert(vacancy.name.clone(), vacancy);
+            let place = (vacancy.since, vacancy.name.clone());
+            self.vacancies.entry(template).or_default().insert(place, vacancy);
         }
     }
 
@@ -236,8 +240,13 @@ fn is_past(fact: &StockFact, now: Timestamp) -> bool {
     ended(fact).is_some_and(|at| now >= at + KEPT)
 }
 
-/// What of a bay concerns a pool, and its template.
-fn fact(bay: &Bay, restored_at: Option<Timestamp>) -> Option<(StockFact, TemplateKey)> {
+/// What of a bay concerns a pool, and its template. What it was made from is never changed; what was known of it `before` saves
+/// taking the digest again.
+fn fact(
+    bay: &Bay,
+    before: Option<&StockFact>,
+    restored_at: Option<Timestamp>,
+) -> Option<(StockFact, TemplateKey)> {
     let namespace = bay.metadata.namespace.clone().unwrap_or_default();
     let made_at = bay.metadata.creation_timestamp.unwrap_or_default();
     let mut fact = StockFact {
@@ -258,7 +267,9 @@ fn fact(bay: &Bay, restored_at: Option<Timestamp>) -> Option<(StockFact, Templat
     if let Some(stock) = &bay.spec.stock {
         fact.pool_uid.clone_from(&stock.pool_uid);
         fact.wanted_region.clone_from(&stock.region);
-        fact.made_from = stock::made_from(&stock.made_from);
+        let same = before.filter(|it| !it.missed && it.made_at == made_at);
+        fact.made_from = same
+            .map_or_else(|| stock::made_from(&stock.made_from), |before| before.made_from.clone());
         fact.available_since = bay.status.available_since;
         fact.trouble.clone_from(&bay.status.trouble);
         return Some((fact, (namespace, stock.template.clone())));
@@ -299,5 +310,36 @@ mod tests {
         assert_eq!((app.as_str(), told), ("hgr-a", Some(pool.object_ref())));
         let mut counted = |minutes| room.of_pool("p", at(minutes)).unwrap().len();
         assert_eq!((counted(59), counted(60)), (1, 0));
+    }
+
+    #[test]
+    fn a_claim_gets_the_bay_that_waited_longest_of_its_own_revision_and_region() {
+        let mut room = StockRoom::new(None);
+        let made_from = |image: &str| json!({"machine": {"image": image}, "regions": ["ams"]});
+        for (name, second, region, image) in [
+            ("late", 2, "ams", "i:2"),
+            ("old", 0, "ams", "i:1"),
+            ("early", 1, "ams", "i:2"),
+            ("far", 0, "fra", "i:2"),
+        ] {
+            let bay = json!({
+                "apiVersion": "hangar.dev/v1alpha1", "kind": "Bay",
+                "metadata": {"name": name, "namespace": "default", "uid": name},
+                "spec": {"app": name, "network": name, "volume": false,
+                         "stock": {"pool": "warm", "poolUid": "p", "template": "node",
+                                   "madeFrom": made_from(image)}},
+                "status": {"region": region, "availableSince": Timestamp::from_second(second).unwrap()},
+            });
+            room.put(&serde_json::from_value(bay).unwrap(), Revision(1));
+        }
+        let environment: Environment = serde_json::from_value(json!({
+            "apiVersion": "hangar.dev/v1alpha1", "kind": "Environment",
+            "metadata": {"name": "alice", "namespace": "default"},
+            "spec": {"templateRef": {"name": "node"}, "region": "ams"},
+        }))
+        .unwrap();
+        let own = stock::made_from(&serde_json::from_value(made_from("i:2")).unwrap());
+        let given = std::iter::from_fn(|| room.reserve(&environment, &own).map(|it| it.name));
+        assert_eq!(given.collect::<Vec<_>>(), ["early", "late", "far", "old"]);
     }
 }

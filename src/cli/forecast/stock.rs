@@ -63,7 +63,9 @@ impl Stock {
                 }
             }
         }
-        let vacant = bays.into_iter().filter_map(|it| Some((Vacancy::of(&it)?, it))).collect();
+        let vacant = bays.into_iter().filter_map(|it| Some((Vacancy::of(&it)?, it)));
+        let mut vacant: Vec<_> = vacant.collect();
+        vacant.sort_by(|(a, _), (b, _)| (a.since, &a.name).cmp(&(b.since, &b.name)));
         Self { pools, vacant }
     }
 
@@ -82,11 +84,12 @@ impl Stock {
                 && of == Some(&environment.spec.template_ref.name)
         });
         let vacancies = own.map(|(vacancy, _)| vacancy);
-        let name = stock::choose(vacancies, environment, &template.spec)?.name.clone();
+        let made_from = stock::made_from(&template.spec);
+        let name = stock::choose(vacancies, environment, &made_from)?.name.clone();
         let at = self.vacant.iter().position(|(it, bay)| {
             it.name == name && bay.metadata.namespace == environment.metadata.namespace
         })?;
-        Some(self.vacant.swap_remove(at))
+        Some(self.vacant.remove(at))
     }
 
     /// The uid and name of a pool of its template, which has none for it.

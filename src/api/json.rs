@@ -1,4 +1,4 @@
-//! JSON text to a value. A field that is there twice is refused: serde_json would take the last in silence, and other
+//! JSON text to a value, and back. A field that is there twice is refused: serde_json would take the last in silence, and other
 //! readers take the first. It must never put a value of the text into an error.
 
 use std::{cell::RefCell, fmt};
@@ -27,6 +27,12 @@ pub enum Problem {
     /// A field twice in one object.
     #[error("`{0}` is there twice")]
     Duplicate(String),
+}
+
+/// A value's text. Its own `to_string` writes the same, piece by piece through a formatter, which takes longer.
+#[must_use]
+pub fn text(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| value.to_string())
 }
 
 /// Reads a whole text. What nests deeper than 128 levels is not read.
@@ -169,7 +175,9 @@ mod tests {
     #[test]
     fn every_value_is_read_as_serde_json_reads_it() {
         let text = r#"{"a": [1, -2, 2.5, 1e3, true, null, "\u00e4\ud83d\ude00"], "b": {"c": {}}, "d": 18446744073709551615}"#;
-        assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        let value = parse(text.as_bytes()).unwrap();
+        assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(super::text(&value), value.to_string());
     }
 
     #[test]

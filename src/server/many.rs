@@ -5,7 +5,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::kind::Kind;
+use crate::api::{json, kind::Kind};
 use crate::server::view::View;
 
 /// A list that is being written.
@@ -26,13 +26,13 @@ impl Many {
     /// Adds an object as callers see it.
     pub(super) fn add(&mut self, object: Value) {
         self.text.push(',');
-        self.text.push_str(&self.view.item(self.kind, object, self.now).to_string());
+        self.text.push_str(&json::text(&self.view.item(self.kind, object, self.now)));
     }
 
     /// The whole list.
     pub(super) fn end(self, metadata: &Value) -> Bytes {
         let (list, field) = self.view.list(self.kind, metadata);
-        let list = list.to_string();
+        let list = json::text(&list);
         let head = list.strip_suffix('}').unwrap_or(&list);
         let objects = self.text.strip_prefix(',').unwrap_or_default();
         format!("{head},\"{field}\":[{objects}]}}").into()

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::Value;
 
+use crate::api::json;
 use crate::net::Body;
 use crate::server::status::Status;
 
@@ -33,7 +34,7 @@ fn full(bytes: impl Into<Bytes>) -> Body {
 
 /// 200 with an object.
 pub(super) fn json(value: &Value) -> Response<Body> {
-    answer(StatusCode::OK, JSON, full(value.to_string()))
+    answer(StatusCode::OK, JSON, full(json::text(value)))
 }
 
 /// 200 with a list in JSON.
@@ -43,7 +44,7 @@ pub(super) fn list(text: Bytes) -> Response<Body> {
 
 /// 200 with an object, of which there are several forms: the request's `Accept` said which.
 pub(super) fn json_as(value: &Value, content_type: HeaderValue) -> Response<Body> {
-    let mut response = answer(StatusCode::OK, content_type, full(value.to_string()));
+    let mut response = answer(StatusCode::OK, content_type, full(json::text(value)));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
@@ -83,7 +84,7 @@ pub(super) fn moved(location: &str) -> Response<Body> {
 
 /// 201 with an object.
 pub(super) fn created(value: &Value) -> Response<Body> {
-    answer(StatusCode::CREATED, JSON, full(value.to_string()))
+    answer(StatusCode::CREATED, JSON, full(json::text(value)))
 }
 
 /// 200 with text.
@@ -103,7 +104,7 @@ pub(super) fn not_ready(text: String) -> Response<Body> {
 
 /// A refusal or a failure.
 pub(super) fn failure(status: &Status) -> Response<Body> {
-    let mut response = answer(status.code, JSON, full(status.body().to_string()));
+    let mut response = answer(status.code, JSON, full(json::text(&status.body())));
     if status.code == StatusCode::UNAUTHORIZED {
         let challenge = HeaderValue::from_static("Bearer realm=\"hangar\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::{Interval, Sleep};
 
-use crate::api::kind::Kind;
+use crate::api::{json, kind::Kind};
 use crate::clock::Clock;
 use crate::server::{
     State,
@@ -204,9 +204,7 @@ impl Feed {
 }
 
 fn line(kind_of_event: &str, object: &Value) -> Bytes {
-    let mut text = json!({"type": kind_of_event, "object": object}).to_string();
-    text.push('\n');
-    text.into()
+    format!("{{\"type\":\"{kind_of_event}\",\"object\":{}}}\n", json::text(object)).into()
 }
 
 async fn over(end: &mut Option<Pin<Box<Sleep>>>) {

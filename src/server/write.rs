@@ -1,13 +1,17 @@
 //! Creating and changing: read what is there, draft, commit with preconditions, and again when someone else was faster.
 //! It must never write anything but through such a commit.
 
+use bytes::Bytes;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::api::{
     admit::ViolationReason,
+    core::Namespace,
     environment::Environment,
+    json,
     kind::Kind,
-    meta::{Metadata, ObjectRef},
+    meta::{Metadata, ObjectRef, Resource as _},
 };
 use crate::chance;
 use crate::server::{
@@ -73,6 +77,10 @@ pub(super) fn environment(kind: Kind, object: &Value) -> Result<Option<Environme
     if kind != Kind::Environment {
         return Ok(None);
     }
+    // Only where it cannot be read the path is asked for: keeping it costs as much as reading.
+    if let Ok(environment) = Environment::deserialize(object) {
+        return Ok(Some(environment));
+    }
     match serde_path_to_error::deserialize(object) {
         Ok(environment) => Ok(Some(environment)),
         Err(error) => Err(Status::bad_request(format!(
@@ -110,11 +118,11 @@ pub(super) async fn create(
         let place = quota::place(state, &draft.target).await?;
         let after = environment(scope.kind, &draft.object)?;
         let claims = claims::decide(store, None, after.as_ref(), (now, &*state.chance)).await?;
-        check_size(&draft)?;
+        let text = text(&draft)?;
         if options.dry_run {
             return Ok(Written::new(draft, None));
         }
-        let mut txn = store.txn().put(&key, Precondition::Absent, &draft.object);
+        let mut txn = store.txn().put_text(&key, Precondition::Absent, text);
         if let Some((key, revision)) = &namespace {
             txn = txn.check(key, Precondition::At(*revision));
         }
@@ -165,8 +173,8 @@ pub(super) async fn store(
     if draft.object == old.object {
         return Ok(Some(Written::new(draft, Some(old.revision))));
     }
-    check_size(&draft)?;
-    let revision = commit(state, old, &draft, options).await?;
+    let text = text(&draft)?;
+    let revision = commit(state, old, (&draft, text), options).await?;
     Ok(revision.map(|revision| Written::new(draft, Some(revision))))
 }
 
@@ -174,7 +182,7 @@ pub(super) async fn store(
 async fn commit(
     state: &State,
     old: &Current,
-    draft: &Draft,
+    (draft, text): (&Draft, Bytes),
     options: &WriteOptions,
 ) -> Result<Option<Revision>, Status> {
     let kind = draft.target.kind;
@@ -192,11 +200,8 @@ async fn commit(
     let key = key(&draft.target);
     let at = Precondition::At(old.revision);
     let txn = state.store.txn();
-    let txn = if metadata.is_finished() {
-        txn.delete(&key, at)
-    } else {
-        txn.put(&key, at, &draft.object)
-    };
+    let txn =
+        if metadata.is_finished() { txn.delete(&key, at) } else { txn.put_text(&key, at, text) };
     match with_claims(txn, &claims).commit().await {
         Ok(revision) => Ok(Some(revision)),
         Err(store::Error::Conflict { .. }) => Ok(None),
@@ -223,13 +228,14 @@ fn check_version_given(
     ))
 }
 
-/// An object that the store would refuse is refused with a sentence.
-fn check_size(draft: &Draft) -> Result<(), Status> {
-    let bytes = serde_json::to_vec(&draft.object).map_or(0, |it| it.len());
+/// An object as it is stored; one that the store would refuse is refused with a sentence.
+fn text(draft: &Draft) -> Result<Bytes, Status> {
+    let text = json::text(&draft.object);
+    let bytes = text.len();
     // A sealed value is a little longer than what is in it.
     let max = store::VALUE_BYTES_MAX - 1024;
     if bytes <= max {
-        return Ok(());
+        return Ok(text.into());
     }
     Err(Status::too_large(format!(
         "the object has {bytes} bytes with its defaults, and may have {max}"
@@ -245,14 +251,14 @@ async fn active_namespace(
         return Ok(None);
     }
     let namespace = ObjectRef::new(Kind::Namespace, "", &object.namespace);
-    let found = current(store, &namespace).await?;
+    let found = store.get::<Namespace>(&key(&namespace)).await?;
     let found = found.ok_or_else(|| Status::not_found(&namespace))?;
-    if draft::metadata(&found.object).deletion_timestamp.is_some() {
+    if found.value.is_deleting() {
         let why = format!(
             "unable to create new content in namespace {} because it is being terminated",
             object.namespace
         );
         return Err(Status::forbidden_object(object, &why));
     }
-    Ok(Some((key(&namespace), found.revision)))
+    Ok(Some((found.key, found.revision)))
 }

@@ -282,6 +282,11 @@ impl Write {
         }
     }
 
+    /// Writes a value that is JSON already.
+    pub fn put_text(self, key: &Key, precondition: Precondition, text: Bytes) -> Self {
+        self.step(key, precondition, Op::Put(text))
+    }
+
     /// Removes a value.
     pub fn delete(self, key: &Key, precondition: Precondition) -> Self {
         self.step(key, precondition, Op::Delete)

@@ -55,6 +55,13 @@ fn is_in(field: &str, path: &str) -> bool {
 /// `None` if something is wrong that it cannot be without.
 pub(super) fn read<T: Resource>(mut new: Value, findings: &mut Findings) -> Option<(T, LeftOut)> {
     let mut left_out = LeftOut::default();
+    let mut unknown = Vec::new();
+    // Keeping the path costs as much as reading, and only what is wrong asks for it.
+    let read = serde_ignored::deserialize(&new, |path| unknown.push(dotted(&path.to_string())));
+    if let Ok(object) = read {
+        unknown.iter().for_each(|field| add_unknown(T::KIND, field, findings));
+        return Some((object, left_out));
+    }
     for _ in 0..WRONG_MAX {
         let mut track = serde_path_to_error::Track::new();
         let deserializer = serde_path_to_error::Deserializer::new(&new, &mut track);

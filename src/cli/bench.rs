@@ -7,6 +7,7 @@ mod cost;
 mod ground;
 mod load;
 mod report;
+mod seen;
 
 use std::{path::PathBuf, time::Duration};
 

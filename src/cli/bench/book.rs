@@ -5,11 +5,9 @@ use std::{
     time::Duration,
 };
 
-use crate::api::{
-    bay::Bay,
-    condition::Truth,
-    environment::{BayRef, Condition, ConditionType, Environment},
-    meta::Resource as _,
+use crate::{
+    api::environment::{BayRef, ConditionType},
+    cli::bench::seen::{Bay, Environment},
 };
 
 /// One claim. Times are of the clock, not since it was due.
@@ -80,21 +78,19 @@ impl Book {
         claim.bay = Some(bay.name.clone());
         let holders = &mut self.bays.entry(bay.name.clone()).or_default().holders;
         holders.insert(environment.metadata.uid.clone());
-        let is = |kind| {
-            let holds = |it: &Condition| it.kind == kind && it.status == Truth::True;
-            environment.status.conditions.iter().any(holds)
-        };
-        if is(ConditionType::Ready) {
+        if environment.is(ConditionType::Ready) {
             claim.ready.get_or_insert(at);
         }
-        (is(ConditionType::Routed) && claim.routable.is_none()).then(|| (index, bay.clone()))
+        (environment.is(ConditionType::Routed) && claim.routable.is_none())
+            .then(|| (index, bay.clone()))
     }
 
     /// Takes a bay in as it was seen.
     pub(super) fn bay(&mut self, bay: &Bay, at: Duration) {
         let seen = self.bays.entry(bay.metadata.name.clone()).or_default();
         let holder = bay.spec.environment_ref.as_ref().map(|it| it.uid.clone());
-        let free = bay.status.available_since.is_some() && holder.is_none() && !bay.is_deleting();
+        let is_going = bay.metadata.deletion_timestamp.is_some();
+        let free = bay.status.available_since.is_some() && holder.is_none() && !is_going;
         seen.holders.extend(holder);
         seen.of_stock |= bay.spec.stock.is_some();
         if free && !seen.free {

@@ -5,19 +5,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures::future;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
 use crate::{
-    api::{
-        bay::Bay,
-        environment::{BayRef, Environment},
-        kind::Kind,
-        pool::WarmPool,
-    },
+    api::{environment::BayRef, kind::Kind, pool::WarmPool},
     cli::{
         bench::{
             Claims, NAME, NAMESPACE, TELL_EVERY,
@@ -26,6 +21,7 @@ use crate::{
             cost::{Meter, Writes, Yardsticks},
             ground::Ground,
             host, pool,
+            seen::{Bay, Environment, Order},
         },
         printer::Printer,
     },
@@ -366,12 +362,13 @@ async fn is_routed(http: &reqwest::Client, url: &str, (index, bay): (usize, &Bay
     answer.bytes().await.is_ok() && is_routed
 }
 
-fn environment(name: &str, is_plain: bool) -> Value {
+fn environment(name: &str, is_plain: bool) -> Order {
     let env = if is_plain { json!({}) } else { json!({"GREETING": format!("hello, {name}")}) };
-    json!({
-        "metadata": {"name": name},
-        "spec": {"templateRef": {"name": NAME}, "access": "Public", "owner": name, "env": env},
-    })
+    let template = json!({"name": NAME});
+    Order {
+        metadata: json!({"name": name}),
+        spec: json!({"templateRef": template, "access": "Public", "owner": name, "env": env}),
+    }
 }
 
 /// Tells every change of a kind, for ever; from a new list where the watch fell behind.

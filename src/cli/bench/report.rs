@@ -352,6 +352,7 @@ impl Report {
             self.request_ms.p99,
             self.rate_limited
         ));
+        lines.extend(self.in_commits());
         let mut line = format!(
             "pool: smallest stock {}, {} bays new since the first claim",
             pool.smallest_stock, pool.refilled
@@ -370,6 +371,22 @@ impl Report {
         };
         lines.push(line);
         lines
+    }
+
+    /// What a claim takes in commits, where the two were measured side by side. Two requests of it are its client's: the one that makes it
+    /// and the one that finds it served.
+    fn in_commits(&self) -> Option<String> {
+        let hits =
+            self.latency_ms.hits.as_ref().filter(|_| self.settings.rate_per_second.is_some())?;
+        let commits = |ms: f64| (ms / self.commit_ms.p50 * 10.0).round() / 10.0;
+        let (whole, clients) = (hits.routable.p50, 2.0 * self.request_ms.p50);
+        (self.commit_ms.p50 > 0.0).then(|| {
+            format!(
+                "a hit until routable, p50: {} commits, {} of them without the two requests of its client",
+                commits(whole),
+                commits(whole - clients)
+            )
+        })
     }
 
     fn fill_line(&self) -> String {

@@ -75,11 +75,11 @@ impl Vacancy {
     #[must_use]
     pub fn of(bay: &Bay) -> Option<Self> {
         let stock = bay.spec.stock.as_ref()?;
-        Self::made_from(bay, || made_from(&stock.made_from))
+        Self::with_digest(bay, || made_from(&stock.made_from))
     }
 
     /// The same, where the digest of what it was made from is known.
-    pub(crate) fn made_from(bay: &Bay, made_from: impl FnOnce() -> String) -> Option<Self> {
+    pub(crate) fn with_digest(bay: &Bay, made_from: impl FnOnce() -> String) -> Option<Self> {
         let (stock, since) = vacant_since(bay)?;
         Some(Self {
             name: bay.metadata.name.clone(),

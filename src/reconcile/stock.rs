@@ -88,7 +88,7 @@ impl StockRoom {
             return before.and_then(|it| self.pool_of_uid(&it.pool_uid));
         };
         if !fact.doubtful
-            && let Some(vacancy) = Vacancy::made_from(bay, || fact.made_from.clone())
+            && let Some(vacancy) = Vacancy::with_digest(bay, || fact.made_from.clone())
         {
             let vacancies = self.vacancies.entry(template.clone()).or_default();
             vacancies.insert((vacancy.since, vacancy.name.clone()), vacancy);

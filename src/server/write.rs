@@ -77,7 +77,7 @@ pub(super) fn environment(kind: Kind, object: &Value) -> Result<Option<Environme
     if kind != Kind::Environment {
         return Ok(None);
     }
-    // Only where it cannot be read the path is asked for: keeping it costs as much as reading.
+    // Keeping the path takes longer, and only what cannot be read asks for it.
     if let Ok(environment) = Environment::deserialize(object) {
         return Ok(Some(environment));
     }

@@ -56,7 +56,7 @@ fn is_in(field: &str, path: &str) -> bool {
 pub(super) fn read<T: Resource>(mut new: Value, findings: &mut Findings) -> Option<(T, LeftOut)> {
     let mut left_out = LeftOut::default();
     let mut unknown = Vec::new();
-    // Keeping the path costs as much as reading, and only what is wrong asks for it.
+    // Keeping the path takes longer, and only what is wrong asks for it.
     let read = serde_ignored::deserialize(&new, |path| unknown.push(dotted(&path.to_string())));
     if let Ok(object) = read {
         unknown.iter().for_each(|field| add_unknown(T::KIND, field, findings));

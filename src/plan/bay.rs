@@ -401,12 +401,10 @@ fn volume(
         Err(step) => return Some(*step),
     };
     let days = machine::millis(wanted.snapshot_retention.as_ref(), 5 * 86_400_000) / 86_400_000;
-    let mut bay = bay.clone();
-    bay.status = status.clone();
-    let spec = machine::desired(&world.environment, template, &bay, status.epoch + 1);
+    let spec = machine::desired(&world.environment, template, bay, status, status.epoch + 1);
     let action = Action::CreateVolume {
         app: bay.spec.app.clone(),
-        name: volume_name(&bay),
+        name: volume_name(bay),
         region,
         size_gib,
         retention_days: u32::try_from(days).unwrap_or(5),
@@ -499,9 +497,7 @@ fn new_machine(
     if let Some(step) = transit::in_the_way(world, bay, status, now) {
         return Some(step);
     }
-    let mut described = bay.clone();
-    described.status = status.clone();
-    let spec = machine::desired(&world.environment, template, &described, epoch);
+    let spec = machine::desired(&world.environment, template, bay, status, epoch);
     let action = Action::CreateMachine {
         app: bay.spec.app.clone(),
         name,

@@ -79,9 +79,7 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
     if pod::ordered_reset(&world.environment).is_some_and(|(it, _)| it == seen.id) {
         return transit::reset(bay, seen);
     }
-    let mut described = bay.clone();
-    described.status = status.clone();
-    let desired = machine::desired(&world.environment, template, &described, status.epoch);
+    let desired = machine::desired(&world.environment, template, bay, status, status.epoch);
     let here = Here { world, bay, template, record: &record, seen, desired, now };
     let mode = world.environment.spec.operating_mode();
     if mode == OperatingMode::Asleep && seen.state == MachineState::Started {

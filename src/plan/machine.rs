@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::api::{
-    bay::Bay,
+    bay::{Bay, BayStatus},
     environment::Environment,
     meta::Resource as _,
     quantity::Span,
@@ -127,12 +127,13 @@ fn cpu_kind(kind: CpuKind) -> &'static str {
     }
 }
 
-/// The configuration of an environment's machine of this epoch.
+/// The configuration of an environment's machine of this epoch. The bay's `status` is the one that is being planned, not the recorded one.
 #[must_use]
 pub fn desired(
     environment: &Environment,
     template: &Template,
     bay: &Bay,
+    status: &BayStatus,
     epoch: u64,
 ) -> MachineSpec {
     let spec = &template.spec;
@@ -155,8 +156,7 @@ pub fn desired(
                 (file.path.clone(), file.content.clone(), mode)
             })
             .collect(),
-        volume: bay
-            .status
+        volume: status
             .volume
             .as_ref()
             .zip(spec.volume.as_ref())
@@ -171,7 +171,7 @@ pub fn desired(
         .to_owned(),
         max_retries: restart.and_then(|it| it.max_retries),
         stop_timeout_ms: millis(spec.machine.stop_timeout.as_ref(), 5_000),
-        metadata: metadata(environment, bay, epoch),
+        metadata: metadata(environment, bay, status, epoch),
     }
 }
 
@@ -221,8 +221,13 @@ fn check(template: &Template) -> Option<CheckSpec> {
     readiness.tcp.as_ref().map(|tcp| CheckSpec::Tcp { port: tcp.port })
 }
 
-fn metadata(environment: &Environment, bay: &Bay, epoch: u64) -> BTreeMap<String, String> {
-    let secrets = bay.status.secrets.as_ref().map_or(0, |it| it.version);
+fn metadata(
+    environment: &Environment,
+    bay: &Bay,
+    status: &BayStatus,
+    epoch: u64,
+) -> BTreeMap<String, String> {
+    let secrets = status.secrets.as_ref().map_or(0, |it| it.version);
     [
         (INSTANCE, bay.spec.instance.clone()),
         (BAY, bay.metadata.uid.clone()),

@@ -136,6 +136,6 @@ impl Here<'_> {
             return false;
         };
         stock::fits(&self.world.environment, &made_as.made_from)
-            && stock::made_from(&made_as.made_from) == stock::made_from(&self.template.spec)
+            && self.world.made_from().is_some_and(|it| it == stock::made_from(&made_as.made_from))
     }
 }

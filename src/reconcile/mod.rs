@@ -77,6 +77,8 @@ use crate::telemetry::{journal::Journal, metrics::Metrics};
 
 /// So long after a bay changed its pool counts, and after an environment changed its template does.
 const COUNT_AFTER: Duration = Duration::from_millis(50);
+/// How much news is taken in before passes begin because of it.
+const NEWS_MAX: usize = 64;
 /// How long passes under way may take to end at shutdown: an answer that is not waited for costs a look-up next time.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -225,6 +227,7 @@ impl Loop {
         let mut synced = Some(synced);
         let mut store_synced = false;
         let mut unheard = self.shared.informer.heard();
+        let mut batch = Vec::new();
         loop {
             if !self.synced && store_synced && self.first_looked().await {
                 self.synced = true;
@@ -237,7 +240,11 @@ impl Loop {
             tokio::select! {
                 biased;
                 () = shutdown.wait() => break,
-                Some(news) = heard.recv() => store_synced |= self.hear(news),
+                1.. = heard.recv_many(&mut batch, NEWS_MAX) => {
+                    batch.drain(..).for_each(|news| self.hear(news));
+                    store_synced = self.told.len() == 4;
+                    self.tell_size();
+                }
                 Some(changed) = apps.recv() => self.apps_changed(&changed),
                 Ok(()) = unheard.changed() => self.look_at_all(),
                 Some(Ok((key, next, remembered, took))) = self.running.join_next() => {
@@ -354,8 +361,8 @@ impl Loop {
         self.ailing.forget(key);
     }
 
-    /// Takes news in; true once the store was read completely.
-    fn hear(&mut self, news: News) -> bool {
+    /// Takes news in.
+    fn hear(&mut self, news: News) {
         let now = self.shared.clock.monotonic();
         let mut due = now;
         let index = Arc::clone(&self.index);
@@ -412,10 +419,6 @@ impl Loop {
                 vec![key]
             }
         };
-        for (phase, count) in index.phases() {
-            self.shared.metrics.environments(phase, count);
-        }
-        self.shared.breaker().fleet(index.len());
         drop(index);
         for key in keys {
             let urgency = self.urgency(&key);
@@ -423,7 +426,15 @@ impl Loop {
             let due = if counts { due } else { now };
             self.turns.add(key, due, urgency);
         }
-        self.told.len() == 4
+    }
+
+    /// Tells how many environments there are.
+    fn tell_size(&self) {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        for (phase, count) in index.phases() {
+            self.shared.metrics.environments(phase, count);
+        }
+        self.shared.breaker().fleet(index.len());
     }
 
     /// Whether Fly can be asked changed, which every status says.

@@ -1,11 +1,7 @@
 //! Whose pass comes next, and how many passes of each sort run at once, so that what waits for one of Fly's limits, or is done for
 //! nobody, never keeps waiting what somebody waits for. Data only, time is passed in; it must never wait.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    hash::Hash,
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use crate::reconcile::queue::{
     Queue,
@@ -24,6 +20,9 @@ const BOUNDS: [(&[Urgency], usize); 6] = [
     (&[Ailing], 24),
 ];
 
+/// A count for each of [`Urgency::ALL`], in its order.
+type Taken = [usize; Urgency::ALL.len()];
+
 /// Keys that wait for a pass, and those that have one.
 #[derive(Debug)]
 pub(crate) struct Turns<K> {
@@ -31,12 +30,12 @@ pub(crate) struct Turns<K> {
     /// As what each was taken.
     running: HashMap<K, Urgency>,
     /// How many have one of each sort: nobody counts the running ones over for each key.
-    taken: BTreeMap<Urgency, usize>,
+    taken: Taken,
 }
 
 impl<K: Clone + Eq + Hash + Ord> Turns<K> {
     pub(crate) fn new() -> Self {
-        Self { queue: Queue::new(), running: HashMap::new(), taken: BTreeMap::new() }
+        Self { queue: Queue::new(), running: HashMap::new(), taken: Taken::default() }
     }
 
     /// Asks for a pass; see [`Queue::add`].
@@ -51,16 +50,14 @@ impl<K: Clone + Eq + Hash + Ord> Turns<K> {
             .filter(|it| has_room(&self.taken, *it))
             .find_map(|it| Some((it, self.queue.take(now, it)?)))?;
         self.running.insert(key.clone(), urgency);
-        *self.taken.entry(urgency).or_default() += 1;
+        self.taken[urgency as usize] += 1;
         Some(key)
     }
 
     /// A pass ended; see [`Queue::done`].
     pub(crate) fn done(&mut self, key: &K, again: Option<Duration>, urgency: Urgency) {
-        if let Some(as_what) = self.running.remove(key)
-            && let Some(taken) = self.taken.get_mut(&as_what)
-        {
-            *taken -= 1;
+        if let Some(as_what) = self.running.remove(key) {
+            self.taken[as_what as usize] -= 1;
         }
         self.queue.done(key, again, urgency);
     }
@@ -78,9 +75,9 @@ impl<K: Clone + Eq + Hash + Ord> Turns<K> {
     }
 }
 
-fn has_room(taken: &BTreeMap<Urgency, usize>, urgency: Urgency) -> bool {
+fn has_room(taken: &Taken, urgency: Urgency) -> bool {
     BOUNDS.iter().filter(|(of, _)| of.contains(&urgency)).all(|(of, most)| {
-        let taken: usize = of.iter().filter_map(|it| taken.get(it)).sum();
+        let taken: usize = of.iter().map(|it| taken[*it as usize]).sum();
         taken < *most
     })
 }

@@ -17,7 +17,7 @@ use crate::api::{
     environment::Environment,
     hostname::{Hostname, QUARANTINE_DAYS},
     kind::Kind,
-    meta::{Metadata, ObjectRef, OwnerReference},
+    meta::{ObjectRef, OwnerReference},
     quota::COUNTED,
 };
 use crate::clock::Clock;
@@ -101,7 +101,17 @@ struct Collector {
 #[derive(Debug, Deserialize)]
 struct Glance {
     #[serde(default)]
-    metadata: Metadata,
+    metadata: Glimpse,
+}
+
+/// The part of its metadata: every change of every object is looked at.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Glimpse {
+    uid: String,
+    deletion_timestamp: Option<jiff::Timestamp>,
+    finalizers: Vec<String>,
+    owner_references: Vec<OwnerReference>,
 }
 
 impl Collector {
@@ -124,7 +134,11 @@ impl Collector {
         if object.kind == Kind::ResourceQuota {
             self.limited.insert(object.namespace.clone());
         }
-        if propagate::waits_for(&metadata).is_some() && self.waiting.insert(object.clone()) && act {
+        let Glimpse { deletion_timestamp, finalizers, .. } = &metadata;
+        if propagate::waits_for(*deletion_timestamp, finalizers).is_some()
+            && self.waiting.insert(object.clone())
+            && act
+        {
             self.propagate(&object).await;
         }
         if act {
@@ -439,7 +453,7 @@ fn owner_ref(owner: &OwnerReference, namespace: &str) -> Option<ObjectRef> {
     Some(ObjectRef::new(kind, namespace, &owner.name))
 }
 
-fn glance(key: &Key, value: &[u8]) -> Option<(ObjectRef, Metadata)> {
+fn glance(key: &Key, value: &[u8]) -> Option<(ObjectRef, Glimpse)> {
     let object = ObjectRef::from_store_key(key.as_str())?;
     let glance: Glance = serde_json::from_slice(value).ok()?;
     Some((object, glance.metadata))

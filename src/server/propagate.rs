@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::meta::{Metadata, ObjectRef};
+use crate::api::meta::ObjectRef;
 use crate::server::{
     draft,
     removal::{self, Options, Propagation},
@@ -14,11 +14,14 @@ use crate::server::{
 use crate::store::{self, Key, Precondition, handle::Store};
 
 /// Which of the two an object that is being deleted waits for.
-pub(super) fn waits_for(metadata: &Metadata) -> Option<Propagation> {
-    metadata.deletion_timestamp?;
+pub(super) fn waits_for(
+    deletion_timestamp: Option<Timestamp>,
+    finalizers: &[String],
+) -> Option<Propagation> {
+    deletion_timestamp?;
     [Propagation::Orphan, Propagation::Foreground]
         .into_iter()
-        .find(|it| it.finalizer().is_some_and(|it| metadata.finalizers.iter().any(|own| own == it)))
+        .find(|it| it.finalizer().is_some_and(|it| finalizers.iter().any(|own| own == it)))
 }
 
 /// Does what can be done now; whether the object waits on.
@@ -29,7 +32,9 @@ pub(super) async fn step(
 ) -> Result<bool, Status> {
     let Some(current) = write::current(store, owner).await? else { return Ok(false) };
     let metadata = draft::metadata(&current.object);
-    let Some(propagation) = waits_for(&metadata) else { return Ok(false) };
+    let Some(propagation) = waits_for(metadata.deletion_timestamp, &metadata.finalizers) else {
+        return Ok(false);
+    };
     let mut waits = false;
     for key in dependents {
         let dependent = ObjectRef::from_store_key(key.as_str());

@@ -6,6 +6,7 @@ mod book;
 mod cost;
 mod ground;
 mod load;
+mod probe;
 mod report;
 mod seen;
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{environment::BayRef, kind::Kind, pool::WarmPool},
+    api::{kind::Kind, pool::WarmPool},
     cli::{
         bench::{
             Claims, NAME, NAMESPACE, TELL_EVERY,
@@ -21,6 +21,7 @@ use crate::{
             cost::{Meter, Writes, Yardsticks},
             ground::Ground,
             host, pool,
+            probe::Prober,
             seen::{Bay, Environment, Order},
         },
         printer::Printer,
@@ -36,10 +37,9 @@ const PATIENCE: Duration = Duration::from_mins(15);
 const REFILL_WATCHED: Duration = Duration::from_secs(10);
 /// A thread that slept is late by about so much.
 const AWAKE_BEFORE: Duration = Duration::from_micros(300);
-/// Connections to the API, and as many to the router.
+/// Connections to the API.
 const CONNECTIONS: usize = 64;
-/// Between two questions to the router, and between two looks at the pool.
-const ASK_EVERY: Duration = Duration::from_millis(1);
+/// Between two looks at the pool.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Something that was seen.
@@ -67,11 +67,9 @@ pub(super) struct Load<'a> {
     posts: JoinSet<(usize, Duration, Result<(), client::Error>)>,
     /// Whoever makes many claims has so many connections, and not one for each.
     connections: Arc<Semaphore>,
-    /// As many to the router.
-    probing: Arc<Semaphore>,
+    prober: Prober,
     probes: JoinSet<(usize, Duration)>,
     probed: HashSet<usize>,
-    http: reqwest::Client,
     roll: Roll,
     began: Duration,
 }
@@ -126,7 +124,6 @@ impl<'a> Load<'a> {
             }
         }
         book.start();
-        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]);
         Ok(Self {
             wanted,
             ground,
@@ -136,10 +133,9 @@ impl<'a> Load<'a> {
             followers,
             posts: JoinSet::new(),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
-            probing: Arc::new(Semaphore::new(CONNECTIONS)),
+            prober: Prober::new(ground.router)?,
             probes: JoinSet::new(),
             probed: HashSet::new(),
-            http: http.build().context("no HTTP client")?,
             roll: Roll::default(),
             began: clock.monotonic(),
         })
@@ -216,6 +212,7 @@ impl<'a> Load<'a> {
         let at_once = if self.wanted.at_once { CONNECTIONS } else { 1 };
         let requests = (0..at_once).map(|_| self.ground.client.version());
         future::try_join_all(requests).await?;
+        self.prober.connect().await;
         Ok(())
     }
 
@@ -288,15 +285,9 @@ impl<'a> Load<'a> {
             News::Environment(at, environment) => {
                 let Some((index, bay)) = self.book.environment(&environment, at) else { return };
                 if self.probed.insert(index) {
-                    let (http, router) = (self.http.clone(), self.ground.router);
-                    let clock = self.ground.core.clock.clone();
-                    let connections = Arc::clone(&self.probing);
+                    let (prober, clock) = (self.prober.clone(), self.ground.core.clock.clone());
                     self.probes.spawn(async move {
-                        let _connection = connections.acquire().await;
-                        let url = format!("http://{router}/");
-                        while !is_routed(&http, &url, (index, &bay)).await {
-                            tokio::time::sleep(ASK_EVERY).await;
-                        }
+                        prober.routed(&host(&name_of(index)), &bay.app).await;
                         (index, clock.monotonic())
                     });
                 }
@@ -349,17 +340,6 @@ fn arrivals(
     };
     std::thread::Builder::new().name("arrivals".to_owned()).spawn(run).context("no thread")?;
     Ok(due)
-}
-
-/// Whether the router has a request replayed by this machine.
-async fn is_routed(http: &reqwest::Client, url: &str, (index, bay): (usize, &BayRef)) -> bool {
-    let asked = http.get(url).header(reqwest::header::HOST, host(&name_of(index))).send().await;
-    let Ok(answer) = asked else { return false };
-    let replay = answer.headers().get("fly-replay").and_then(|it| it.to_str().ok());
-    let app = format!("app={};", bay.app);
-    let is_routed = answer.status().is_success() && replay.is_some_and(|it| it.starts_with(&app));
-    // Read to its end, so that the connection can be used again.
-    answer.bytes().await.is_ok() && is_routed
 }
 
 fn environment(name: &str, is_plain: bool) -> Order {

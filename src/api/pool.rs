@@ -62,7 +62,10 @@ pub struct WarmPoolSpec {
 
 /// How many bays are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a number from 0 on, or one for each region such as {ams: 2}"
+)]
 pub enum Replicas {
     /// So many, wherever the template's regions have room.
     Anywhere(u32),

@@ -100,7 +100,7 @@ impl From<RevisionRef> for EnvironmentRevision {
 
 /// A number, or a share in per cent such as `10%`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number from 0 on, or a share such as 10%")]
 pub enum IntOrPercent {
     /// So many.
     Int(u32),

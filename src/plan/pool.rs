@@ -80,13 +80,22 @@ struct Shelf<'a> {
     outdated: Vec<&'a StockFact>,
 }
 
-impl Shelf<'_> {
+impl<'a> Shelf<'a> {
     fn lacks(&self) -> usize {
         self.wanted.saturating_sub(self.ready.len() + self.coming.len())
     }
 
     fn short(&self) -> usize {
         self.wanted.saturating_sub(self.ready.len() + self.outdated.len())
+    }
+
+    /// The newest that can be had and is not wanted here.
+    fn take_spare(&mut self) -> Option<&'a StockFact> {
+        if self.ready.len() > self.wanted {
+            return self.ready.pop();
+        }
+        let is_spare = self.ready.len() + self.outdated.len() > self.wanted;
+        if is_spare { self.outdated.pop() } else { None }
     }
 
     /// Bays that are not needed: those on their way first, then, while as many as are wanted can be had, the outdated and
@@ -101,6 +110,24 @@ impl Shelf<'_> {
         *may_miss -= ahead.len();
         go.extend(ahead);
         go.into_iter().map(|it| it.name.clone()).collect()
+    }
+}
+
+/// The bays of a pool in each region; in one that asks for no regions they are all together.
+type Shelves<'a> = BTreeMap<Option<&'a str>, Shelf<'a>>;
+
+/// Bays that a region has too many of stand in where bays can be had too few, until what belongs there is ready: an environment gets one
+/// of another region before it gets none.
+fn lend(shelves: &mut Shelves<'_>) {
+    loop {
+        let short = shelves.iter().filter(|(_, it)| it.short() > 0);
+        let Some(to) = short.max_by_key(|(_, it)| it.short()).map(|(region, _)| *region) else {
+            return;
+        };
+        let Some(spare) = shelves.values_mut().find_map(Shelf::take_spare) else { return };
+        if let Some(shelf) = shelves.get_mut(&to) {
+            shelf.outdated.push(spare);
+        }
     }
 }
 
@@ -124,6 +151,7 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
     count.status.doubtful = number(own.iter().filter(|it| it.doubtful).count());
     own.retain(|it| !it.doubtful);
     own.sort_by_key(|it| (it.made_at, &it.name));
+    let anywhere = shelves.contains_key(&None);
     let mut failed = Vec::new();
     for fact in &own {
         if let Some(trouble) = &fact.trouble {
@@ -133,10 +161,9 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
             }
             count.wake_at.push(trouble.since + TROUBLE_MAX);
         }
-        let Some(shelf) = shelves.get_mut(&fact.wanted_region.as_deref()) else {
-            count.retire.push(fact.name.clone());
-            continue;
-        };
+        // Where it is counts, and not how it was asked for; nothing is wanted of a region that is asked for no more.
+        let region = fact.wanted_region.as_deref().or(fact.region.as_deref());
+        let shelf = shelves.entry(region.filter(|_| !anywhere)).or_default();
         let is_current = current.as_ref().is_none_or(|it| *it == fact.made_from);
         let is_old = is_current && too_old(world, fact, now, &mut count.wake_at);
         match (fact.available_since.is_some(), is_current && !is_old) {
@@ -147,9 +174,10 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
             (false, false) => count.retire.push(fact.name.clone()),
         }
     }
+    lend(&mut shelves);
     count.retire.extend(failed.iter().map(|it| it.name.clone()));
     count.failures(&failed, &own, now);
-    count.totals(&shelves, failed.len());
+    count.totals(&shelves, failed.len() + failing(world));
     count.cost(template, &own);
     let stop = stop(world, &count.status, now);
     let mut may_miss = may_miss(spec, stop.as_ref(), &shelves);
@@ -166,6 +194,13 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
     count.scaling(world, scaled, now);
     let wake_at = count.wake_at.into_iter().filter(|at| *at > now).min();
     PoolPlan { status: count.status, make, retire: count.retire, wake_at }
+}
+
+/// Bays that failed and are still being removed.
+fn failing(world: &PoolWorld) -> usize {
+    let uid = &world.pool.metadata.uid;
+    let own = world.bays.iter().filter(|it| it.pool_uid == *uid && !it.missed);
+    own.filter(|it| it.going && it.claimed_at.is_none() && it.trouble.is_some()).count()
 }
 
 fn number(count: usize) -> u32 {
@@ -223,11 +258,7 @@ fn stop(world: &PoolWorld, status: &WarmPoolStatus, now: Timestamp) -> Option<St
 }
 
 /// How many more bays may be missing because their replacements are not ready; those that are missing already count, whatever for.
-fn may_miss(
-    spec: &WarmPoolSpec,
-    stop: Option<&Stop>,
-    shelves: &BTreeMap<Option<&str>, Shelf<'_>>,
-) -> usize {
+fn may_miss(spec: &WarmPoolSpec, stop: Option<&Stop>, shelves: &Shelves<'_>) -> usize {
     // Where no replacement would be begun nothing goes ahead of it; a quota has room once something is gone.
     if stop.is_some_and(|it| it.reason != PoolReason::QuotaExceeded) {
         return 0;
@@ -249,11 +280,7 @@ struct Count {
 
 impl Count {
     /// Empty shelves for what is wanted.
-    fn shelves<'a>(
-        &mut self,
-        spec: &'a WarmPoolSpec,
-        scaled: Option<&Decision>,
-    ) -> BTreeMap<Option<&'a str>, Shelf<'a>> {
+    fn shelves<'a>(&mut self, spec: &'a WarmPoolSpec, scaled: Option<&Decision>) -> Shelves<'a> {
         let wanted = match scaled {
             Some(it) => BTreeMap::from([(None, it.status.desired)]),
             None => spec.wanted(),
@@ -327,7 +354,7 @@ impl Count {
         self.status.failures = Some(PoolFailures { count, message, failed_at: now, paused_until });
     }
 
-    fn totals(&mut self, shelves: &BTreeMap<Option<&str>, Shelf<'_>>, failed: usize) {
+    fn totals(&mut self, shelves: &Shelves<'_>, failed: usize) {
         let sum = |of: fn(&Shelf<'_>) -> usize| number(shelves.values().map(of).sum());
         let fresh = sum(|it| it.ready.len());
         let status = &mut self.status;
@@ -367,13 +394,14 @@ impl Count {
     fn make(
         &mut self,
         world: &PoolWorld,
-        shelves: &BTreeMap<Option<&str>, Shelf<'_>>,
+        shelves: &Shelves<'_>,
         now: Timestamp,
     ) -> Vec<Option<String>> {
         let spec = &world.pool.spec;
         let coming: usize = shelves.values().map(|it| it.coming.len()).sum();
         let at_once = usize::try_from(spec.max_in_flight()).unwrap_or(usize::MAX);
-        let mut room = at_once.saturating_sub(coming);
+        // Where what failed cannot be removed, as under a hold, it must not become more and more.
+        let mut room = at_once.saturating_sub(coming + failing(world));
         if let Some(refill) = &spec.refill {
             let begun: Vec<_> = world
                 .bays
@@ -405,19 +433,37 @@ impl Count {
         make
     }
 
+    /// What is said of the bays that are begun, or why none is.
+    fn more(&self, world: &PoolWorld, make: &[Option<String>], lacks: usize) -> String {
+        let spec = &world.pool.spec;
+        let under_way = self.status.provisioning.saturating_add(self.status.failed);
+        let paced = lacks > 0 && under_way < spec.max_in_flight();
+        match &spec.refill {
+            _ if !make.is_empty() => "; more are begun".to_owned(),
+            Some(refill) if paced => {
+                format!("; no more than {} are begun in a minute", refill.max_per_minute)
+            }
+            Some(_) | None => String::new(),
+        }
+    }
+
     fn conditions(
         &mut self,
         world: &PoolWorld,
         stop: Option<Stop>,
-        (make, shelves): (&[Option<String>], &BTreeMap<Option<&str>, Shelf<'_>>),
+        (make, shelves): (&[Option<String>], &Shelves<'_>),
         now: Timestamp,
     ) {
         use PoolConditionType as C;
         let status = &self.status;
         let (wanted, ready) = (status.desired_replicas, status.ready);
         let lacks: usize = shelves.values().map(Shelf::lacks).sum();
+        let failed = match status.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed and are being removed"),
+        };
         let counted =
-            format!("{ready} of {wanted} are ready, {} on their way", status.provisioning);
+            format!("{ready} of {wanted} are ready, {} on their way{failed}", status.provisioning);
         let is_full = lacks == 0 && status.provisioning == 0 && status.outdated == 0;
         let renewing = shelves.values().flat_map(|it| &it.outdated).any(|it| {
             world.template.as_ref().is_some_and(|now| made_from(&now.spec) == it.made_from)
@@ -434,7 +480,7 @@ impl Count {
                 (false, reason, why)
             }
             Some(_) | None => {
-                let more = if make.is_empty() { "" } else { "; more are begun" };
+                let more = self.more(world, make, lacks);
                 (false, PoolReason::Refilling, format!("{counted}{more}"))
             }
         };

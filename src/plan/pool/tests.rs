@@ -252,6 +252,53 @@ fn what_is_too_many_goes_and_what_can_be_had_goes_last() {
     );
 }
 
+/// What becomes of a pool that asks for this and has these, by name and region.
+fn asked(replicas: serde_json::Value, had: &[(&str, &str, bool)]) -> (usize, Vec<String>) {
+    let bay = |(at, (name, region, by_region)): (usize, &(&str, &str, bool))| StockFact {
+        region: Some((*region).to_owned()),
+        wanted_region: by_region.then(|| (*region).to_owned()),
+        ..ready(name, 60 - i64::try_from(at).unwrap())
+    };
+    let bays = had.iter().enumerate().map(bay).collect();
+    let plan = plan(&world(serde_json::json!({"replicas": replicas}), bays), now());
+    (plan.make.len(), plan.retire)
+}
+
+#[test]
+fn what_can_be_had_stays_until_each_region_has_what_is_now_asked_of_it() {
+    let ams = [("a", "ams", false), ("b", "ams", false)];
+    let named = [("a", "ams", true), ("b", "ams", true)];
+    let none = Vec::<String>::new;
+    // The same, said in other words.
+    assert_eq!(asked(serde_json::json!({"ams": 2}), &ams), (0, none()));
+    assert_eq!(asked(serde_json::json!(2), &named), (0, none()));
+    // One of them stands in for the one that is made, and then goes.
+    for had in [ams, named] {
+        let both = serde_json::json!({"ams": 1, "fra": 1});
+        assert_eq!(asked(both.clone(), &had), (1, none()));
+        let made = [had[0], had[1], ("c", "fra", true)];
+        assert_eq!(asked(both, &made), (0, vec!["a".to_owned()]));
+        // Another region altogether.
+        let other = serde_json::json!({"fra": 2});
+        assert_eq!(asked(other.clone(), &had), (2, none()));
+        assert_eq!(asked(other.clone(), &made), (1, vec!["a".to_owned()]));
+        let all = [made.as_slice(), &[("d", "fra", true)]].concat();
+        assert_eq!(asked(other, &all), (0, vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(asked(serde_json::json!({"fra": 0}), &had).1.len(), 2, "nobody needs them");
+    }
+}
+
+#[test]
+fn bays_that_failed_and_cannot_be_removed_do_not_become_more_and_more() {
+    let gone = |name| StockFact { going: true, ..failed(name) };
+    let spec = serde_json::json!({"replicas": 3, "maxInFlight": 3});
+    let plan_of = |bays| plan(&world(spec.clone(), bays), now());
+    let two = plan_of(vec![gone("a"), gone("b")]);
+    assert_eq!((two.make.len(), two.status.failed), (1, 2));
+    let three = plan_of(vec![gone("a"), gone("b"), gone("c")]);
+    assert_eq!((three.make.len(), three.status.failed), (0, 3));
+}
+
 #[test]
 fn a_bay_of_a_certain_age_is_replaced_by_a_new_one() {
     let spec = serde_json::json!({"replicas": 1, "maxAge": "1h"});
@@ -271,11 +318,11 @@ fn bays_that_fail_are_removed_and_the_pool_pauses_longer_each_time() {
     check(
         &world,
         &expect![[r#"
-        make [], retire ["a"]
-        Full False Paused: a bay failed (1 in a row); the next is begun at 2026-01-01T12:00:10Z: it does not start
-        Available True AsDeclared: 1 of 2 are ready, 0 on their way
-        Stalled False AsDeclared: 
-    "#]],
+            make [], retire ["a"]
+            Full False Paused: a bay failed (1 in a row); the next is begun at 2026-01-01T12:00:10Z: it does not start
+            Available True AsDeclared: 1 of 2 are ready, 0 on their way, 1 failed and are being removed
+            Stalled False AsDeclared: 
+        "#]],
     );
     let mut pauses = Vec::new();
     for _ in 0..9 {

@@ -89,18 +89,22 @@ impl Facts {
         if holds(&pool.status.conditions, PoolConditionType::Stalled) {
             return;
         }
+        let wanted =
+            pool.spec.wanted().into_iter().map(|(region, count)| (region, u64::from(count)));
+        let wanted: BTreeMap<_, _> = wanted.collect();
+        // Where no region is asked for, it does not matter how a bay was once asked for; else it is where it is.
+        let anywhere = wanted.contains_key(&None);
+        let wanted: BTreeMap<_, _> = wanted.into_iter().filter(|(_, count)| *count > 0).collect();
         let mut ready: BTreeMap<Option<&str>, u64> = BTreeMap::new();
         let waits =
             |bay: &Bay| bay.spec.environment_ref.is_none() && bay.status.available_since.is_some();
         for bay in self.bays.values().filter(|it| waits(it)) {
             let made_as = bay.spec.stock.as_ref().filter(|it| it.pool_uid == pool.metadata.uid);
             if let Some(made_as) = made_as {
-                *ready.entry(made_as.region.as_deref()).or_default() += 1;
+                let region = made_as.region.as_deref().or(bay.status.region.as_deref());
+                *ready.entry(region.filter(|_| !anywhere)).or_default() += 1;
             }
         }
-        let wanted =
-            pool.spec.wanted().into_iter().map(|(region, count)| (region, u64::from(count)));
-        let wanted: BTreeMap<_, _> = wanted.filter(|(_, count)| *count > 0).collect();
         let name = &pool.metadata.name;
         let what = format!("28: pool {name} has {ready:?} of {wanted:?}");
         let said = format!("28: pool {name} says {} of {:?}", pool.status.ready, pool.spec.total());

@@ -168,7 +168,15 @@ fn first_bay(world: &World, now: Timestamp) -> Step {
             );
             (Reason::PoolUnfit, why)
         }
-        (None, None) => (Reason::BayPending, "a bay is made".to_owned()),
+        (None, None) => {
+            let given_up = world.environment.status.bays_given_up > 0;
+            let why = if given_up {
+                "a bay of its own is made, in place of the one that was given up"
+            } else {
+                "a bay is made"
+            };
+            (Reason::BayPending, why.to_owned())
+        }
     };
     Step::Bind { to: Binding::New, reason, why }
 }

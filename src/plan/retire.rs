@@ -83,10 +83,14 @@ fn order(world: &World, app: &str, status: &BayStatus, now: Timestamp) -> Step {
             health: Health::Stalled,
         };
     }
+    // An unbound bay is planned as an environment of its own.
+    let is_unbound =
+        world.bay.as_ref().is_some_and(|it| it.metadata.uid == world.environment.metadata.uid);
+    let why = if is_unbound { "no environment has it" } else { "the environment was deleted" };
     Step::Act {
         action: Action::DeleteApp { app: app.to_owned() },
         reason: Reason::Deleting,
-        why: "the environment was deleted".to_owned(),
+        why: why.to_owned(),
         fault: false,
     }
 }

@@ -37,6 +37,10 @@ pub(crate) fn of(world: &World, bay: &BayStatus, step: &Step, now: Timestamp) ->
             },
         );
     }
+    if !facts.is_of_pool() {
+        // It may have given one up that was.
+        status.conditions.retain(|it| it.kind != ConditionType::Personalized);
+    }
     status.phase = facts.phase();
     status.url = facts.has_service().then(|| {
         world.environment.hostnames().first().map(|it| world.settings.url(it)).unwrap_or_default()
@@ -206,15 +210,21 @@ impl<'a> Facts<'a> {
         claims
     }
 
+    /// Whether a pool made its bay.
+    fn is_of_pool(&self) -> bool {
+        self.world.bay.as_ref().is_some_and(|it| it.spec.stock.is_some())
+    }
+
     /// That what it adds reached a bay that a pool made.
     fn personalized(&self) -> Option<Claim> {
-        self.world.bay.as_ref()?.spec.stock.as_ref()?;
         let kind = ConditionType::Personalized;
-        Some(if self.reached() {
-            let why = "what it adds to its template reached the machine";
-            (kind, true, Reason::AsDeclared, why.to_owned())
-        } else {
-            (kind, false, self.reason, self.message.clone())
+        self.is_of_pool().then(|| {
+            if self.reached() {
+                let why = "what it adds to its template reached the machine";
+                (kind, true, Reason::AsDeclared, why.to_owned())
+            } else {
+                (kind, false, self.reason, self.message.clone())
+            }
         })
     }
 

@@ -17,12 +17,14 @@ impl Pass<'_> {
     /// A bay of a pool, where one may be had and there is none yet; it is offered to nobody else meanwhile.
     pub(super) fn look_for_vacancy(&self, objects: &Objects, world: &mut World) {
         let environment = &objects.environment.value;
-        let first = objects.bay.is_none() && environment.status.bay.is_none();
+        let status = &environment.status;
+        // Whoever gave one up gets one of its own making, however many a pool has.
+        let first = objects.bay.is_none() && status.bay.is_none() && status.bays_given_up == 0;
         let Some(made_from) = world.made_from().filter(|_| first).map(Cow::into_owned) else {
             return;
         };
         let mut room = self.shared.stock();
-        if objects.orphan.is_none() && environment.status.bays_given_up == 0 {
+        if objects.orphan.is_none() {
             world.vacancy = room.reserve(environment, &made_from);
         }
         if world.vacancy.is_none() {

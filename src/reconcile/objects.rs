@@ -306,6 +306,8 @@ impl Objects {
     ) -> Result<(), Error> {
         let Some(mut bay) = self.bay.take() else { return Ok(()) };
         bay.value.metadata.deletion_timestamp.get_or_insert(now);
+        // What failed is over; it is not what its removal meets with.
+        bay.value.status.failure = None;
         let status = &mut self.environment.value.status;
         status.bay = None;
         status.bays_given_up = status.bays_given_up.saturating_add(1);

@@ -182,6 +182,13 @@ async fn a_bay_whose_program_never_takes_over_what_was_written_is_given_up_for_a
     hangar.phase("alice", "Ready").await;
     assert_ne!(waiting, [hangar.bay_of("alice").await.1]);
     assert_eq!(hangar.page("alice").await["env"]["GREETING"], "hello");
+    // The pool was not empty, and its bay is not a pool's.
+    let events = hangar.run("events").await;
+    assert!(!events.contains("PoolEmpty") && !events.contains("was deleted"), "{events}");
+    let status = hangar.pool().await;
+    assert_eq!((&status["missedLastHour"], &status["claimedLastHour"]), (&0.into(), &1.into()));
+    let conditions = hangar.object("environment/alice").await["status"]["conditions"].to_string();
+    assert!(!conditions.contains("Personalized"), "{conditions}");
 }
 
 #[tokio::test]
@@ -278,6 +285,17 @@ async fn a_pool_is_scaled_by_number_and_by_region() {
         "warmpool.hangar.dev/warm scaled\n"
     );
     hangar.stocked(2).await;
+    // The same in other words replaces nothing.
+    let before = hangar.machine_ids().await;
+    hangar.run("scale pool warm --replicas ams=2").await;
+    until("the pool to be looked at", PATIENCE, async || {
+        let pool = hangar.object("pool/warm").await;
+        let looked = pool["status"]["observedGeneration"] == pool["metadata"]["generation"];
+        if looked { Ok(()) } else { Err(pool.to_string()) }
+    })
+    .await;
+    hangar.stocked(2).await;
+    assert_eq!(hangar.machine_ids().await, before);
     hangar.run("scale pool warm --replicas ams=1,fra=1").await;
     let number = hangar.cli(&["scale", "pool/warm", "--replicas", "3"]).await;
     let why = "spec.replicas: it has a number for each region";

@@ -94,6 +94,9 @@ impl Stock {
 
     /// The uid and name of a pool of its template, which has none for it.
     pub(super) fn pool(&self, environment: &Environment) -> Option<(String, String)> {
+        if environment.status.bays_given_up > 0 {
+            return None;
+        }
         let own = self.pools.iter().find(|it| {
             it.metadata.namespace == environment.metadata.namespace
                 && it.spec.template_ref == environment.spec.template_ref

@@ -56,7 +56,8 @@ pub(super) async fn run(
     if args.wait && dry_run == Who::None {
         for object in applied.iter().filter(|it| it.kind == Kind::Environment) {
             printer.flush()?;
-            let outcome = wait::until(&client, object, &Goal::Settled, args.timeout).await?;
+            let asked = (object, &Goal::Settled, args.timeout);
+            let outcome = wait::until_telling(&client, asked, printer).await?;
             if !outcome.report(object, printer)? {
                 exit = Exit::Failed;
             }

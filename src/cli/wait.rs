@@ -1,7 +1,11 @@
 //! `hangar wait`, and the waiting of other verbs: until a condition, a field or the absence of an object. It looks at what is,
 //! then follows changes; it must never conclude anything from a lost connection.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    io::{self, IsTerminal as _},
+    str::FromStr,
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -17,6 +21,7 @@ use crate::{
         targets::{self, Target, label, resource},
     },
     client::{Client, Error, Query, WatchEvent},
+    clock::{Clock as _, System},
     retry::Retry,
 };
 
@@ -281,10 +286,34 @@ pub(super) async fn until(
     goal: &Goal,
     timeout: Duration,
 ) -> Result<Outcome, Error> {
+    watched(client, (object, goal, timeout), |_| ()).await
+}
+
+/// The same, and says each new thing that is waited for, with how long it took so far.
+pub(super) async fn until_telling(
+    client: &Client,
+    (object, goal, timeout): (&ObjectRef, &Goal, Duration),
+    printer: &mut Printer,
+) -> Result<Outcome, Error> {
+    let clock = System::new();
+    let began = clock.monotonic();
+    let tell = |missing: &str| {
+        let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+        printer.note(format_args!("  {:<20} {took:>5.1} s  {missing}", object.name));
+    };
+    watched(client, (object, goal, timeout), tell).await
+}
+
+async fn watched(
+    client: &Client,
+    (object, goal, timeout): (&ObjectRef, &Goal, Duration),
+    mut tell: impl FnMut(&str),
+) -> Result<Outcome, Error> {
     let mut missing = "the server has not answered yet".to_owned();
     let waiting = async {
         loop {
-            match look_and_follow(client, object, goal, &mut missing, timeout.is_zero()).await {
+            let asked = (object, goal, timeout.is_zero());
+            match look_and_follow(client, asked, &mut missing, &mut tell).await {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => {}
                 // The server may be on its way back; only the time decides.
@@ -306,16 +335,18 @@ pub(super) async fn until(
 /// One list and the watch after it; `None` when the stream ended before the goal was reached.
 async fn look_and_follow(
     client: &Client,
-    object: &ObjectRef,
-    goal: &Goal,
+    (object, goal, once): (&ObjectRef, &Goal, bool),
     missing: &mut String,
-    once: bool,
+    tell: &mut impl FnMut(&str),
 ) -> Result<Option<Outcome>, Error> {
     let mut judge = |object: Option<&Value>| match goal.judge(object) {
         Verdict::Met(word) => Some(Outcome::Met(word)),
         Verdict::Failed(_) if object.is_none() => Some(Outcome::Absent),
         Verdict::Failed(reason) => Some(Outcome::Failed(reason)),
         Verdict::NotYet(reason) => {
+            if *missing != reason {
+                tell(&reason);
+            }
             *missing = reason;
             None
         }
@@ -372,7 +403,13 @@ pub(super) async fn run(
     }
     let mut exit = Exit::Success;
     for object in &objects {
-        let outcome = until(&client, object, &args.goal, args.timeout).await?;
+        let asked = (object, &args.goal, args.timeout);
+        // kubectl says nothing meanwhile, and programs may read what it says.
+        let outcome = if io::stderr().is_terminal() && !args.timeout.is_zero() {
+            until_telling(&client, asked, printer).await?
+        } else {
+            until(&client, object, &args.goal, args.timeout).await?
+        };
         if !outcome.report(object, printer)? {
             exit = Exit::Failed;
         }

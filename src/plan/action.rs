@@ -7,6 +7,7 @@ use crate::plan::machine::MachineSpec;
 
 mod record;
 
+pub(crate) use self::record::not_taken_over;
 pub use self::record::{FULL_FOR, NOT_TAKEN_OVER, intend, record, saw_machine};
 
 /// One call, with everything it needs. Its intent is recorded before it is made.

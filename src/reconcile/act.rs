@@ -74,13 +74,16 @@ impl Pass<'_> {
             memo.connections = Some((now, open));
         }
         shared.metrics.action(action.name(), result.as_ref().map_or_else(|it| it.kind(), |_| "ok"));
-        let line = match &result {
-            Ok(_) => self.line(
+        let line = match (&result, action::not_taken_over(action, &outcome)) {
+            (Ok(_), None) => self.line(
                 action.name(),
                 journal::Outcome::Ok,
                 format!("{action}: {}", note.message),
             ),
-            Err(error) => Line {
+            (Ok(_), Some(why)) => {
+                self.line(action.name(), journal::Outcome::Failed, format!("{action}: {why}"))
+            }
+            (Err(error), _) => Line {
                 request_id: error.request_id().map(str::to_owned),
                 ..self.line(
                     action.name(),

@@ -182,6 +182,9 @@ async fn a_bay_whose_program_never_takes_over_what_was_written_is_given_up_for_a
     hangar.phase("alice", "Ready").await;
     assert_ne!(waiting, [hangar.bay_of("alice").await.1]);
     assert_eq!(hangar.page("alice").await["env"]["GREETING"], "hello");
+    let log = hangar.run("logs env/alice --json").await;
+    let failed = |it: &&str| it.contains("personalize") && it.contains("Failed");
+    assert!(log.lines().any(|it| failed(&it)), "{log}");
     // The pool was not empty, and its bay is not a pool's.
     let events = hangar.run("events").await;
     assert!(!events.contains("PoolEmpty") && !events.contains("was deleted"), "{events}");

@@ -94,20 +94,27 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
     }
 }
 
+/// Why what an environment adds was not taken over, where the call was answered.
+pub(crate) fn not_taken_over(action: &Action, outcome: &Outcome) -> Option<String> {
+    let (Action::Personalize { file, .. }, Outcome::Exit(code)) = (action, outcome) else {
+        return None;
+    };
+    match *code {
+        0 => None,
+        NOT_TAKEN_OVER if file.rule.readiness.is_some() => {
+            Some("the command of its readiness did not end with 0 in time".to_owned())
+        }
+        code => Some(format!("it ended with {code}")),
+    }
+}
+
 /// What is recorded after the call.
 pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: Timestamp) {
     if let Outcome::Failed(refusal) = outcome {
         return record_refusal(status, action, refusal, now);
     }
-    if let (Action::Personalize { file, .. }, Outcome::Exit(code)) = (action, outcome)
-        && *code != 0
-    {
+    if let Some(said) = not_taken_over(action, outcome) {
         failed_to_personalize(status, now);
-        let said = if *code == NOT_TAKEN_OVER && file.rule.readiness.is_some() {
-            "the command of its readiness did not end with 0 in time".to_owned()
-        } else {
-            format!("it ended with {code}")
-        };
         return fail(status, action, said, now);
     }
     // A call that only asks says nothing about one that could not be made.

@@ -75,9 +75,6 @@ impl Stock {
         environment: &Environment,
         template: &Template,
     ) -> Option<(Vacancy, Bay)> {
-        if environment.status.bays_given_up > 0 {
-            return None;
-        }
         let own = self.vacant.iter().filter(|(_, bay)| {
             let of = bay.spec.stock.as_ref().map(|it| &it.template);
             bay.metadata.namespace == environment.metadata.namespace
@@ -94,9 +91,6 @@ impl Stock {
 
     /// The uid and name of a pool of its template, which has none for it.
     pub(super) fn pool(&self, environment: &Environment) -> Option<(String, String)> {
-        if environment.status.bays_given_up > 0 {
-            return None;
-        }
         let own = self.pools.iter().find(|it| {
             it.metadata.namespace == environment.metadata.namespace
                 && it.spec.template_ref == environment.spec.template_ref
@@ -116,7 +110,9 @@ pub(super) fn look_for_vacancy(
     stock: &mut Stock,
     now: Timestamp,
 ) -> Option<(Bay, Seen)> {
-    let template = world.template.as_ref().filter(|_| is_unbound(&world.environment))?;
+    let environment = &world.environment;
+    let may_have_one = is_unbound(environment) && environment.status.bays_given_up == 0;
+    let template = world.template.as_ref().filter(|_| may_have_one)?;
     let Some((vacancy, bay)) = stock.take(&world.environment, template) else {
         world.empty_pool = stock.pool(&world.environment);
         return None;

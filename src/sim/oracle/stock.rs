@@ -89,12 +89,11 @@ impl Facts {
         if holds(&pool.status.conditions, PoolConditionType::Stalled) {
             return;
         }
-        let wanted =
-            pool.spec.wanted().into_iter().map(|(region, count)| (region, u64::from(count)));
-        let wanted: BTreeMap<_, _> = wanted.collect();
+        let wanted = pool.spec.wanted();
         // Where no region is asked for, it does not matter how a bay was once asked for; else it is where it is.
         let anywhere = wanted.contains_key(&None);
-        let wanted: BTreeMap<_, _> = wanted.into_iter().filter(|(_, count)| *count > 0).collect();
+        let wanted = wanted.into_iter().map(|(region, count)| (region, u64::from(count)));
+        let wanted: BTreeMap<_, _> = wanted.filter(|(_, count)| *count > 0).collect();
         let mut ready: BTreeMap<Option<&str>, u64> = BTreeMap::new();
         let waits =
             |bay: &Bay| bay.spec.environment_ref.is_none() && bay.status.available_since.is_some();

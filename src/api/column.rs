@@ -102,6 +102,13 @@ fn plain(value: &Value) -> Option<String> {
     }
 }
 
+/// `$1.94`, rounded up.
+#[must_use]
+pub fn dollars(microdollars: u64) -> String {
+    let cents = microdollars.div_ceil(10_000);
+    format!("${}.{:02}", cents / 100, cents % 100)
+}
+
 /// The time between two moments as Kubernetes shows it: `25s`, `2m`, `3h`, `4d`, two units while the first is small.
 #[must_use]
 pub fn age(since: jiff::Timestamp, now: jiff::Timestamp) -> String {

@@ -8,7 +8,7 @@ use self::kubernetes::{
 };
 use crate::api::{
     GROUP, VERSION,
-    column::{AGE, Cell, Column, column, wide},
+    column::{AGE, Cell, Column, at_path, column, dollars, wide},
 };
 
 /// Every kind that is shown, kept or not.
@@ -194,6 +194,10 @@ static ENVIRONMENT: Info = Info {
     about: "What a user gets: a name, an owner, a URL, their data",
 };
 
+fn cost_a_day(pool: &serde_json::Value) -> Option<String> {
+    at_path(pool, "status.costPerDayMicrodollars")?.as_u64().map(dollars)
+}
+
 static WARM_POOL: Info = Info {
     kind: Kind::WarmPool,
     group: GROUP,
@@ -214,10 +218,16 @@ static WARM_POOL: Info = Info {
         column("Provisioning", Cell::Path("status.provisioning"), "Bays on their way to that"),
         column("Claimed", Cell::Path("status.claimedLastHour"), "Claimed in the last hour"),
         column("Hit-Rate", Cell::Path("status.hitRatePercent"), "Per cent of claims that got one"),
+        wide(
+            "Missed",
+            Cell::Path("status.missedLastHour"),
+            "Environments of the last hour that found none",
+        ),
         wide("State", Cell::Path("spec.warmState"), "How unbound bays wait"),
         wide("Failed", Cell::Path("status.failed"), "Bays that did not get ready"),
         wide("Outdated", Cell::Path("status.outdated"), "Ready bays of an older template"),
         wide("Oldest", Cell::Age("status.oldestReadyAt"), "How long one has waited at most"),
+        wide("Cost-A-Day", Cell::Of(cost_a_day), "What the stock costs, estimated"),
         column("Reason", Cell::Reason("Full"), "Why it is, or is not, full"),
         AGE,
     ],

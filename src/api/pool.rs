@@ -161,7 +161,7 @@ pub struct WarmPoolStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub oldest_ready_at: Option<Timestamp>,
-    /// What the stock costs in a day, from Fly's published prices: an estimate.
+    /// What the stock costs in a day, those that are being removed included, from Fly's published prices: an estimate.
     pub cost_per_day_microdollars: u64,
     /// How many bays failed since one was last ready, and until when no more are begun because of that.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,7 +204,7 @@ pub enum PoolConditionType {
     Available,
     /// A bound keeps the number from what the claims need. Absent without `autoscale`.
     ScalingLimited,
-    /// hangar cannot go on without a person.
+    /// hangar does not get on without a person: what it is made from is missing or unfit, or bays failed again and again.
     Stalled,
 }
 
@@ -243,6 +243,21 @@ pub enum PoolReason {
     TooFewReplicas,
     /// It is being deleted.
     Deleting,
+}
+
+impl PoolReason {
+    /// Whether no bay is begun because of it.
+    #[must_use]
+    pub fn stops(self) -> bool {
+        matches!(
+            self,
+            Self::Paused
+                | Self::QuotaExceeded
+                | Self::Held
+                | Self::TemplateMissing
+                | Self::TemplateUnfit
+        )
+    }
 }
 
 impl Autoscale {

@@ -1,16 +1,19 @@
 //! `hangar describe`: one object, what it waits for and what happened to it. It must never show a secret's values.
 
+use std::fmt::Debug;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
     api::{
-        column::{age, at_path},
-        condition::Truth,
+        column::{age, at_path, dollars},
+        condition::{self, Condition, Truth},
         core::Event,
-        environment::{BayRef, Condition, ConditionType, Environment, SleepStatus},
+        environment::{self, BayRef, ConditionType, Environment, SleepStatus},
         kind::Kind,
         meta::{Metadata, ObjectRef},
+        pool::WarmPool,
     },
     cli::{
         Exit,
@@ -110,6 +113,10 @@ fn description(object: &ObjectRef, value: &Value, events: &[Event], now: Timesta
             Ok(environment) => page.environment(&environment),
             Err(_) => page.rest(value),
         },
+        Kind::WarmPool => match serde_json::from_value(value.clone()) {
+            Ok(pool) => page.pool(&pool),
+            Err(_) => page.rest(value),
+        },
         Kind::Secret => page.secret(value),
         Kind::ResourceQuota => page.quota(value),
         _ => page.rest(value),
@@ -180,7 +187,7 @@ impl Page {
             self.field("Expires", &format!("{at:.0} (in {left}), and is deleted with its data"));
         }
         if let Some(sleep) = &status.sleep {
-            let is_asleep = holds(&status.conditions, ConditionType::Asleep);
+            let is_asleep = condition::holds(&status.conditions, ConditionType::Asleep);
             let text = self.sleep(sleep, is_asleep);
             self.field("Sleep", &text);
         }
@@ -190,29 +197,87 @@ impl Page {
                 "about an older specification; the last change has not been looked at yet",
             );
         }
-        let rows = status.conditions.iter().map(|it| self.condition(it)).collect();
-        let rows = table::lines(&["Type", "Status", "Reason", "Since", "Message"], rows);
-        self.section("Conditions", rows, status.conditions.is_empty());
-        let waits: Vec<_> = waiting(&status.conditions).map(|it| self.wait(it)).collect();
+        self.conditions(&status.conditions);
+        let waits = self.waits(waiting(&status.conditions));
         let is_empty = waits.is_empty();
         self.section("Waiting for", waits, is_empty);
     }
 
-    fn condition(&self, condition: &Condition) -> Vec<String> {
-        vec![
-            format!("{:?}", condition.kind),
-            format!("{:?}", condition.status),
-            format!("{:?}", condition.reason),
-            self.ago(condition.last_transition_time),
-            condition.message.clone(),
-        ]
+    /// One after the other; what one says that the one before says too is not said again.
+    fn conditions<K: Debug, R: Debug>(&mut self, conditions: &[Condition<K, R>]) {
+        let mut said = "";
+        let mut rows = Vec::new();
+        for it in conditions {
+            let is_same = !it.message.is_empty() && it.message == said;
+            said = &it.message;
+            rows.push(vec![
+                format!("{:?}", it.kind),
+                format!("{:?}", it.status),
+                format!("{:?}", it.reason),
+                self.ago(it.last_transition_time),
+                if is_same { "(the same)".to_owned() } else { it.message.clone() },
+            ]);
+        }
+        let rows = table::lines(&["Type", "Status", "Reason", "Since", "Message"], rows);
+        self.section("Conditions", rows, conditions.is_empty());
     }
 
-    fn wait(&self, condition: &Condition) -> String {
-        let Condition { kind, reason, message, last_transition_time, .. } = condition;
-        let since = self.ago(*last_transition_time);
-        let what = if message.is_empty() { String::new() } else { format!("{message} ") };
-        one_line(&format!("{kind:?}: {what}({reason:?}, for {since})"))
+    /// What is waited for, and which conditions wait for it.
+    fn waits<'a>(&self, waiting: impl Iterator<Item = &'a environment::Condition>) -> Vec<String> {
+        let mut waits: Vec<(String, &environment::Condition)> = Vec::new();
+        for it in waiting {
+            let kind = format!("{:?}", it.kind);
+            match waits.iter_mut().find(|(_, of)| of.message == it.message) {
+                Some((kinds, _)) => *kinds = format!("{kinds}, {kind}"),
+                None => waits.push((kind, it)),
+            }
+        }
+        let line = |(kinds, it): (String, &environment::Condition)| {
+            let (reason, since) = (it.reason, self.ago(it.last_transition_time));
+            let what = if it.message.is_empty() { "" } else { " " };
+            one_line(&format!("{kinds}: {}{what}({reason:?}, for {since})", it.message))
+        };
+        waits.into_iter().map(line).collect()
+    }
+
+    fn pool(&mut self, pool: &WarmPool) {
+        let (spec, status) = (&pool.spec, &pool.status);
+        self.field("Template", &spec.template_ref.name);
+        let places = spec.wanted().into_iter();
+        let places: Vec<_> =
+            places.filter_map(|(region, count)| Some(format!("{}={count}", region?))).collect();
+        let wanted = match &spec.autoscale {
+            Some(it) => format!(
+                "{}, from {} to {} as the claims need",
+                status.desired_replicas, it.min, it.max
+            ),
+            None if places.is_empty() => status.desired_replicas.to_string(),
+            None => format!("{} ({})", status.desired_replicas, places.join(", ")),
+        };
+        self.field("Wanted", &wanted);
+        let replaced = match status.outdated {
+            0 => String::new(),
+            old => format!(" ({old} of them to be replaced)"),
+        };
+        let mut stock =
+            format!("{} ready{replaced}, {} on their way", status.ready, status.provisioning);
+        for (count, what) in [(status.failed, "failed"), (status.doubtful, "doubtful")] {
+            if count > 0 {
+                stock = format!("{stock}, {count} {what}");
+            }
+        }
+        self.field("Stock", &stock);
+        self.field("Warm state", &format!("{:?}", spec.warm_state()));
+        if let Some(since) = status.oldest_ready_at {
+            self.field("Oldest ready", &format!("since {since:.0} ({} ago)", self.ago(since)));
+        }
+        let rate = status.hit_rate_percent.map(|it| format!(" (hit rate {it} %)"));
+        let (hits, misses) = (status.claimed_last_hour, status.missed_last_hour);
+        let lately = format!("{hits} claimed, {misses} missed{}", rate.unwrap_or_default());
+        self.field("Last hour", &lately);
+        let cost = dollars(status.cost_per_day_microdollars);
+        self.field("Cost", &format!("about {cost} a day, estimated from Fly's published prices"));
+        self.conditions(&status.conditions);
     }
 
     fn sleep(&self, sleep: &SleepStatus, is_asleep: bool) -> String {
@@ -290,14 +355,10 @@ fn bay(bay: &BayRef) -> String {
     format!("{text}, epoch {})", bay.epoch)
 }
 
-fn holds(conditions: &[Condition], kind: ConditionType) -> bool {
-    crate::api::condition::holds(conditions, kind)
-}
-
 /// The conditions that say what is waited for: what should hold and does not, what should not and does. A sleeping
 /// environment is not waiting to be ready.
-fn waiting(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
-    let is_asleep = holds(conditions, ConditionType::Asleep);
+fn waiting(conditions: &[environment::Condition]) -> impl Iterator<Item = &environment::Condition> {
+    let is_asleep = condition::holds(conditions, ConditionType::Asleep);
     conditions.iter().filter(move |it| match it.kind {
         ConditionType::Bound
         | ConditionType::Provisioned

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        column::age,
+        column::{age, dollars},
         kind::Kind,
         meta::ObjectRef,
         orphan::{MadeBy, Order, Orphan, OrphanPhase, OrphanStatus, OrphanWhat, Side, Verb},
@@ -174,12 +174,6 @@ fn phase(status: &OrphanStatus) -> String {
 fn evidence(status: &OrphanStatus, now: Timestamp) -> String {
     let seen = status.evidence.first_seen_at.map(|it| age(it, now)).unwrap_or_default();
     format!("{} (in every complete list for {seen})", status.evidence.message)
-}
-
-/// `$1.94`.
-fn dollars(microdollars: u64) -> String {
-    let cents = microdollars.div_ceil(10_000);
-    format!("${}.{:02}", cents / 100, cents % 100)
 }
 
 async fn order(

@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 
 pub use self::error::{Error, Missing, Reason, Refusal, Scope};
 pub use self::said::printable;
+pub(crate) use self::said::without;
 use self::wire::{
     App, CreateApp, CreateVolume, Exec, Executed, ExtendedVolume, Machine, MachineInput,
     OrgMachines, OrgVolumes, Region, SecretsUpdate, SecretsUpdated, Snapshot, Started, Stop,

@@ -211,6 +211,13 @@ pub enum Outcome {
     },
     /// A command ended with this code.
     Exit(i32),
+    /// What an environment adds was not taken over: with what code that ended, and what was said of it, without the values.
+    NotTakenOver {
+        /// The code.
+        code: i32,
+        /// The end of its standard error.
+        said: String,
+    },
     /// Connections counted.
     Connections(u32),
     /// It failed.

@@ -94,6 +94,7 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
             Some(step) => return step,
             None => false,
         },
+        Update::Later => false,
         Update::Pending => true,
         Update::Step(step) => return step,
     };
@@ -198,6 +199,8 @@ struct Here<'a> {
 
 enum Update {
     None,
+    /// Only what is its own differs, which its file has: it follows at the next sleep, and nothing of what is declared is missing until then.
+    Later,
     /// It waits for the next sleep.
     Pending,
     Step(Step),
@@ -237,8 +240,11 @@ impl Here<'_> {
             status.template = self.revision().or_else(|| status.template.take());
             return Update::None;
         }
-        if self.must_wait() {
-            return Update::Pending;
+        let runs = self.seen.state == MachineState::Started;
+        match self.differs_in_person_only() {
+            true if runs => return Update::Later,
+            false if self.must_wait() => return Update::Pending,
+            true | false => {}
         }
         let why = "the machine's configuration is not as declared".to_owned();
         Update::Step(self.replace_config(Reason::Updating, why, false))
@@ -271,9 +277,6 @@ impl Here<'_> {
 
     /// Whether a restart must wait: there will be a sleep, or a turn, and someone may be using it until then.
     fn must_wait(&self) -> bool {
-        if self.differs_in_person_only() {
-            return self.seen.state == MachineState::Started;
-        }
         let ready = self.record.ready.as_ref().is_some_and(|it| it.version == self.seen.version);
         let serves = self.seen.state == MachineState::Started && ready;
         // The machine has what an older revision says: whose turn it is, is not decided here.
@@ -325,11 +328,14 @@ impl Here<'_> {
         Step::Act { action, reason, why, fault }
     }
 
-    /// Whether it was put to sleep, or stopped after it had served: nothing is wrong with it.
+    /// Whether it was put to sleep, or stopped after it had served; also where what it was changed to in its sleep cannot be launched.
     fn sleeps(&self) -> bool {
-        let settled = matches!(self.seen.state, MachineState::Stopped | MachineState::Suspended);
         let slept = self.record.order.as_ref().is_some_and(|it| it.kind == OrderKind::Sleep);
-        settled && (slept || self.served())
+        match self.seen.state {
+            MachineState::Stopped | MachineState::Suspended => slept || self.served(),
+            MachineState::Failed => slept,
+            _ => false,
+        }
     }
 
     /// Whether the version that it has was seen serving.

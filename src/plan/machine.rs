@@ -29,6 +29,9 @@ pub const CHECK: &str = "hangar-readiness";
 /// The app secret that holds the bay's key.
 pub const BAY_KEY: &str = "HANGAR_BAY_KEY";
 
+/// The variable that tells a program where its first service listens; no template or environment can set it.
+pub const PORT: &str = "PORT";
+
 /// A machine's configuration in our own words; equal values mean that nothing need be changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct MachineSpec {
@@ -188,7 +191,7 @@ pub fn env(environment: &Environment, template: &Template, epoch: u64) -> BTreeM
         env.insert("HANGAR_PERSONALIZE_FILE".to_owned(), personalize.file.clone());
     }
     if let Some(service) = template.spec.services.first() {
-        env.insert("PORT".to_owned(), service.internal_port.to_string());
+        env.insert(PORT.to_owned(), service.internal_port.to_string());
     }
     env
 }

@@ -220,7 +220,7 @@ fn living(world: &World, lifetime: &Lifetime, now: Timestamp) -> Plan {
         }
         Step::Awake { sleeps_at, look_at, .. } => {
             let wake_at = [*sleeps_at, *look_at].into_iter().flatten().min();
-            (None, quiet(Reason::Serving, "it serves"), wake_at)
+            (None, quiet(Reason::Serving, &status::serves(world)), wake_at)
         }
         Step::Asleep { .. } => (None, quiet(Reason::Idle, "it sleeps"), None),
         Step::Release => (None, quiet(Reason::Deleting, "nothing is left of it"), None),

@@ -25,6 +25,8 @@ const TROUBLE_MAX: SignedDuration = SignedDuration::from_mins(1);
 /// What counts as lately in a pool's status.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+/// So many failures in a row, and a person had better look.
+const STALLED_AFTER: u32 = 3;
 /// How long no bay is begun after one failed; doubled with every one that follows.
 const PAUSE: SignedDuration = SignedDuration::from_secs(10);
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
@@ -61,7 +63,9 @@ pub struct Room {
 pub struct PoolPlan {
     /// What the pool's status becomes.
     pub status: WarmPoolStatus,
-    /// Bays to begin: the region that each must be in, if any.
+    /// How many bays are to be begun, now and later.
+    pub lacks: usize,
+    /// Bays to begin now: the region that each must be in, if any.
     pub make: Vec<Option<String>>,
     /// Bays to remove, by name; those of another pool or bound since are left alone by whoever does it.
     pub retire: Vec<String>,
@@ -143,11 +147,9 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
     let current = template.map(|it| made_from(&it.spec));
     let scaled = autoscale::of_pool(&world.pool, &world.bays, now);
     let mut shelves = count.shelves(spec, scaled.as_ref());
-    let mut own: Vec<_> = world
-        .bays
-        .iter()
-        .filter(|it| it.pool_uid == *uid && !it.missed && it.claimed_at.is_none() && !it.going)
-        .collect();
+    let of = |it: &&StockFact| it.pool_uid == *uid && !it.missed && it.claimed_at.is_none();
+    count.cost(template, world.bays.iter().filter(of));
+    let mut own: Vec<_> = world.bays.iter().filter(of).filter(|it| !it.going).collect();
     count.status.doubtful = number(own.iter().filter(|it| it.doubtful).count());
     own.retain(|it| !it.doubtful);
     own.sort_by_key(|it| (it.made_at, &it.name));
@@ -178,7 +180,6 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
     count.retire.extend(failed.iter().map(|it| it.name.clone()));
     count.failures(&failed, &own, now);
     count.totals(&shelves, failed.len() + failing(world));
-    count.cost(template, &own);
     let stop = stop(world, &count.status, now);
     let mut may_miss = may_miss(spec, stop.as_ref(), &shelves);
     count.retire.extend(shelves.values().flat_map(|it| it.surplus(&mut may_miss)));
@@ -187,13 +188,24 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
         Some(_) => Vec::new(),
     };
     let full = stop.as_ref().is_some_and(|it| it.reason == PoolReason::QuotaExceeded);
-    if full && shelves.values().any(|it| it.lacks() > 0) {
+    let lacks: usize = shelves.values().map(Shelf::lacks).sum();
+    if full && lacks > 0 {
         count.wake_at.push(now + ROOM_LOOK);
     }
-    count.conditions(world, stop, (&make, &shelves), now);
+    count.conditions(world, stop, (&make, lacks, &shelves), now);
     count.scaling(world, scaled, now);
     let wake_at = count.wake_at.into_iter().filter(|at| *at > now).min();
-    PoolPlan { status: count.status, make, retire: count.retire, wake_at }
+    PoolPlan { status: count.status, lacks, make, retire: count.retire, wake_at }
+}
+
+/// What is wrong with bays that are on their way, and given up if it stays so.
+fn with_a_fault(shelves: &Shelves<'_>) -> String {
+    let coming = shelves.values().flat_map(|it| &it.coming);
+    let faults: Vec<_> = coming.filter_map(|it| it.trouble.as_ref()).collect();
+    match faults.last() {
+        Some(last) => format!(" ({} of them with a fault: {})", faults.len(), last.message),
+        None => String::new(),
+    }
 }
 
 /// Bays that failed and are still being removed.
@@ -367,8 +379,12 @@ impl Count {
         status.oldest_ready_at = ready.filter_map(|it| it.available_since).min();
     }
 
-    /// What is running, or rests, of the stock, in a day.
-    fn cost(&mut self, template: Option<&Template>, own: &[&StockFact]) {
+    /// What is running, or rests, of the stock, in a day; what is to go costs until it is gone.
+    fn cost<'a>(
+        &mut self,
+        template: Option<&Template>,
+        unbound: impl Iterator<Item = &'a StockFact>,
+    ) {
         let Some(template) = template else { return };
         let guest = template.spec.machine.guest.clone().unwrap_or_default();
         let size = Size {
@@ -379,8 +395,7 @@ impl Count {
         let gib = template.spec.volume.as_ref().map_or(0, |it| it.size.gib());
         let volume = volume_monthly_microdollars(u32::try_from(gib).unwrap_or(u32::MAX));
         let runs = self.runs;
-        let monthly: u64 = own
-            .iter()
+        let monthly: u64 = unbound
             .map(|it| {
                 let region = it.region.as_deref().unwrap_or_default();
                 let starts = it.available_since.is_none();
@@ -451,19 +466,20 @@ impl Count {
         &mut self,
         world: &PoolWorld,
         stop: Option<Stop>,
-        (make, shelves): (&[Option<String>], &Shelves<'_>),
+        (make, lacks, shelves): (&[Option<String>], usize, &Shelves<'_>),
         now: Timestamp,
     ) {
         use PoolConditionType as C;
         let status = &self.status;
         let (wanted, ready) = (status.desired_replicas, status.ready);
-        let lacks: usize = shelves.values().map(Shelf::lacks).sum();
         let failed = match status.failed {
             0 => String::new(),
             failed => format!(", {failed} failed and are being removed"),
         };
+        let faulty = with_a_fault(shelves);
+        let coming = status.provisioning;
         let counted =
-            format!("{ready} of {wanted} are ready, {} on their way{failed}", status.provisioning);
+            format!("{ready} of {wanted} are ready, {coming} on their way{faulty}{failed}");
         let is_full = lacks == 0 && status.provisioning == 0 && status.outdated == 0;
         let renewing = shelves.values().flat_map(|it| &it.outdated).any(|it| {
             world.template.as_ref().is_some_and(|now| made_from(&now.spec) == it.made_from)
@@ -493,9 +509,15 @@ impl Count {
             }
             (_, _) => (true, PoolReason::AsDeclared, counted),
         };
-        let stalled = match stop.filter(|it| it.stalled) {
-            Some(stop) => (true, stop.reason, stop.why),
-            None => (false, PoolReason::AsDeclared, String::new()),
+        let keeps_failing = status.failures.as_ref().filter(|it| it.count >= STALLED_AFTER);
+        let stalled = match (stop.filter(|it| it.stalled), keeps_failing.filter(|_| !is_full)) {
+            (Some(stop), _) => (true, stop.reason, stop.why),
+            (None, Some(it)) => {
+                let why =
+                    format!("{} bays failed in a row, the last one since {}", it.count, it.message);
+                (true, PoolReason::Paused, why)
+            }
+            (None, None) => (false, PoolReason::AsDeclared, String::new()),
         };
         for (kind, (truth, reason, message)) in
             [(C::Full, full), (C::Available, available), (C::Stalled, stalled)]

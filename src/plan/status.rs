@@ -59,6 +59,15 @@ pub(crate) fn of(world: &World, bay: &BayStatus, step: &Step, now: Timestamp) ->
     status
 }
 
+/// That it serves, and in whose bay where a pool made it.
+pub(super) fn serves(world: &World) -> String {
+    let bay = world.bay.as_ref().filter(|it| it.spec.environment_ref.is_some());
+    match bay.and_then(|it| Some((&it.metadata.name, it.spec.stock.as_ref()?))) {
+        Some((bay, stock)) => format!("it serves, in bay {bay} of pool {}", stock.pool),
+        None => "it serves".to_owned(),
+    }
+}
+
 /// Whether calls were refused or failed so often that it is no passing trouble.
 pub(super) fn keeps_failing(bay: &BayStatus) -> bool {
     bay.failure.as_ref().is_some_and(|it| it.count >= 3)
@@ -79,7 +88,7 @@ impl<'a> Facts<'a> {
             Step::Act { reason, why, .. }
             | Step::Wait { reason, why, .. }
             | Step::Bind { reason, why, .. } => (*reason, why.clone()),
-            Step::Awake { .. } => (Reason::Serving, "it serves".to_owned()),
+            Step::Awake { .. } => (Reason::Serving, serves(world)),
             Step::Asleep { signal: SleepSignal::Ordered, .. } => {
                 (Reason::Ordered, "it sleeps by order; requests do not wake it".to_owned())
             }
@@ -284,12 +293,12 @@ impl<'a> Facts<'a> {
             Step::Bind { .. } | Step::Release => (false, true),
         };
         if looked && (settled || provisioned) {
-            return (
-                kind,
-                true,
-                Reason::AsDeclared,
-                "the machine runs what is declared".to_owned(),
-            );
+            let own = match self.bay.machine.as_ref().is_some_and(|it| it.as_stock) {
+                true => "; its own metadata and variables follow at its next sleep or change",
+                false => "",
+            };
+            let why = format!("the machine runs what is declared{own}");
+            return (kind, true, Reason::AsDeclared, why);
         }
         match before {
             // What was so stays so until it is seen otherwise.

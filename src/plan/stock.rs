@@ -53,6 +53,43 @@ pub struct StockFact {
     pub missed: bool,
 }
 
+impl StockFact {
+    /// What of a bay concerns a pool. What it was made from is never changed; what was known of it `before` saves taking the digest
+    /// again. `restored_at` is when the store was made from an export, if it was.
+    #[must_use]
+    pub fn of(bay: &Bay, before: Option<&Self>, restored_at: Option<Timestamp>) -> Option<Self> {
+        let made_at = bay.metadata.creation_timestamp.unwrap_or_default();
+        let mut fact = Self {
+            name: bay.metadata.name.clone(),
+            pool_uid: String::new(),
+            wanted_region: None,
+            region: bay.status.region.clone(),
+            made_from: String::new(),
+            revision: bay.status.template.as_ref().map(|it| it.revision),
+            made_at,
+            available_since: None,
+            trouble: None,
+            going: bay.is_deleting(),
+            doubtful: restored_at.is_some_and(|at| made_at <= at),
+            claimed_at: bay.spec.claimed_at,
+            missed: false,
+        };
+        if let Some(stock) = &bay.spec.stock {
+            fact.pool_uid.clone_from(&stock.pool_uid);
+            fact.wanted_region.clone_from(&stock.region);
+            let same = before.filter(|it| !it.missed && it.made_at == made_at);
+            fact.made_from =
+                same.map_or_else(|| made_from(&stock.made_from), |before| before.made_from.clone());
+            fact.available_since = bay.status.available_since;
+            fact.trouble.clone_from(&bay.status.trouble);
+        } else {
+            fact.pool_uid.clone_from(bay.spec.missed_pool.as_ref()?);
+            fact.missed = true;
+        }
+        Some(fact)
+    }
+}
+
 /// A bay that can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vacancy {
@@ -62,6 +99,8 @@ pub struct Vacancy {
     pub pool: String,
     /// Region that it is in.
     pub region: Option<String>,
+    /// Whether that is one of the template's, which an environment without a region of its own wants.
+    pub listed: bool,
     /// Since when it can be had.
     pub since: Timestamp,
     /// Digest of the template that it was made from.
@@ -81,10 +120,12 @@ impl Vacancy {
     /// The same, where the digest of what it was made from is known.
     pub(crate) fn with_digest(bay: &Bay, made_from: impl FnOnce() -> String) -> Option<Self> {
         let (stock, since) = vacant_since(bay)?;
+        let region = bay.status.region.clone();
         Some(Self {
             name: bay.metadata.name.clone(),
             pool: stock.pool.clone(),
-            region: bay.status.region.clone(),
+            listed: region.as_ref().is_none_or(|it| stock.made_from.regions.contains(it)),
+            region,
             since,
             made_from: made_from(),
             personal: stock.made_from.personalize.is_some(),
@@ -148,7 +189,8 @@ pub fn fits(environment: &Environment, made_from: &TemplateSpec) -> bool {
 }
 
 /// The vacancy that an environment gets which is made from what has this digest, of those that it can do with: one that was made from
-/// the same before another, in its region before another, and of these the first. They come as they wait, the longest first.
+/// the same before another, in its region (or, where it names none, in one of the template's) before another, and of these the first.
+/// They come as they wait, the longest first.
 #[must_use]
 pub fn choose<'a>(
     vacancies: impl Iterator<Item = &'a Vacancy>,
@@ -159,7 +201,10 @@ pub fn choose<'a>(
     let adds = adds(environment);
     let mut best = None;
     for it in vacancies.filter(|it| it.personal || !adds) {
-        let elsewhere = region.is_some() && it.region.as_deref() != region;
+        let elsewhere = match region {
+            Some(_) => it.region.as_deref() != region,
+            None => !it.listed,
+        };
         let rank = (it.made_from != made_from, elsewhere);
         if rank == (false, false) {
             return Some(it);

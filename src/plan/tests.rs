@@ -270,6 +270,21 @@ fn put_to_sleep_before_it_ever_served_it_is_started_when_it_may_be_awake() {
 }
 
 #[test]
+fn what_cannot_be_launched_since_a_change_in_its_sleep_is_changed_back_without_being_woken() {
+    for (order, skips) in [(OrderKind::Sleep, true), (OrderKind::Start, false)] {
+        let mut world = serving("Auto", false);
+        let record = world.bay.as_mut().unwrap().status.machine.as_mut().unwrap();
+        record.order = Some(Order { kind: order, signal: None, at: at(0) });
+        record.config = Some("of another image".to_owned());
+        let seen = machine(&mut world);
+        (seen.state, seen.config) = (MachineState::Failed, None);
+        let action = pass(&mut world, at(1)).action;
+        let Some(Action::UpdateMachine { skip_launch, .. }) = action else { panic!("{action:?}") };
+        assert_eq!(skip_launch, skips, "{order:?}");
+    }
+}
+
+#[test]
 fn a_bay_that_is_not_in_the_store_is_not_made_anew() {
     let mut world = serving("Auto", true);
     world.bay = None;

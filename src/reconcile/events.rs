@@ -1,10 +1,13 @@
-//! What happened to an environment, as core Events: one object for each thing that happens, counted when it happens again.
+//! What happened to an environment, a pool or a template, as core Events: one object for each thing that happens, counted when it
+//! happens again.
 //! It must never decide what is worth one.
+
+use serde::Serialize;
 
 use crate::api::{
     Timestamp,
+    condition::Condition,
     core::{Event, EventSource, EventType, InvolvedObject},
-    environment::Reason,
     kind::Kind,
     meta::{Metadata, ObjectRef},
     micro_time::MicroTime,
@@ -17,18 +20,49 @@ use crate::store::{
     handle::{Store, Stored},
 };
 
+/// One thing that happened.
+pub(crate) struct Happened<'a> {
+    reason: String,
+    message: &'a str,
+    type_: EventType,
+}
+
+impl<'a> From<&'a Note> for Happened<'a> {
+    fn from(note: &'a Note) -> Self {
+        let type_ = match note.level {
+            Level::Warning => EventType::Warning,
+            Level::Quiet | Level::Normal => EventType::Normal,
+        };
+        Self { reason: word(note.reason), message: &note.message, type_ }
+    }
+}
+
+impl<'a> Happened<'a> {
+    /// That a condition has another reason than it had.
+    pub(crate) fn turned<K, R: Serialize + Copy + PartialEq>(
+        before: Option<&Condition<K, R>>,
+        now: Option<&'a Condition<K, R>>,
+        worth: impl FnOnce(R) -> Option<EventType>,
+    ) -> Option<Self> {
+        let now = now?;
+        let is_same = before.is_some_and(|it| it.reason == now.reason);
+        let type_ = worth(now.reason).filter(|_| !is_same)?;
+        Some(Self { reason: word(now.reason), message: &now.message, type_ })
+    }
+}
+
 /// What happened, as it is to be written whatever is there by then: losing a race against another writer of the same event costs one
 /// count.
 pub(crate) async fn next(
     store: &Store,
     about: (&ObjectRef, &str),
-    note: &Note,
+    what: impl Into<Happened<'_>>,
     (now, chance): (Timestamp, &dyn Chance),
 ) -> Result<Stored<Event>, Error> {
-    let reason = reason_word(note.reason);
+    let Happened { reason, message, type_ } = what.into();
     let (object, uid) = about;
     let namespace = object.namespace.clone();
-    let digest = blake3::hash(format!("{uid}\0{reason}\0{}", note.message).as_bytes());
+    let digest = blake3::hash(format!("{uid}\0{reason}\0{message}").as_bytes());
     let suffix: String = digest.to_hex().chars().take(10).collect();
     let name = format!("{}.{suffix}", object.name);
     let key = key(Kind::Event, &namespace, &name);
@@ -40,11 +74,8 @@ pub(crate) async fn next(
     event.count += 1;
     event.last_timestamp = Some(now);
     event.reason = reason;
-    event.message.clone_from(&note.message);
-    event.type_ = match note.level {
-        Level::Warning => EventType::Warning,
-        Level::Quiet | Level::Normal => EventType::Normal,
-    };
+    message.clone_into(&mut event.message);
+    event.type_ = type_;
     Ok(Stored { key, value: event, revision })
 }
 
@@ -79,7 +110,7 @@ fn fresh(
     }
 }
 
-fn reason_word(reason: Reason) -> String {
+fn word(reason: impl Serialize) -> String {
     match serde_json::to_value(reason) {
         Ok(serde_json::Value::String(word)) => word,
         Ok(_) | Err(_) => "Unknown".to_owned(),

@@ -10,6 +10,9 @@ use crate::plan::{
 };
 use crate::reconcile::{objects::Objects, personal::Personal, translate};
 
+/// So much is kept of what a command said that failed.
+const SAID_CHARS_MAX: usize = 300;
+
 /// Values of app secrets; never printed.
 #[derive(Default)]
 pub(crate) struct SecretValues(BTreeMap<String, String>);
@@ -31,7 +34,21 @@ impl SecretValues {
 
     /// Fly's words without them, as one short line.
     pub(crate) fn hidden_in(&self, said: &str) -> String {
-        fly::printable(said, &self.0.values().map(String::as_str).collect::<Vec<_>>())
+        fly::printable(said, &self.values())
+    }
+
+    /// The last that a command said without them, which is where it says why it ended.
+    fn hidden_in_the_end_of(&self, said: &str) -> String {
+        // Taken out before it is cut: half of one is not found.
+        let said = fly::without(said, &self.values());
+        match said.char_indices().rev().nth(SAID_CHARS_MAX) {
+            Some((at, _)) => format!("…{}", said.get(at..).unwrap_or_default()),
+            None => said,
+        }
+    }
+
+    fn values(&self) -> Vec<&str> {
+        self.0.values().map(String::as_str).collect()
     }
 
     /// With those that are no longer given unset.
@@ -76,8 +93,8 @@ async fn make(
         Action::Personalize { app, id, file } => {
             // Without it there is nothing to write: the bay's objects are gone.
             let Some(personal) = &values.personal else { return Ok(Outcome::Done) };
-            let exec = personal.exec(&file.rule);
-            fly.exec(app, id, &exec).await.map(|it| Outcome::Exit(exit_code(&it)))
+            let done = fly.exec(app, id, &personal.exec(&file.rule)).await?;
+            Ok(taken_over(&done, &values.secrets))
         }
         Action::CreateApp { .. } | Action::DeleteApp { .. } | Action::WriteSecrets { .. } => {
             on_app(fly, org, action, &values.secrets).await
@@ -134,6 +151,16 @@ async fn make(
             let command = exec(COUNT);
             let done = fly.exec(app, id, &command).await?;
             Ok(Outcome::Connections(open_connections(&done.stdout, ports)))
+        }
+    }
+}
+
+fn taken_over(done: &wire::Executed, secrets: &SecretValues) -> Outcome {
+    match exit_code(done) {
+        0 => Outcome::Exit(0),
+        code => {
+            let said = secrets.hidden_in_the_end_of(&done.stderr);
+            Outcome::NotTakenOver { code, said }
         }
     }
 }

@@ -74,7 +74,12 @@ impl Loop {
                 index.unbound(&app, key);
                 pool.into_iter().collect()
             }
-            Kind::WarmPool => self.shared.stock().remove_pool(key),
+            Kind::WarmPool => {
+                let mut stock = self.shared.stock();
+                let left = stock.remove_pool(key);
+                self.shared.metrics.pool_bays(stock.counted());
+                left
+            }
             Kind::Template => {
                 self.templates.remove(key);
                 [self.users(key, index), vec![key.clone()]].concat()

@@ -255,7 +255,7 @@ impl Loop {
         }
         let drained = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!(
+            tracing::info!(
                 "passes were cut at shutdown; what they did is found again at the next start"
             );
         }

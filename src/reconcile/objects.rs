@@ -384,7 +384,7 @@ impl Objects {
     }
 }
 
-fn with_events(txn: Write, told: &[Stored<Event>]) -> Write {
+pub(crate) fn with_events(txn: Write, told: &[Stored<Event>]) -> Write {
     told.iter().fold(txn, |txn, it| txn.put(&it.key, Precondition::Any, &it.value))
 }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::api::{
     bay::Bay,
+    condition,
+    core::EventType,
     kind::Kind,
     meta::{ObjectRef, Resource as _},
-    pool::WarmPool,
+    pool::{PoolConditionType, PoolReason, WarmPool},
     rollout::RevisionRef,
     template::Template,
 };
@@ -17,8 +19,9 @@ use crate::plan::{
     stock::{self, StockFact},
 };
 use crate::reconcile::{
+    events::{self, Happened},
     holds,
-    objects::{key, key_of},
+    objects::{key, key_of, with_events},
     pass::{Next, Shared, fresh_name, in_time},
     rollout::for_new,
 };
@@ -59,7 +62,7 @@ impl Shared {
         };
         let plan = pool::plan(&world, now);
         let wake = plan.wake_at.map(|at| in_time(at, now));
-        self.publish_pool(pool, &plan).await?;
+        self.publish_pool(pool, &plan, now).await?;
         if let Some(made_from) = world.template.as_ref().zip(revision.as_ref()) {
             self.begin(&world.pool, made_from, &plan.make, now).await?;
         }
@@ -76,13 +79,31 @@ impl Shared {
         &self,
         mut pool: Stored<WarmPool>,
         plan: &PoolPlan,
+        now: Timestamp,
     ) -> Result<(), store::Error> {
-        if pool.value.status == plan.status {
+        let of = pool.value.object_ref();
+        let status = &plan.status;
+        let sums = self.stock().count(
+            &of,
+            [status.desired_replicas, status.ready, status.provisioning, status.failed],
+        );
+        self.metrics.pool_bays(sums);
+        if pool.value.status == *status {
             return Ok(());
         }
-        pool.value.status = plan.status.clone();
+        let before = condition::get(&pool.value.status.conditions, PoolConditionType::Full);
+        let full = condition::get(&status.conditions, PoolConditionType::Full);
+        let told = match Happened::turned(before, full, worth) {
+            Some(it) => {
+                let about = (&of, pool.value.metadata.uid.as_str());
+                Some(events::next(&self.store, about, it, (now, &*self.chance)).await?)
+            }
+            None => None,
+        };
+        pool.value.status = status.clone();
         let at = Precondition::At(pool.revision);
-        self.store.txn().put(&pool.key, at, &pool.value).commit().await?;
+        let txn = self.store.txn().put(&pool.key, at, &pool.value);
+        with_events(txn, told.as_slice()).commit().await?;
         Ok(())
     }
 
@@ -172,6 +193,15 @@ impl Shared {
             message,
             request_id: None,
         });
+    }
+}
+
+/// What of a pool's being full or not is worth an event: not that a claim left a gap which is filled again.
+fn worth(reason: PoolReason) -> Option<EventType> {
+    match reason {
+        PoolReason::RollingOut | PoolReason::Renewing => Some(EventType::Normal),
+        reason if reason.stops() => Some(EventType::Warning),
+        _ => None,
     }
 }
 

@@ -4,12 +4,14 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::api::{
+    condition,
+    core::EventType,
     environment::Environment,
     kind::Kind,
     meta::{Metadata, NameRef, ObjectRef, Resource as _},
     rollout::{
-        self, CHANGE_CAUSE, EnvironmentRevision, Recorded, RevisionRef, TemplateRevision,
-        TemplateRevisionSpec,
+        self, CHANGE_CAUSE, EnvironmentRevision, Recorded, RevisionRef, TemplateConditionType,
+        TemplateReason, TemplateRevision, TemplateRevisionSpec,
     },
     template::Template,
 };
@@ -20,7 +22,8 @@ use crate::plan::{
     stock::made_from,
 };
 use crate::reconcile::{
-    objects::key,
+    events::{self, Happened},
+    objects::{key, with_events},
     pass::{Next, Shared},
 };
 use crate::store::{
@@ -70,8 +73,19 @@ impl Shared {
         if template.value.status == plan.status {
             return Ok(());
         }
-        template.value.status = plan.status.clone();
         let of = template.value.object_ref();
+        let kind = TemplateConditionType::Progressing;
+        let before = condition::get(&template.value.status.conditions, kind);
+        let progressing = condition::get(&plan.status.conditions, kind);
+        let told = match Happened::turned(before, progressing, worth) {
+            // A template that is new rolls nothing out.
+            Some(it) if template.value.status.revision > 0 => {
+                let about = (&of, template.value.metadata.uid.as_str());
+                Some(events::next(&self.store, about, it, (now, &*self.chance)).await?)
+            }
+            Some(_) | None => None,
+        };
+        template.value.status = plan.status.clone();
         let revision_key =
             |number| key(Kind::TemplateRevision, &of.namespace, &rollout::name(&of.name, number));
         let at = Precondition::At(template.revision);
@@ -86,7 +100,7 @@ impl Shared {
         for number in &plan.forget {
             txn = txn.delete(&revision_key(*number), Precondition::Any);
         }
-        txn.commit().await?;
+        with_events(txn, told.as_slice()).commit().await?;
         if plan.record {
             let RevisionRef { revision, hash } = plan.status.newest();
             self.log_template(&of, "record-revision", format!("revision {revision} ({hash})"), now);
@@ -151,6 +165,15 @@ impl Shared {
             request_id: None,
         });
     }
+}
+
+/// What of a rollout is worth an event: each turn that it takes.
+#[expect(clippy::unnecessary_wraps, reason = "a pool's turns are not all worth one")]
+fn worth(reason: TemplateReason) -> Option<EventType> {
+    Some(match reason {
+        TemplateReason::RevisionFailing => EventType::Warning,
+        _ => EventType::Normal,
+    })
 }
 
 /// The object that keeps the newest revision.

@@ -43,6 +43,8 @@ pub(crate) struct StockRoom {
     /// Since when each can be had, and its name: the order in which they are given out.
     vacancies: HashMap<TemplateKey, BTreeMap<(Timestamp, String), Vacancy>>,
     pools: BTreeMap<ObjectRef, (String, TemplateKey)>,
+    /// How many bays of each pool are wanted, ready, on their way and failed, as it counted them last.
+    counts: BTreeMap<ObjectRef, [u32; 4]>,
     heard: Revision,
     written: Revision,
     /// When the store was made from an export, if it was.
@@ -64,9 +66,28 @@ impl StockRoom {
 
     /// Takes a pool out; what is left of its bays.
     pub(crate) fn remove_pool(&mut self, key: &ObjectRef) -> Vec<ObjectRef> {
+        self.counts.remove(key);
         let Some((uid, _)) = self.pools.remove(key) else { return Vec::new() };
         self.past.remove(&uid);
         self.of_pool.get(&uid).into_iter().flatten().cloned().collect()
+    }
+
+    /// Takes in what a pool counted; the same of all pools together.
+    pub(crate) fn count(&mut self, pool: &ObjectRef, counts: [u32; 4]) -> [u64; 4] {
+        if self.pools.contains_key(pool) {
+            self.counts.insert(pool.clone(), counts);
+        }
+        self.counted()
+    }
+
+    /// How many bays of all pools are wanted, ready, on their way and failed.
+    pub(crate) fn counted(&self) -> [u64; 4] {
+        self.counts.values().fold([0; 4], |mut sums, of| {
+            for (sum, it) in sums.iter_mut().zip(of) {
+                *sum += u64::from(*it);
+            }
+            sums
+        })
     }
 
     /// Pools that are not in this list.
@@ -84,9 +105,10 @@ impl StockRoom {
         self.heard = self.heard.max(at);
         let key = bay.object_ref();
         let before = self.take_out(&key).map(|it| it.fact);
-        let Some((fact, template)) = fact(bay, before.as_ref(), self.restored_at) else {
+        let Some(fact) = StockFact::of(bay, before.as_ref(), self.restored_at) else {
             return before.and_then(|it| self.pool_of_uid(&it.pool_uid));
         };
+        let template = template_of(bay);
         if !fact.doubtful
             && let Some(vacancy) = Vacancy::with_digest(bay, || fact.made_from.clone())
         {
@@ -240,43 +262,10 @@ fn is_past(fact: &StockFact, now: Timestamp) -> bool {
     ended(fact).is_some_and(|at| now >= at + KEPT)
 }
 
-/// What of a bay concerns a pool, and its template. What it was made from is never changed; what was known of it `before` saves
-/// taking the digest again.
-fn fact(
-    bay: &Bay,
-    before: Option<&StockFact>,
-    restored_at: Option<Timestamp>,
-) -> Option<(StockFact, TemplateKey)> {
+/// The template that a pool's bay is of; a bay that stands for a miss is of none.
+fn template_of(bay: &Bay) -> TemplateKey {
     let namespace = bay.metadata.namespace.clone().unwrap_or_default();
-    let made_at = bay.metadata.creation_timestamp.unwrap_or_default();
-    let mut fact = StockFact {
-        name: bay.metadata.name.clone(),
-        pool_uid: String::new(),
-        wanted_region: None,
-        region: bay.status.region.clone(),
-        made_from: String::new(),
-        revision: bay.status.template.as_ref().map(|it| it.revision),
-        made_at,
-        available_since: None,
-        trouble: None,
-        going: bay.is_deleting(),
-        doubtful: restored_at.is_some_and(|at| made_at <= at),
-        claimed_at: bay.spec.claimed_at,
-        missed: false,
-    };
-    if let Some(stock) = &bay.spec.stock {
-        fact.pool_uid.clone_from(&stock.pool_uid);
-        fact.wanted_region.clone_from(&stock.region);
-        let same = before.filter(|it| !it.missed && it.made_at == made_at);
-        fact.made_from = same
-            .map_or_else(|| stock::made_from(&stock.made_from), |before| before.made_from.clone());
-        fact.available_since = bay.status.available_since;
-        fact.trouble.clone_from(&bay.status.trouble);
-        return Some((fact, (namespace, stock.template.clone())));
-    }
-    fact.pool_uid.clone_from(bay.spec.missed_pool.as_ref()?);
-    fact.missed = true;
-    Some((fact, (namespace, String::new())))
+    (namespace, bay.spec.stock.as_ref().map(|it| it.template.clone()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -339,7 +328,18 @@ mod tests {
         }))
         .unwrap();
         let own = stock::made_from(&serde_json::from_value(made_from("i:2")).unwrap());
-        let given = std::iter::from_fn(|| room.reserve(&environment, &own).map(|it| it.name));
-        assert_eq!(given.collect::<Vec<_>>(), ["early", "late", "far", "old"]);
+        let mut given = |region: Option<&str>| {
+            let mut environment = environment.clone();
+            environment.spec.region = region.map(str::to_owned);
+            let given = std::iter::from_fn(|| room.reserve(&environment, &own));
+            let given: Vec<_> = given.collect();
+            let names: Vec<_> = given.iter().map(|it| it.name.clone()).collect();
+            given.into_iter().for_each(|it| room.put_back("default", it));
+            names
+        };
+        assert_eq!(given(Some("ams")), ["early", "late", "far", "old"]);
+        // The template lists ams alone.
+        assert_eq!(given(None), ["early", "late", "far", "old"]);
+        assert_eq!(given(Some("fra")), ["far", "early", "late", "old"]);
     }
 }

@@ -99,15 +99,15 @@ struct Collector {
 
 /// The part of any object that matters here.
 #[derive(Debug, Deserialize)]
-struct Glance {
+struct Owned {
     #[serde(default)]
-    metadata: Glimpse,
+    metadata: Owners,
 }
 
 /// The part of its metadata: every change of every object is looked at.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Glimpse {
+struct Owners {
     uid: String,
     deletion_timestamp: Option<jiff::Timestamp>,
     finalizers: Vec<String>,
@@ -123,7 +123,7 @@ impl Collector {
     }
 
     async fn seen(&mut self, entry: &Entry, act: bool) {
-        let Some((object, metadata)) = glance(&entry.key, &entry.value) else { return };
+        let Some((object, metadata)) = owners(&entry.key, &entry.value) else { return };
         for owner in &metadata.owner_references {
             let Some(owner) = owner_ref(owner, &object.namespace) else { continue };
             self.dependents.entry(owner.store_key()).or_default().insert(entry.key.clone());
@@ -134,7 +134,7 @@ impl Collector {
         if object.kind == Kind::ResourceQuota {
             self.limited.insert(object.namespace.clone());
         }
-        let Glimpse { deletion_timestamp, finalizers, .. } = &metadata;
+        let Owners { deletion_timestamp, finalizers, .. } = &metadata;
         if propagate::waits_for(*deletion_timestamp, finalizers).is_some()
             && self.waiting.insert(object.clone())
             && act
@@ -168,7 +168,7 @@ impl Collector {
 
     async fn gone(&mut self, change: &Change) {
         let before = change.before.as_deref().unwrap_or_default();
-        let Some((object, metadata)) = glance(&change.key, before) else { return };
+        let Some((object, metadata)) = owners(&change.key, before) else { return };
         for owner in &metadata.owner_references {
             let owner = owner_ref(owner, &object.namespace).map(|it| it.store_key());
             if let Some(known) = owner.and_then(|owner| self.dependents.get_mut(&owner)) {
@@ -383,7 +383,7 @@ impl Collector {
     async fn delete_all(&self, kind: Kind, namespace: &str) -> Result<usize, Status> {
         let prefix = prefix(kind, Some(namespace));
         for entry in self.store.list_bytes(&prefix).await?.0 {
-            let Some((object, metadata)) = glance(&entry.key, &entry.value) else { continue };
+            let Some((object, metadata)) = owners(&entry.key, &entry.value) else { continue };
             if metadata.deletion_timestamp.is_none() {
                 self.delete(&object, &metadata.uid).await?;
             }
@@ -453,8 +453,8 @@ fn owner_ref(owner: &OwnerReference, namespace: &str) -> Option<ObjectRef> {
     Some(ObjectRef::new(kind, namespace, &owner.name))
 }
 
-fn glance(key: &Key, value: &[u8]) -> Option<(ObjectRef, Glimpse)> {
+fn owners(key: &Key, value: &[u8]) -> Option<(ObjectRef, Owners)> {
     let object = ObjectRef::from_store_key(key.as_str())?;
-    let glance: Glance = serde_json::from_slice(value).ok()?;
-    Some((object, glance.metadata))
+    let owned: Owned = serde_json::from_slice(value).ok()?;
+    Some((object, owned.metadata))
 }

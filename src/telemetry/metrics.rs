@@ -34,6 +34,8 @@ pub const STORE_EXPORTS: &str = "hangar_store_exports_total";
 pub const ROUTES: &str = "hangar_routes";
 /// Answers of the router, by decision.
 pub const ROUTER_REPLIES: &str = "hangar_router_replies_total";
+/// Bays of all pools: how many are wanted, ready, on their way and failed. One pool's own are in its status.
+pub const POOL_BAYS: &str = "hangar_pool_bays";
 /// Environments, by phase.
 pub const ENVIRONMENTS: &str = "hangar_environments";
 /// Orphans of this installation or of an unknown one, by side and what they are.
@@ -62,6 +64,7 @@ struct Inner {
     store_exports: Counters<1>,
     routes: Gauge<u64, AtomicU64>,
     router_replies: Counters<1>,
+    pool_bays: Family<[Label; 1], Gauge<u64, AtomicU64>>,
     environments: Family<[Label; 1], Gauge<u64, AtomicU64>>,
     orphans: Family<[Label; 2], Gauge<u64, AtomicU64>>,
     orphans_cost: Gauge<u64, AtomicU64>,
@@ -101,6 +104,7 @@ impl Metrics {
             store_exports: Family::default(),
             routes: Gauge::default(),
             router_replies: Family::default(),
+            pool_bays: Family::default(),
             environments: Family::default(),
             orphans: Family::default(),
             orphans_cost: Gauge::default(),
@@ -127,6 +131,7 @@ impl Metrics {
         all.register(bare(STORE_EXPORTS), "Exports of the store", inner.store_exports.clone());
         all.register(ROUTES, "Hostnames that the router knows", inner.routes.clone());
         all.register(bare(ROUTER_REPLIES), "Answers of the router", inner.router_replies.clone());
+        all.register(POOL_BAYS, "Bays of pools by state", inner.pool_bays.clone());
         all.register(ENVIRONMENTS, "Environments by phase", inner.environments.clone());
         all.register(ORPHANS, "Orphans by side and what they are", inner.orphans.clone());
         let about = "Estimated cost of orphans in 30 days, in millionths of a dollar";
@@ -188,6 +193,14 @@ impl Metrics {
         self.0.router_replies.get_or_create(&[("decision", decision)]).inc();
     }
 
+    /// So many bays of pools are wanted, ready, on their way and failed.
+    pub fn pool_bays(&self, counts: [u64; 4]) {
+        for (state, count) in ["wanted", "ready", "provisioning", "failed"].into_iter().zip(counts)
+        {
+            self.0.pool_bays.get_or_create(&[("state", state)]).set(count);
+        }
+    }
+
     /// So many environments are in a phase.
     pub fn environments(&self, phase: &'static str, count: usize) {
         self.0.environments.get_or_create(&[("phase", phase)]).set(count as u64);
@@ -230,6 +243,7 @@ mod tests {
         metrics.store_commit(Duration::from_millis(2));
         metrics.routes(12);
         metrics.router_reply("Replay");
+        metrics.pool_bays([4, 3, 1, 0]);
         metrics.environments("Ready", 5);
         metrics.orphans("Lost", "Volume", 2);
         metrics.orphans_cost(1_944_000);
@@ -244,6 +258,8 @@ mod tests {
             "hangar_store_commit_seconds_count 1",
             "hangar_routes 12",
             r#"hangar_router_replies_total{decision="Replay"} 1"#,
+            r#"hangar_pool_bays{state="wanted"} 4"#,
+            r#"hangar_pool_bays{state="provisioning"} 1"#,
             r#"hangar_environments{phase="Ready"} 5"#,
             r#"hangar_orphans{side="Lost",what="Volume"} 2"#,
             "hangar_orphans_monthly_cost_microdollars 1944000",

@@ -83,6 +83,12 @@ async fn a_claimed_bay_is_its_environments_without_a_restart() {
     };
     let described = hangar.run("describe env alice").await;
     assert!(described.contains("Personalized"), "{described}");
+    assert!(described.contains(&format!("it serves, in bay {bay} of pool warm")), "{described}");
+    // What it lacks until it sleeps, its file has.
+    assert_eq!(
+        hangar.run("wait --for=condition=Updated env/alice --timeout 10s").await,
+        "environment.hangar.dev/alice condition met\n"
+    );
     let bound = hangar.object(&format!("bay/{bay}")).await;
     assert_eq!(bound["spec"]["environmentRef"]["uid"], read("environment/alice").await);
 
@@ -166,7 +172,7 @@ async fn an_environment_is_ready_once_its_program_took_over_what_was_written() {
 async fn a_bay_whose_program_never_takes_over_what_was_written_is_given_up_for_another() {
     let readiness = "personalize:
   file: /data/hangar/env.json
-  readiness: {exec: {command: [sh, -c, exit 3]}, timeout: 1s}
+  readiness: {exec: {command: [sh, -c, echo no such word as hush >&2; exit 3]}, timeout: 1s}
 ";
     let template = manifest::template("node", manifest::SAMPLE, readiness);
     let hangar = Hangar::up(&(template + &pool("replicas: 1"))).await;
@@ -175,10 +181,13 @@ async fn a_bay_whose_program_never_takes_over_what_was_written_is_given_up_for_a
     hangar.apply(&alice("hello")).await.good();
     until("the reason", PATIENCE, async || {
         let events = hangar.run("events").await;
-        let why = "the command of its readiness did not end with 0 in time";
-        if events.contains(why) { Ok(()) } else { Err(events) }
+        let why = "the command of its readiness did not end with 0 in time, saying: ";
+        let said = events.contains(why) && events.contains("no such word as");
+        if said { Ok(()) } else { Err(events) }
     })
     .await;
+    let (events, logs) = (hangar.run("events").await, hangar.run("logs").await);
+    assert!(!events.contains("hush") && !logs.contains("hush"), "{events}\n{logs}");
     hangar.phase("alice", "Ready").await;
     assert_ne!(waiting, [hangar.bay_of("alice").await.1]);
     assert_eq!(hangar.page("alice").await["env"]["GREETING"], "hello");
@@ -260,6 +269,9 @@ async fn a_new_template_replaces_the_stock_and_never_empties_it() {
         if new && status["outdated"] == 0 { Ok(()) } else { Err(status.to_string()) }
     })
     .await;
+    let told = hangar.run("describe pool/warm").await;
+    let told = told.lines().find(|it| it.contains("Normal") && it.contains("RollingOut"));
+    assert!(told.is_some_and(|it| it.contains("are to be replaced")), "{told:?}");
 }
 
 #[tokio::test]

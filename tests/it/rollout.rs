@@ -112,6 +112,9 @@ async fn a_failing_revision_stops_and_undo_repairs_it() {
         assert!(failed.stderr.contains(part), "no {part} in {failed:?}");
     }
     assert_eq!(hangar.colored("blue").await.len(), 3, "the rest stays as it was");
+    let described = hangar.run("describe template/node").await;
+    let told = |it: &str| it.contains("Warning") && it.contains("RevisionFailing");
+    assert!(described.lines().any(told), "{described}");
     // Whoever comes now gets what works.
     hangar.apply(&manifest::environment("erin", "node", "")).await.good();
     hangar.phase("erin", "Ready").await;

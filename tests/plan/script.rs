@@ -413,6 +413,9 @@ fn tell(
         Some(Outcome::Exit(code)) => {
             let _ = writeln!(out, "        exit code {code}");
         }
+        Some(Outcome::NotTakenOver { code, said }) => {
+            let _ = writeln!(out, "        exit code {code}, {said}");
+        }
         Some(Outcome::Done | Outcome::SecretsWritten { .. }) | None => {}
     }
     let status = &model.environment.status;

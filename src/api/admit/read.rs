@@ -160,6 +160,8 @@ fn translate(kind: Kind, object: &Value, path: &str, said: &str) -> Violation {
 /// `invalid type: integer `8080`, expected a string`, without the value: it may be a secret.
 fn mistyped(said: &str) -> Option<String> {
     let (found, expected) = said.strip_prefix("invalid type: ")?.rsplit_once(", expected ")?;
+    let text = found.strip_prefix("string \"").and_then(|it| it.strip_suffix('"'));
+    let is_quoted = text.is_some_and(|it| it.parse::<i64>().is_ok() || it.parse::<bool>().is_ok());
     let is = |word: &str| found.starts_with(word);
     let found = match found {
         _ if is("integer") || is("floating point") => "a number",
@@ -177,7 +179,7 @@ fn mistyped(said: &str) -> Option<String> {
     };
     let hint = match (found, expected) {
         ("a number" | "true or false", "text") => ": put it in quotes",
-        ("text", "true or false" | "a whole number") => ": write it without quotes",
+        ("text", "true or false" | "a whole number") if is_quoted => ": write it without quotes",
         _ => "",
     };
     Some(format!("it is {found} and must be {expected}{hint}"))

@@ -96,16 +96,18 @@ pub fn intend(status: &mut BayStatus, action: &Action, generation: u64, now: Tim
 
 /// Why what an environment adds was not taken over, where the call was answered.
 pub(crate) fn not_taken_over(action: &Action, outcome: &Outcome) -> Option<String> {
-    let (Action::Personalize { file, .. }, Outcome::Exit(code)) = (action, outcome) else {
+    let (Action::Personalize { file, .. }, Outcome::NotTakenOver { code, said }) =
+        (action, outcome)
+    else {
         return None;
     };
-    match *code {
-        0 => None,
+    let why = match *code {
         NOT_TAKEN_OVER if file.rule.readiness.is_some() => {
-            Some("the command of its readiness did not end with 0 in time".to_owned())
+            "the command of its readiness did not end with 0 in time".to_owned()
         }
-        code => Some(format!("it ended with {code}")),
-    }
+        code => format!("it ended with {code}"),
+    };
+    Some(if said.is_empty() { why } else { format!("{why}, saying: {said}") })
 }
 
 /// What is recorded after the call.

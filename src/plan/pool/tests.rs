@@ -324,16 +324,33 @@ fn bays_that_fail_are_removed_and_the_pool_pauses_longer_each_time() {
             Stalled False AsDeclared: 
         "#]],
     );
-    let mut pauses = Vec::new();
+    let (mut pauses, mut stalled) = (Vec::new(), Vec::new());
     for _ in 0..9 {
         let planned = plan(&world, now());
+        stalled.push(condition::holds(&planned.status.conditions, PoolConditionType::Stalled));
         pauses.push(planned.status.failures.as_ref().unwrap().paused_until.as_second());
         world.pool.status = planned.status;
     }
     let pauses: Vec<_> = pauses.iter().map(|it| it - now().as_second()).collect();
     assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 640, 640]);
+    assert_eq!(stalled, [false, false, true, true, true, true, true, true, true]);
     world.bays = vec![StockFact { available_since: Some(now() + 1.seconds()), ..coming("c") }];
     assert_eq!(plan(&world, now() + 2.seconds()).status.failures, None, "one got ready since");
+}
+
+#[test]
+fn a_bay_on_its_way_says_what_is_wrong_with_it_before_it_is_given_up() {
+    let mut young = failed("a");
+    young.trouble.as_mut().unwrap().since = ago(0);
+    check(
+        &world(serde_json::json!({"replicas": 1}), vec![young]),
+        &expect![[r#"
+            make [], retire []
+            Full False Refilling: 0 of 1 are ready, 1 on their way (1 of them with a fault: it does not start)
+            Available False Empty: none is ready: an environment that is made now gets a bay of its own making
+            Stalled False AsDeclared: 
+        "#]],
+    );
 }
 
 #[test]

@@ -35,15 +35,12 @@ impl FleetFact {
         }
         let status = &environment.status;
         let updated = condition::get(&status.conditions, ConditionType::Updated);
-        // What it adds to its template is in the file, and no turn would bring it into the machine's configuration.
-        let as_claimed = condition::get(&status.conditions, ConditionType::Personalized).is_some()
-            && status.template.as_ref().is_some_and(|it| it.from.is_none());
         let follow = environment.metadata.annotations.get(FOLLOW).and_then(|it| it.parse().ok());
         Some(Self {
             name: environment.metadata.name.clone(),
             kept_at: status.template.clone(),
             phase: status.phase,
-            waits: updated.is_some_and(|it| it.reason == Reason::WaitingForSleep) && !as_claimed,
+            waits: updated.is_some_and(|it| it.reason == Reason::WaitingForSleep),
             always_awake: environment.spec.operating_mode() == OperatingMode::Running,
             follow: follow.unwrap_or(0),
             trouble: status
@@ -75,34 +72,4 @@ fn trouble(environment: &Environment) -> Option<String> {
             | Reason::CallFailed
     );
     its_own.then(|| bad.message.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn a_claimed_environment_waits_for_no_turn_until_it_was_moved() {
-        let waits = |template: Value, also: &str| {
-            let condition = |kind: &str, reason: &str| {
-                json!({"type": kind, "status": "True", "reason": reason,
-                       "lastTransitionTime": "2026-01-01T12:00:00Z"})
-            };
-            let conditions =
-                [condition("Updated", "WaitingForSleep"), condition(also, "AsDeclared")];
-            let environment = json!({
-                "apiVersion": "hangar.dev/v1alpha1", "kind": "Environment",
-                "metadata": {"name": "a", "namespace": "default"},
-                "spec": {"templateRef": {"name": "node"}},
-                "status": {"phase": "Ready", "template": template, "conditions": conditions},
-            });
-            FleetFact::of(&serde_json::from_value(environment).unwrap()).unwrap().waits
-        };
-        let (first, moved) = (json!({"revision": 2}), json!({"revision": 2, "from": 1}));
-        assert!(!waits(first.clone(), "Personalized"));
-        assert!(waits(moved, "Personalized"));
-        assert!(waits(first, "Routed"), "no pool made it: a change of its own waits");
-    }
 }

@@ -221,15 +221,9 @@ impl Facts {
         let Some(made_as) = &bay.spec.stock else { return };
         let pool = self.claims.pools.values().find(|it| it.metadata.uid == made_as.pool_uid);
         let Some(pool) = pool else { return };
-        let region = made_as.region.as_deref();
-        let wanted = pool.spec.wanted().into_iter().find(|(it, _)| *it == region);
-        let wanted = wanted.map_or(0, |(_, count)| usize::try_from(count).unwrap_or(usize::MAX));
-        let of = |it: &Bay| {
-            it.spec
-                .stock
-                .as_ref()
-                .is_some_and(|it| it.pool_uid == made_as.pool_uid && it.region == made_as.region)
-        };
+        let wanted = usize::try_from(pool.spec.total()).unwrap_or(usize::MAX);
+        let of =
+            |it: &Bay| it.spec.stock.as_ref().is_some_and(|it| it.pool_uid == made_as.pool_uid);
         let lately = |it: &Bay| {
             let at = self.claims.could_be_had.get(&it.metadata.uid);
             can_be_had(it) || at.is_some_and(|at| self.now < *at + HEARD_WITHIN)

@@ -22,9 +22,12 @@ use crate::{
         apply,
         files::Item,
         forecast::{
+            pools::{Bays, pools},
             recorded::{fact, recorded},
+            room::Rooms,
             stock::{Stock, is_unbound, look_for_vacancy},
         },
+        merge::LAST_APPLIED,
     },
     client::{self, Client, Query},
     clock::{Clock as _, System, Timestamp},
@@ -36,7 +39,9 @@ use crate::{
     reconcile::holds::Holding,
 };
 
+mod pools;
 mod recorded;
+mod room;
 mod stock;
 mod turns;
 
@@ -59,6 +64,8 @@ pub(super) struct ObjectForecast {
     pub(super) change: &'static str,
     /// Fields that would change.
     pub(super) fields: Vec<FieldChange>,
+    /// Unbound bays of this pool that would come and go.
+    pub(super) bays: Option<Bays>,
     /// The bay of a pool that it would get.
     pub(super) claims: Option<Claim>,
     /// Calls that would be made.
@@ -89,6 +96,7 @@ impl ObjectForecast {
             object: stage.action.to_string(),
             restarts: stage.action.restarts(),
             risk: stage.action.risk(),
+            held_back: false,
             why: stage.note.message,
         }));
         for kind in [ConditionType::Updated, ConditionType::Bound, ConditionType::Stalled] {
@@ -140,14 +148,19 @@ pub(super) struct Call {
     pub(super) restarts: bool,
     /// What may be lost.
     pub(super) risk: Option<&'static str>,
+    /// Whether a person has to say so first.
+    pub(super) held_back: bool,
 }
 
 impl Forecast {
     /// Whether anything would change.
     pub(super) fn changes(&self) -> bool {
-        self.objects
-            .iter()
-            .any(|it| it.change != "unchanged" || it.claims.is_some() || !it.actions.is_empty())
+        self.objects.iter().any(|it| {
+            it.change != "unchanged"
+                || it.claims.is_some()
+                || !it.actions.is_empty()
+                || it.bays.is_some_and(|it| it != Bays::default())
+        })
     }
 }
 
@@ -215,22 +228,39 @@ impl Then {
             true => Stock::read(client, &self.changed).await?,
             false => Stock::default(),
         };
+        let mut rooms = Rooms::read(client).await?;
         let clock = System::new();
-        for (object, note) in turns::notes(client, &self.changed, clock.now()).await? {
-            let entry =
-                objects.entry(object.clone()).or_insert_with(|| ObjectForecast::of(&object));
-            entry.notes.push(note);
+        let mut held_back = BTreeSet::new();
+        for (object, outlook) in turns::outlooks(client, &self.changed, clock.now()).await? {
+            entry(objects, &object).notes.push(outlook.to_string());
+            if outlook.is_held_back() {
+                held_back.insert(object);
+            }
+        }
+        for (object, pool) in pools(client, self, &rooms, clock.now()).await? {
+            let entry = entry(objects, &object);
+            entry.bays = Some(pool.bays);
+            entry.notes.extend(pool.notes);
         }
         for environment in environments {
             let object = environment.object_ref();
             let now = clock.now();
+            let is_new = environment.metadata.resource_version.is_empty();
+            if is_new && let Err(why) = rooms.take(&object.namespace, Kind::Environment) {
+                entry(objects, &object).notes.push(format!("it would be refused: {why}"));
+                continue;
+            }
             let mut world = self.world(client, environment, now).await?;
             let vacant = look_for_vacancy(&mut world, &mut stock, now);
-            let entry =
-                objects.entry(object.clone()).or_insert_with(|| ObjectForecast::of(&object));
+            if is_unbound(&world.environment) && vacant.is_none() {
+                world.no_bay = rooms.take(&object.namespace, Kind::Bay).err();
+            }
+            let entry = entry(objects, &object);
             entry.take(course(world, vacant, now));
+            let is_held_back = held_back.contains(&object);
+            entry.actions.iter_mut().for_each(|it| it.held_back = is_held_back);
             let mut per_call: BTreeMap<&str, u32> = BTreeMap::new();
-            for Call { call, .. } in &entry.actions {
+            for Call { call, .. } in entry.actions.iter().filter(|it| !it.held_back) {
                 apps += u32::from(*call == "create-app");
                 *per_call.entry(*call).or_default() += 1;
             }
@@ -305,7 +335,7 @@ impl Then {
         let template = named(Kind::Template, &environment.spec.template_ref.name);
         let is_changed = self.changed.contains_key(&template);
         let template = match self.get::<Template>(client, &template).await? {
-            Some(it) if !is_changed => Some(turns::kept_at(client, it, &environment).await?),
+            Some(it) if !is_changed => Some(turns::kept_at(client, it, Some(&environment)).await?),
             found => found,
         };
         let mut secrets = BTreeMap::new();
@@ -348,23 +378,30 @@ impl Then {
     }
 }
 
+fn entry<'a>(
+    objects: &'a mut BTreeMap<ObjectRef, ObjectForecast>,
+    object: &ObjectRef,
+) -> &'a mut ObjectForecast {
+    objects.entry(object.clone()).or_insert_with(|| ObjectForecast::of(object))
+}
+
 /// Calls of one sort that Fly takes at once before it takes one a second.
 const BURST: u32 = 3;
 
 /// Paths at which two objects differ, without what the server alone writes.
 fn differences(path: &str, from: Option<&Value>, to: Option<&Value>, found: &mut Vec<FieldChange>) {
-    const SERVERS: [&str; 9] = [
+    const SERVERS: [&str; 8] = [
         "status",
         "metadata.uid",
         "metadata.resourceVersion",
         "metadata.generation",
         "metadata.creationTimestamp",
-        "metadata.annotations",
         "metadata.finalizers",
         "metadata.managedFields",
         "metadata.namespace",
     ];
-    if from == to || SERVERS.contains(&path) {
+    let is_applied = path.strip_prefix("metadata.annotations.") == Some(LAST_APPLIED);
+    if from == to || SERVERS.contains(&path) || is_applied {
         return;
     }
     let empty = serde_json::Map::new();

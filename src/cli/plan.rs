@@ -65,7 +65,8 @@ fn lines(plan: &Forecast) -> Vec<String> {
     for object in &plan.objects {
         about(object, &mut lines);
     }
-    let actions = || plan.objects.iter().flat_map(|it| &it.actions);
+    let all = || plan.objects.iter().flat_map(|it| &it.actions);
+    let actions = || all().filter(|it| !it.held_back);
     let count = |change: &str| plan.objects.iter().filter(|it| it.change == change).count();
     if !plan.changes() {
         lines.push(format!("nothing would change ({} looked at)", plan.objects.len()));
@@ -86,6 +87,17 @@ fn lines(plan: &Forecast) -> Vec<String> {
         "calls to Fly: {calls}, of which restart a running machine: {restarts}, put data at risk: {risks}; about {:.0} s at Fly's rate limits",
         plan.seconds.ceil()
     ));
+    let held_back = all().filter(|it| it.held_back).count();
+    if held_back > 0 {
+        lines.push(format!("calls to Fly once a person says so: {held_back}"));
+    }
+    let bays = || plan.objects.iter().filter_map(|it| it.bays);
+    let (made, removed) = bays().fold((0, 0), |(a, b), it| (a + it.made, b + it.removed));
+    if (made, removed) != (0, 0) {
+        lines.push(format!(
+            "bays of pools: {made} to make, {removed} to remove, with calls of their own"
+        ));
+    }
     lines
 }
 
@@ -113,10 +125,13 @@ fn about(object: &ObjectForecast, lines: &mut Vec<String>) {
 }
 
 fn action(action: &Call) -> String {
-    let Call { call, object, why, restarts, risk } = action;
+    let Call { call, object, why, restarts, risk, held_back } = action;
     let mut line = format!("> {call} {object}");
     if !why.is_empty() {
         line = format!("{line}: {why}");
+    }
+    if *held_back {
+        line.push_str(" [once a person says so]");
     }
     if *restarts {
         line.push_str(" [restarts the machine]");
@@ -152,9 +167,10 @@ mod tests {
                         why: "env changed".to_owned(),
                         restarts: true,
                         risk: Some("unsaved memory"),
+                        held_back: false,
                     }],
                     notes: vec!["waits for sleep".to_owned()],
-                    claims: None,
+                    ..ObjectForecast::default()
                 },
                 ObjectForecast {
                     name: "env/bob".to_owned(),

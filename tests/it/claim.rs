@@ -395,3 +395,46 @@ async fn a_plan_says_what_a_bay_that_rests_takes_and_which_revision_it_has() {
     let other = format!("bay {name} of pool warm, made from another revision of the template, is");
     assert!(planned.contains(&other) && !planned.contains("> create-app"), "{planned}");
 }
+
+#[tokio::test]
+async fn a_plan_says_which_bays_come_and_go_and_what_a_quota_refuses() {
+    let hangar = Hangar::up(&(template("") + &pool("replicas: 2"))).await;
+    hangar.stocked(2).await;
+    let sum = async |manifests: &str| {
+        let planned = hangar.plan(manifests, &[]).await;
+        let sum = planned.lines().find_map(|it| it.strip_prefix("bays of pools: "));
+        sum.unwrap_or(&planned).to_owned()
+    };
+    for (replicas, expected) in [
+        ("replicas: 5", "3 to make, 0 to remove, with calls of their own"),
+        ("replicas: 1", "0 to make, 1 to remove, with calls of their own"),
+        ("replicas: {fra: 1}", "1 to make, 2 to remove, with calls of their own"),
+    ] {
+        assert_eq!(sum(&pool(replicas)).await, expected, "{replicas}");
+    }
+    let newer = template("").replace("timeout: 3s", "timeout: 4s");
+    assert_eq!(sum(&newer).await, "2 to make, 2 to remove, with calls of their own");
+    let rests = hangar.plan(&pool("replicas: 2, warmState: Stopped"), &[]).await;
+    assert!(rests.contains("put to rest, and cannot be had meanwhile: 2"), "{rests}");
+
+    let hard = "{count/environments.hangar.dev: 2, count/bays.hangar.dev: 1}";
+    let quota = format!(
+        "---\napiVersion: v1\nkind: ResourceQuota\nmetadata: {{name: small}}\nspec: {{hard: {hard}}}\n"
+    );
+    hangar.apply(&quota).await.good();
+    let all = ["zoe", "alice", "bob"].map(|it| manifest::environment(it, "node", "")).concat();
+    let foretold = hangar.foretold(&all).await;
+    let refused: Vec<_> = foretold.iter().map(|(.., notes)| notes.contains("refused")).collect();
+    assert_eq!(refused, [false, false, true], "{foretold:?}");
+    hangar.run("scale pool warm --replicas 1").await;
+    hangar.stocked(1).await;
+    let two = ["zoe", "alice"].map(|it| manifest::environment(it, "node", "")).concat();
+    let foretold = hangar.foretold(&(pool("replicas: 3") + &two)).await;
+    let without: Vec<_> =
+        foretold.iter().map(|(.., notes)| notes.contains("exceeded quota")).collect();
+    assert_eq!(
+        without,
+        [true, false, true],
+        "there is one bay, and room for no other: {foretold:?}"
+    );
+}

@@ -1,4 +1,4 @@
-//! What a template's change comes to for each environment and pool, and when, from the plan that the controller runs for templates. It
+//! What a template's change comes to for each environment, and when, from the plan that the controller runs for templates. It
 //! must never change anything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,32 +7,30 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        bay::Bay,
         environment::Environment,
         kind::Kind,
-        meta::{ObjectRef, Resource as _},
-        pool::WarmPool,
-        rollout::{self, TemplateRevision},
+        meta::ObjectRef,
+        rollout::{self, EnvironmentRevision, TemplateRevision},
         template::Template,
     },
     client::{self, Client, Query},
     clock::Timestamp,
     plan::{
-        rollout::{FleetFact, RolloutWorld, at_revision, outlook},
+        rollout::{FleetFact, Outlook, RolloutWorld, at_revision, outlook},
         stock::made_from,
     },
 };
 
-/// A sentence for each environment and pool of templates that change.
+/// When each environment of a template that changes is changed.
 ///
 /// # Errors
 /// The server's.
-pub(super) async fn notes(
+pub(super) async fn outlooks(
     client: &Client,
     changed: &BTreeMap<ObjectRef, Value>,
     now: Timestamp,
-) -> Result<Vec<(ObjectRef, String)>, client::Error> {
-    let mut notes = Vec::new();
+) -> Result<Vec<(ObjectRef, Outlook)>, client::Error> {
+    let mut found = Vec::new();
     for (object, value) in changed.iter().filter(|(it, _)| it.kind == Kind::Template) {
         let Ok(template) = serde_json::from_value::<Template>(value.clone()) else { continue };
         if template.status.hash == made_from(&template.spec) || template.status.revision == 0 {
@@ -44,61 +42,32 @@ pub(super) async fn notes(
         let own = all.items.iter().filter(|it| it.spec.template_ref.name == object.name);
         let fleet = own.filter_map(FleetFact::of).collect();
         let world = RolloutWorld { template: template.clone(), fleet, stock: BTreeSet::new() };
-        notes.extend(outlook(&world, now).into_iter().map(|(name, it)| {
-            (ObjectRef::new(Kind::Environment, &object.namespace, &name), it.to_string())
-        }));
-        notes.extend(pools(client, object, &template).await?);
+        found.extend(
+            outlook(&world, now).into_iter().map(|(name, it)| {
+                (ObjectRef::new(Kind::Environment, &object.namespace, &name), it)
+            }),
+        );
     }
-    Ok(notes)
+    Ok(found)
 }
 
-/// How many bays of each pool are replaced.
-async fn pools(
-    client: &Client,
-    object: &ObjectRef,
-    template: &Template,
-) -> Result<Vec<(ObjectRef, String)>, client::Error> {
-    let (namespace, query) = (Some(object.namespace.as_str()), Query::default());
-    let pools = client.list::<WarmPool>(Kind::WarmPool, namespace, &query).await?.items;
-    let bays = client.list::<Bay>(Kind::Bay, namespace, &query).await?.items;
-    let newest = made_from(&template.spec);
-    let of = pools.iter().filter(|it| it.spec.template_ref.name == object.name);
-    Ok(of
-        .map(|pool| {
-            let old = bays.iter().filter(|it| it.spec.environment_ref.is_none()).filter(|it| {
-                let stock = it.spec.stock.as_ref();
-                stock.is_some_and(|stock| {
-                    stock.pool_uid == pool.metadata.uid && made_from(&stock.made_from) != newest
-                })
-            });
-            let (count, most) = (old.count(), pool.spec.max_in_flight());
-            let ahead = pool.spec.max_unavailable(pool.status.desired_replicas).min(most);
-            let order = match ahead {
-                0 => "new ones before old ones".to_owned(),
-                _ => format!("at most {ahead} of the old ones before the new ones are ready"),
-            };
-            let note = format!("{count} bays are replaced, {most} at a time, {order}");
-            (pool.object_ref(), note)
-        })
-        .collect())
-}
-
-/// A template as it is at the revision that an environment is kept at.
+/// A template as it is at the revision that an environment is kept at, or, without one, at that which something new is made from.
 ///
 /// # Errors
 /// The server's.
 pub(super) async fn kept_at(
     client: &Client,
     template: Template,
-    environment: &Environment,
+    environment: Option<&Environment>,
 ) -> Result<Template, client::Error> {
-    let Some(at) = &environment.status.template else { return Ok(template) };
+    let kept_at = environment.and_then(|it| it.status.template.as_ref());
+    let at = kept_at.map_or_else(|| template.status.for_new(), EnvironmentRevision::to_ref);
     if at.hash == template.status.hash {
         return Ok(template);
     }
-    let namespace = environment.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = template.metadata.namespace.clone().unwrap_or_default();
     let name = rollout::name(&template.metadata.name, at.revision);
-    let kept = ObjectRef::new(Kind::TemplateRevision, namespace, &name);
+    let kept = ObjectRef::new(Kind::TemplateRevision, &namespace, &name);
     match client.get::<TemplateRevision>(&kept).await {
         Ok(kept) => Ok(at_revision(template, &kept.spec.template)),
         Err(error) if error.is_not_found() => Ok(template),

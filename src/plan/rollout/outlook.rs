@@ -43,6 +43,14 @@ impl fmt::Display for Outlook {
     }
 }
 
+impl Outlook {
+    /// Whether a person has to say so first.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        matches!(self, Self::Paused | Self::Order | Self::Stopped)
+    }
+}
+
 /// What becomes of each environment.
 #[must_use]
 pub fn outlook(world: &RolloutWorld, now: Timestamp) -> BTreeMap<String, Outlook> {

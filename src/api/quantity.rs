@@ -1,9 +1,9 @@
-//! Sizes and durations as people write them, kept as they were written. It must never round silently.
+//! Sizes, durations and times of the day as people write them, kept as they were written. It must never round silently.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A Kubernetes quantity of bytes: `1Gi`, `512Mi`, `1G`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -110,6 +110,66 @@ impl Span {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// A time of the day: `02:30`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeOfDay(u16);
+
+impl TimeOfDay {
+    /// Reads hours and minutes.
+    ///
+    /// # Errors
+    /// A sentence that says what a time looks like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let is_number = |it: &&str| it.len() == 2 && it.bytes().all(|it| it.is_ascii_digit());
+        let two = |it: &str| Some(it).filter(is_number)?.parse::<u16>().ok();
+        let parts = text.split_once(':').and_then(|(h, m)| Some((two(h)?, two(m)?)));
+        match parts.filter(|(hours, minutes)| *hours < 24 && *minutes < 60) {
+            Some((hours, minutes)) => Ok(Self(hours * 60 + minutes)),
+            None => Err(format!(
+                "`{text}` is not a time of the day: write hours and minutes, such as \"02:30\""
+            )),
+        }
+    }
+
+    /// Minutes since midnight.
+    #[must_use]
+    pub fn minutes(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for TimeOfDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.0 / 60, self.0 % 60)
+    }
+}
+
+impl Serialize for TimeOfDay {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeOfDay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for TimeOfDay {
+    fn schema_name() -> Cow<'static, str> {
+        "TimeOfDay".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"})
     }
 }
 

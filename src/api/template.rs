@@ -1,14 +1,15 @@
 //! Template: what environments are made from. Types and the rules between its own fields; it must never look at an
 //! environment.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
     meta::resource,
-    quantity::{Bytes, Span},
+    quantity::{Bytes, Span, TimeOfDay},
     rollout::{IntOrPercent, TemplateStatus},
 };
 
@@ -309,16 +310,48 @@ pub struct Update {
     /// or a share in per cent. At least 1. By default 10%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<IntOrPercent>,
+    /// With WhenAsleep: hours of the day in which environments that serve are changed too, by turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<UpdateWindow>,
     /// Whether environments stay as they are for now: revisions are recorded, and new environments get the newest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+}
+
+/// Hours of every day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UpdateWindow {
+    /// When it begins: hours and minutes in UTC, such as "02:30".
+    pub start: TimeOfDay,
+    /// How long it lasts, also past midnight; 10m to 23h.
+    pub duration: Span,
+}
+
+impl UpdateWindow {
+    /// Whether it is open, and when that changes next.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> (bool, Timestamp) {
+        const DAY_S: i64 = 24 * 3600;
+        let start_s = i64::from(self.start.minutes()) * 60;
+        let length_s = i64::try_from(self.duration.get().as_secs()).unwrap_or(DAY_S);
+        let since_s = (now.as_second() - start_s).rem_euclid(DAY_S);
+        let is_open = since_s < length_s;
+        let left_s = if is_open { length_s } else { DAY_S } - since_s;
+        (is_open, Timestamp::from_second(now.as_second() + left_s).unwrap_or(Timestamp::MAX))
+    }
+}
+
+impl fmt::Display for UpdateWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from {} UTC for {}", self.start, self.duration.as_str())
+    }
 }
 
 impl Update {
     /// With every default.
     #[must_use]
     pub fn by(strategy: UpdateStrategy) -> Self {
-        Self { strategy, max_unavailable: None, paused: false }
+        Self { strategy, max_unavailable: None, window: None, paused: false }
     }
 
     /// How many of so many environments may be changed at a time.
@@ -332,7 +365,7 @@ impl Update {
 /// When a change that restarts a machine is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpdateStrategy {
-    /// At the next sleep. Those that never sleep (operatingMode Running, or no sleep rule), and those that do not serve, are
+    /// At the next sleep, or in the window. Those that never sleep (operatingMode Running, or no sleep rule), and those that do not serve, are
     /// changed by turns.
     WhenAsleep,
     /// By turns, at most `maxUnavailable` at a time.

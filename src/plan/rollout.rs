@@ -47,6 +47,8 @@ pub struct RolloutPlan {
     pub forget: Vec<u64>,
     /// Environments that are from now on kept at another revision.
     pub moves: Vec<Move>,
+    /// When to look again if nothing happens before.
+    pub wake_at: Option<Timestamp>,
 }
 
 /// An environment that is from now on kept at another revision.
@@ -93,7 +95,8 @@ pub fn plan(world: &RolloutWorld, now: Timestamp) -> RolloutPlan {
     let moves = rollout.moves();
     let forget = rollout.forget();
     rollout.count(&moves, now);
-    RolloutPlan { status: rollout.status, record, forget, moves }
+    let wake_at = rollout.window(now).map(|(_, changes_at)| changes_at);
+    RolloutPlan { status: rollout.status, record, forget, moves, wake_at }
 }
 
 /// How it stands before anything is moved, and whether the newest revision is to be recorded.
@@ -113,7 +116,9 @@ fn begin(world: &RolloutWorld, now: Timestamp) -> (Rollout<'_>, bool) {
     let update = world.template.spec.update.clone();
     let update = update.unwrap_or_else(|| Update::by(UpdateStrategy::WhenAsleep));
     let total = number(world.fleet.len());
-    let mut rollout = Rollout { world, limit: update.limit(total), update, status };
+    let limit = update.limit(total);
+    let mut rollout = Rollout { world, limit, is_open: false, update, status };
+    rollout.is_open = rollout.window(now).is_some_and(|(is_open, _)| is_open);
     rollout.resume();
     rollout.stop(now);
     (rollout, record)
@@ -132,11 +137,18 @@ struct Rollout<'a> {
     update: Update,
     /// How many environments may be changed at a time.
     limit: u32,
+    /// Whether these are the hours in which those that serve do not wait for their sleep.
+    is_open: bool,
     /// The new status, as far as it is known.
     status: TemplateStatus,
 }
 
 impl<'a> Rollout<'a> {
+    /// Whether its window is open, and when that changes.
+    fn window(&self, now: Timestamp) -> Option<(bool, Timestamp)> {
+        self.update.window.as_ref().map(|it| it.at(now))
+    }
+
     /// Environments and what they are kept at.
     fn kept(&self) -> impl Iterator<Item = (&'a FleetFact, &'a EnvironmentRevision)> {
         self.world.fleet.iter().filter_map(|it| Some((it, it.kept_at.as_ref()?)))
@@ -257,7 +269,7 @@ impl<'a> Rollout<'a> {
 
     /// Those that wait for a turn.
     fn waiting(&self) -> Vec<(&'a FleetFact, &'a EnvironmentRevision)> {
-        let when_asleep = self.update.strategy == UpdateStrategy::WhenAsleep;
+        let when_asleep = self.update.strategy == UpdateStrategy::WhenAsleep && !self.is_open;
         let sleeps = self.world.template.spec.sleep.is_some();
         let waits = |(fact, at): &(&FleetFact, &EnvironmentRevision)| {
             if rests(fact) || fact.follow >= self.status.revision {

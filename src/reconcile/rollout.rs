@@ -24,7 +24,7 @@ use crate::plan::{
 use crate::reconcile::{
     events::{self, Happened},
     objects::{key, with_events},
-    pass::{Next, Shared},
+    pass::{Next, Shared, in_time},
 };
 use crate::store::{
     self, Precondition,
@@ -60,7 +60,8 @@ impl Shared {
         for it in plan.moves.iter().take(most) {
             self.move_to(of, it, now).await?;
         }
-        Ok(if most < plan.moves.len() { Next::GoOn } else { Next::Settled(None) })
+        let wake = plan.wake_at.map(|at| in_time(at, now));
+        Ok(if most < plan.moves.len() { Next::GoOn } else { Next::Settled(wake) })
     }
 
     /// Writes the status and, in the same commit, the revision that it is about.

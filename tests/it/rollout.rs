@@ -168,3 +168,22 @@ async fn manual_and_paused_templates_wait_for_a_persons_word() {
     hangar.run("rollout status template/node --timeout=60s").await;
     assert_eq!(hangar.colored("red").await.len(), 4);
 }
+
+#[tokio::test]
+async fn in_its_window_a_template_reaches_those_that_do_not_sleep_yet() {
+    let now = jiff::Timestamp::now();
+    let window = |hours: i64| {
+        let start = (now + jiff::SignedDuration::from_hours(hours)).strftime("%H:%M").to_string();
+        format!("strategy: WhenAsleep, window: {{start: \"{start}\", duration: 2h}}")
+    };
+    let sleeping = |color: &str, strategy: &str| {
+        template(color, strategy, "/healthz") + "  sleep: {after: 1h}\n"
+    };
+    let hangar = Hangar::all_ready(&sleeping("blue", "strategy: WhenAsleep")).await;
+    hangar.apply(&sleeping("red", &window(2))).await.good();
+    hangar.told("Progressing", "True", "WaitingForSleep").await;
+    assert_eq!(hangar.colored("blue").await.len(), 4);
+    hangar.apply(&sleeping("red", &window(-1))).await.good();
+    hangar.run("rollout status template/node --timeout=60s").await;
+    assert_eq!(hangar.colored("red").await.len(), 4);
+}

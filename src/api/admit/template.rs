@@ -12,6 +12,8 @@ use crate::api::{
     },
 };
 
+const UPDATE_WINDOW: RangeInclusive<Duration> =
+    Duration::from_secs(600)..=Duration::from_secs(23 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Fly suspends machines up to this size.
 const SUSPEND_MIB_MAX: u64 = 2048;
@@ -70,13 +72,8 @@ pub(super) fn check(template: &Template, old: Option<&Template>, findings: &mut 
     if let Some(sleep) = &template.spec.sleep {
         check_sleep(template, sleep, findings);
     }
-    if let Some(most) = template.spec.update.as_ref().and_then(|it| it.max_unavailable.as_ref())
-        && most.of(100).is_none_or(|it| it == 0)
-    {
-        findings.invalid(
-            "spec.update.maxUnavailable",
-            "a number of at least 1, or a share from 1% to 100%",
-        );
+    if let Some(update) = &template.spec.update {
+        check_update(update, findings);
     }
     if template.spec.regions.is_empty() {
         findings.add(
@@ -97,6 +94,25 @@ pub(super) fn check(template: &Template, old: Option<&Template>, findings: &mut 
         findings.forbidden(
             "spec.network.isolated",
             "every environment has a network of its own; a shared one would let users reach each other",
+        );
+    }
+}
+
+fn check_update(update: &Update, findings: &mut Findings) {
+    if update.max_unavailable.as_ref().is_some_and(|it| it.of(100).is_none_or(|it| it == 0)) {
+        findings.invalid(
+            "spec.update.maxUnavailable",
+            "a number of at least 1, or a share from 1% to 100%",
+        );
+    }
+    let Some(window) = &update.window else { return };
+    if !UPDATE_WINDOW.contains(&window.duration.get()) {
+        findings.invalid("spec.update.window.duration", "10m to 23h");
+    }
+    if update.strategy != UpdateStrategy::WhenAsleep {
+        findings.forbidden(
+            "spec.update.window",
+            "a window is for `strategy: WhenAsleep`; with another strategy environments do not wait for one",
         );
     }
 }

@@ -140,6 +140,21 @@ fn every_wrong_field_of_a_template_is_named() {
             "spec.update.maxUnavailable",
         ),
         ("spec.update", json!({"strategy": "Sometimes"}), "spec.update.strategy"),
+        (
+            "spec.update",
+            json!({"strategy": "Rolling", "window": {"start": "02:00", "duration": "1h"}}),
+            "spec.update.window",
+        ),
+        (
+            "spec.update",
+            json!({"strategy": "WhenAsleep", "window": {"start": "24:00", "duration": "1h"}}),
+            "spec.update.window.start",
+        ),
+        (
+            "spec.update",
+            json!({"strategy": "WhenAsleep", "window": {"start": "02:00", "duration": "24h"}}),
+            "spec.update.window.duration",
+        ),
         ("spec.readiness", json!({"timeout": "5s"}), "spec.readiness"),
         (
             "spec.services",

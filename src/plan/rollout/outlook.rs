@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::api::{Timestamp, environment::Phase, template::UpdateStrategy};
+use crate::api::{
+    Timestamp,
+    environment::Phase,
+    template::{UpdateStrategy, UpdateWindow},
+};
 use crate::plan::rollout::{FleetFact, RolloutWorld, Why, begin, rests};
 
 /// When an environment is changed.
@@ -17,8 +21,8 @@ pub enum Outlook {
     Now(u32),
     /// When its turn comes.
     ByTurns(u32),
-    /// When it next sleeps.
-    NextSleep,
+    /// When it next sleeps, or in the window.
+    NextSleep(Option<UpdateWindow>),
     /// Not before the template is resumed.
     Paused,
     /// Not before a person says so.
@@ -35,7 +39,10 @@ impl fmt::Display for Outlook {
             Self::Asleep => write!(f, "changed now, in its sleep"),
             Self::Now(most) => write!(f, "changed now, as one of the first; {most} at a time"),
             Self::ByTurns(most) => write!(f, "changed when its turn comes, {most} at a time"),
-            Self::NextSleep => write!(f, "changed when it next sleeps"),
+            Self::NextSleep(None) => write!(f, "changed when it next sleeps"),
+            Self::NextSleep(Some(window)) => {
+                write!(f, "changed when it next sleeps, or by turns {window}")
+            }
             Self::Paused => write!(f, "not changed before `hangar rollout resume`: it is paused"),
             Self::Order => write!(f, "not changed before `hangar rollout resume`: it is Manual"),
             Self::Stopped => write!(f, "not changed before `hangar rollout resume`: it fails"),
@@ -56,7 +63,7 @@ impl Outlook {
 pub fn outlook(world: &RolloutWorld, now: Timestamp) -> BTreeMap<String, Outlook> {
     let (rollout, _) = begin(world, now);
     let moves = rollout.moves();
-    let when_asleep = rollout.update.strategy == UpdateStrategy::WhenAsleep;
+    let when_asleep = rollout.update.strategy == UpdateStrategy::WhenAsleep && !rollout.is_open;
     let sleeps = world.template.spec.sleep.is_some();
     let of = |fact: &FleetFact| {
         let Some(at) = &fact.kept_at else { return Outlook::Same };
@@ -71,7 +78,7 @@ pub fn outlook(world: &RolloutWorld, now: Timestamp) -> BTreeMap<String, Outlook
             None if rollout.update.paused => Outlook::Paused,
             None if !rollout.flows() => Outlook::Order,
             None if when_asleep && sleeps && !fact.always_awake && serves(fact.phase) => {
-                Outlook::NextSleep
+                Outlook::NextSleep(rollout.update.window.clone())
             }
             None => Outlook::ByTurns(rollout.limit),
         }

@@ -97,7 +97,9 @@ impl Rollout<'_> {
             return (TemplateReason::AwaitingOrder, why);
         }
         if progress.unavailable == 0 && self.update.strategy == UpdateStrategy::WhenAsleep {
-            let why = format!("{counted}; the others follow when they sleep");
+            let window = self.update.window.as_ref();
+            let or = window.map_or_else(String::new, |it| format!(", or by turns {it}"));
+            let why = format!("{counted}; the others follow when they sleep{or}");
             return (TemplateReason::WaitingForSleep, why);
         }
         let waits_for = match self.unproven().first() {

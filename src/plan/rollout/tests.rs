@@ -85,6 +85,32 @@ fn said(plan: &RolloutPlan) -> Vec<String> {
 }
 
 #[test]
+fn in_its_window_those_that_wait_for_their_sleep_are_changed_by_turns() {
+    // It is 12:00.
+    for (start, duration, expected, looks) in [
+        ("11:30", "1h", vec!["a 2 Turn"], "12:30"),
+        ("12:30", "1h", vec![], "12:30"),
+        ("20:00", "16h", vec![], "20:00"),
+        ("20:00", "16h 1m", vec!["a 2 Turn"], "12:01"),
+    ] {
+        let window = json!({"start": start, "duration": duration});
+        let template = new(json!({"strategy": "WhenAsleep", "window": window}));
+        let fleet = ["a", "b"].map(|it| old(&template, it, Phase::Ready)).to_vec();
+        let plan = run(&template, fleet.clone());
+        assert_eq!(moves(&plan), expected, "{start} {duration}");
+        assert!(plan.wake_at.unwrap().to_string().contains(looks), "{:?}", plan.wake_at);
+        let world = RolloutWorld { template, fleet, stock: BTreeSet::new() };
+        let then = outlook(&world, now())["b"].to_string();
+        let waits =
+            format!("changed when it next sleeps, or by turns from {start} UTC for {duration}");
+        let by_turns = "changed when its turn comes, 1 at a time";
+        assert_eq!(then, if expected.is_empty() { &*waits } else { by_turns });
+        let progress = said(&plan).into_iter().find(|it| it.starts_with("Progressing")).unwrap();
+        assert_eq!(progress.contains("or by turns from"), expected.is_empty(), "{progress}");
+    }
+}
+
+#[test]
 fn what_makes_a_difference_to_a_machine_is_a_revision_and_the_rest_is_none() {
     let mut template = new(json!({"strategy": "Rolling"}));
     assert_eq!((template.status.revision, template.status.history.len()), (2, 2));
@@ -272,7 +298,7 @@ fn it_is_foretold_when_each_environment_is_changed() {
             json!({"strategy": "Rolling", "maxUnavailable": 1}),
             "Asleep Now(1) ByTurns(1) ByTurns(1) Same",
         ),
-        (json!({"strategy": "WhenAsleep"}), "Asleep NextSleep NextSleep Now(1) Same"),
+        (json!({"strategy": "WhenAsleep"}), "Asleep NextSleep(None) NextSleep(None) Now(1) Same"),
         (json!({"strategy": "Manual"}), "Order Order Order Order Same"),
         (json!({"strategy": "Rolling", "paused": true}), "Paused Paused Paused Paused Same"),
     ] {

@@ -211,12 +211,12 @@ pub enum Outcome {
     },
     /// A command ended with this code.
     Exit(i32),
-    /// What an environment adds was not taken over: with what code that ended, and what was said of it, without the values.
+    /// What an environment adds was not taken over: with what code that ended, and what was said of it.
     NotTakenOver {
         /// The code.
         code: i32,
-        /// The end of its standard error.
-        said: String,
+        /// The end of its standard error; `None` where that may have a secret in it.
+        said: Option<String>,
     },
     /// Connections counted.
     Connections(u32),

@@ -39,6 +39,9 @@ pub const HEALTH_LOOK: SignedDuration = SignedDuration::from_mins(5);
 /// How long after a start a machine that could not even be launched is started again.
 const LAUNCH_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
+/// What is said of a machine that ended, besides why.
+pub(crate) const STARTED_AGAIN: &str = "; it is started again";
+
 pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Step {
     let Some(template) = &world.template else {
         let name = &world.environment.spec.template_ref.name;
@@ -453,7 +456,7 @@ impl Here<'_> {
     fn ended(&self, why: &str, again: Timestamp) -> Step {
         Step::Wait {
             reason: Reason::MachineFailed,
-            why: format!("{why}; it is started again"),
+            why: format!("{why}{STARTED_AGAIN}"),
             until: Some(again),
             health: Health::Degraded,
         }

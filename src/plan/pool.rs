@@ -67,7 +67,9 @@ pub struct PoolPlan {
     pub lacks: usize,
     /// Bays to begin now: the region that each must be in, if any.
     pub make: Vec<Option<String>>,
-    /// Bays to remove, by name; those of another pool or bound since are left alone by whoever does it.
+    /// Bays that failed, by name: they are removed before any of this is published, so that each is counted once.
+    pub failed: Vec<String>,
+    /// Other bays to remove, by name; those of another pool or bound since are left alone by whoever does it.
     pub retire: Vec<String>,
     /// When to look again if nothing happens before.
     pub wake_at: Option<Timestamp>,
@@ -177,7 +179,6 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
         }
     }
     lend(&mut shelves);
-    count.retire.extend(failed.iter().map(|it| it.name.clone()));
     count.failures(&failed, &own, now);
     count.totals(&shelves, failed.len() + failing(world));
     let stop = stop(world, &count.status, now);
@@ -195,7 +196,8 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
     count.conditions(world, stop, (&make, lacks, &shelves), now);
     count.scaling(world, scaled, now);
     let wake_at = count.wake_at.into_iter().filter(|at| *at > now).min();
-    PoolPlan { status: count.status, lacks, make, retire: count.retire, wake_at }
+    let failed = failed.into_iter().map(|it| it.name.clone()).collect();
+    PoolPlan { status: count.status, lacks, make, failed, retire: count.retire, wake_at }
 }
 
 /// What is wrong with bays that are on their way, and given up if it stays so.
@@ -514,7 +516,7 @@ impl Count {
             (Some(stop), _) => (true, stop.reason, stop.why),
             (None, Some(it)) => {
                 let why =
-                    format!("{} bays failed in a row, the last one since {}", it.count, it.message);
+                    format!("{} bays failed in a row; the last one: {}", it.count, it.message);
                 (true, PoolReason::Paused, why)
             }
             (None, None) => (false, PoolReason::AsDeclared, String::new()),

@@ -101,10 +101,11 @@ impl<'a> Facts<'a> {
         };
         let message = match &bay.failure {
             Some(failure) if matches!(step, Step::Act { .. }) => {
-                format!(
-                    "{message} (tried {} times; {}: {})",
-                    failure.count, failure.action, failure.message
-                )
+                let times = match failure.count {
+                    1 => "once".to_owned(),
+                    count => format!("{count} times"),
+                };
+                format!("{message} (tried {times}; {}: {})", failure.action, failure.message)
             }
             Some(_) | None => message,
         };

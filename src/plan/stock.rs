@@ -19,7 +19,7 @@ use crate::api::{
     rollout::{EnvironmentRevision, RevisionRef, TemplateStatus},
     template::{Sleep, SleepDecider, SleepMode, Template, TemplateSpec, Update, UpdateStrategy},
 };
-use crate::plan::{Plan, bay, machine};
+use crate::plan::{Plan, bay, environment::STARTED_AGAIN, machine};
 
 /// What a pool needs to know of a bay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,13 +317,17 @@ pub fn judge(plan: &mut Plan, warm_state: WarmState, now: Timestamp) {
             | Reason::FlyUnreachable
             | Reason::CallFailed
     );
-    if !bad || passing {
+    if passing {
         status.trouble = None;
         return;
     }
+    if !bad {
+        // That it is started again is no proof that it is well: that it can be had is.
+        return;
+    }
     let since = status.trouble.as_ref().map_or(now, |it| it.since);
-    let (reason, message) = (plan.note.reason, plan.note.message.clone());
-    status.trouble = Some(Trouble { reason, message, since });
+    let message = plan.note.message.trim_end_matches(STARTED_AGAIN).to_owned();
+    status.trouble = Some(Trouble { reason: plan.note.reason, message, since });
 }
 
 /// What a new bay of a pool's is made as.

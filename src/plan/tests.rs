@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::api::{
     Timestamp,
-    bay::{Order, OrderKind},
+    bay::{Order, OrderKind, Trouble},
     condition,
     environment::{ConditionType, Environment, Phase, Reason},
     pod,
+    pool::WarmState,
     template::Template,
 };
 use crate::plan::{
     Binding, Level, Plan,
     action::{self, Action, Outcome},
-    bay, plan,
+    bay, plan, stock,
     world::{CheckState, MachineState, Seen, SeenMachine, SeenVolume, Settings, Sight, World},
 };
 
@@ -282,6 +283,21 @@ fn what_cannot_be_launched_since_a_change_in_its_sleep_is_changed_back_without_b
         let Some(Action::UpdateMachine { skip_launch, .. }) = action else { panic!("{action:?}") };
         assert_eq!(skip_launch, skips, "{order:?}");
     }
+}
+
+#[test]
+fn a_pools_bay_is_not_taken_for_well_because_it_is_started_again() {
+    let mut world = serving("Running", false);
+    let now = at(300);
+    let reason = Reason::MachineFailed;
+    let trouble = Trouble { reason, message: "x".to_owned(), since: at(240) };
+    machine(&mut world).state = MachineState::Failed;
+    assert_eq!(pass(&mut world, at(240)).action, None, "it was started not long ago");
+    world.bay.as_mut().unwrap().status.trouble = Some(trouble);
+    let mut plan = pass(&mut world, now);
+    assert!(matches!(plan.action, Some(Action::StartMachine { .. })), "{:?}", plan.action);
+    stock::judge(&mut plan, WarmState::Started, now);
+    assert_eq!(plan.bay.unwrap().trouble.map(|it| it.since), Some(at(240)));
 }
 
 #[test]

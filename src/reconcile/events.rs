@@ -1,6 +1,5 @@
 //! What happened to an environment, a pool or a template, as core Events: one object for each thing that happens, counted when it
-//! happens again.
-//! It must never decide what is worth one.
+//! happens again. It must never decide what is worth one.
 
 use serde::Serialize;
 
@@ -37,18 +36,23 @@ impl<'a> From<&'a Note> for Happened<'a> {
     }
 }
 
-impl<'a> Happened<'a> {
-    /// That a condition has another reason than it had.
-    pub(crate) fn turned<K, R: Serialize + Copy + PartialEq>(
-        before: Option<&Condition<K, R>>,
-        now: Option<&'a Condition<K, R>>,
-        worth: impl FnOnce(R) -> Option<EventType>,
-    ) -> Option<Self> {
-        let now = now?;
-        let is_same = before.is_some_and(|it| it.reason == now.reason);
-        let type_ = worth(now.reason).filter(|_| !is_same)?;
-        Some(Self { reason: word(now.reason), message: &now.message, type_ })
-    }
+/// A condition as it was, and as it is.
+type Turn<'a, K, R> = (Option<&'a Condition<K, R>>, Option<&'a Condition<K, R>>);
+
+/// That a condition has another reason than it had, where that is worth an event.
+pub(crate) async fn turned<K, R: Serialize + Copy + PartialEq>(
+    store: &Store,
+    about: (&ObjectRef, &str),
+    (before, now): Turn<'_, K, R>,
+    worth: impl FnOnce(R) -> Option<EventType>,
+    drawn: (Timestamp, &dyn Chance),
+) -> Result<Option<Stored<Event>>, Error> {
+    let turned = now.filter(|now| before.is_none_or(|it| it.reason != now.reason));
+    let Some((now, type_)) = turned.and_then(|it| Some((it, worth(it.reason)?))) else {
+        return Ok(None);
+    };
+    let what = Happened { reason: word(now.reason), message: &now.message, type_ };
+    next(store, about, what, drawn).await.map(Some)
 }
 
 /// What happened, as it is to be written whatever is there by then: losing a race against another writer of the same event costs one

@@ -94,7 +94,7 @@ async fn make(
             // Without it there is nothing to write: the bay's objects are gone.
             let Some(personal) = &values.personal else { return Ok(Outcome::Done) };
             let done = fly.exec(app, id, &personal.exec(&file.rule)).await?;
-            Ok(taken_over(&done, &values.secrets))
+            Ok(taken_over(&done, values))
         }
         Action::CreateApp { .. } | Action::DeleteApp { .. } | Action::WriteSecrets { .. } => {
             on_app(fly, org, action, &values.secrets).await
@@ -155,12 +155,15 @@ async fn make(
     }
 }
 
-fn taken_over(done: &wire::Executed, secrets: &SecretValues) -> Outcome {
+fn taken_over(done: &wire::Executed, values: &Values) -> Outcome {
+    let has_secrets = values.personal.as_ref().is_some_and(Personal::has_secrets);
     match exit_code(done) {
         0 => Outcome::Exit(0),
+        // A program says what it was given in any form it likes, and no list of forms ends.
+        code if has_secrets => Outcome::NotTakenOver { code, said: None },
         code => {
-            let said = secrets.hidden_in_the_end_of(&done.stderr);
-            Outcome::NotTakenOver { code, said }
+            let said = values.secrets.hidden_in_the_end_of(&done.stderr);
+            Outcome::NotTakenOver { code, said: Some(said) }
         }
     }
 }

@@ -37,7 +37,10 @@ struct File<'a> {
 }
 
 /// The text of a personalize file; it has secrets in it.
-pub(crate) struct Personal(String);
+pub(crate) struct Personal {
+    text: String,
+    has_secrets: bool,
+}
 
 impl fmt::Debug for Personal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,8 +73,15 @@ impl Personal {
             env,
             secrets,
         };
+        let has_secrets = !file.secrets.is_empty();
         // Strings in maps always serialise; an empty file would fail whoever reads it.
-        Self(serde_json::to_string_pretty(&file).unwrap_or_default() + "\n")
+        let text = serde_json::to_string_pretty(&file).unwrap_or_default() + "\n";
+        Self { text, has_secrets }
+    }
+
+    /// Whether there is a secret in it.
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.has_secrets
     }
 
     /// The call that writes it, and sees that it was taken over.
@@ -84,7 +94,7 @@ impl Personal {
         let command = rule.exec.iter().flat_map(|it| it.command.iter().cloned());
         wire::Exec {
             command: line.into_iter().chain(command).collect(),
-            stdin: Some(self.0.clone()),
+            stdin: Some(self.text.clone()),
             timeout: Some(TIMEOUT_S + ready_s),
             ..wire::Exec::default()
         }

@@ -19,8 +19,7 @@ use crate::plan::{
     stock::{self, StockFact},
 };
 use crate::reconcile::{
-    events::{self, Happened},
-    holds,
+    events, holds,
     objects::{key, key_of, with_events},
     pass::{Next, Shared, fresh_name, in_time},
     rollout::for_new,
@@ -62,15 +61,19 @@ impl Shared {
         };
         let plan = pool::plan(&world, now);
         let wake = plan.wake_at.map(|at| in_time(at, now));
+        let fact = |name: &String| world.bays.iter().find(|it| it.name == *name);
+        for fact in plan.failed.iter().filter_map(fact) {
+            if !self.let_go(of, &world.pool, fact, now).await? {
+                return Ok(Next::In(HEAR_WAIT));
+            }
+        }
         self.publish_pool(pool, &plan, now).await?;
         if let Some(made_from) = world.template.as_ref().zip(revision.as_ref()) {
             self.begin(&world.pool, made_from, &plan.make, now).await?;
         }
         drop(held);
-        for name in &plan.retire {
-            if let Some(fact) = world.bays.iter().find(|it| it.name == *name) {
-                self.let_go(of, &world.pool, fact, now).await?;
-            }
+        for fact in plan.retire.iter().filter_map(fact) {
+            self.let_go(of, &world.pool, fact, now).await?;
         }
         Ok(Next::Settled(wake))
     }
@@ -93,13 +96,9 @@ impl Shared {
         }
         let before = condition::get(&pool.value.status.conditions, PoolConditionType::Full);
         let full = condition::get(&status.conditions, PoolConditionType::Full);
-        let told = match Happened::turned(before, full, worth) {
-            Some(it) => {
-                let about = (&of, pool.value.metadata.uid.as_str());
-                Some(events::next(&self.store, about, it, (now, &*self.chance)).await?)
-            }
-            None => None,
-        };
+        let about = (&of, pool.value.metadata.uid.as_str());
+        let drawn = (now, &*self.chance);
+        let told = events::turned(&self.store, about, (before, full), worth, drawn).await?;
         pool.value.status = status.clone();
         let at = Precondition::At(pool.revision);
         let txn = self.store.txn().put(&pool.key, at, &pool.value);
@@ -145,24 +144,27 @@ impl Shared {
     }
 
     /// Asks for a bay's removal, if it is still the pool's and unbound, and as far from being had as when that was decided: what
-    /// became ready since is counted first.
+    /// became ready since is counted first. Whether it was asked for.
     async fn let_go(
         &self,
         of: &ObjectRef,
         pool: &WarmPool,
         fact: &StockFact,
         now: Timestamp,
-    ) -> Result<(), store::Error> {
+    ) -> Result<bool, store::Error> {
         let name = fact.name.as_str();
         let found = self.store.get::<Bay>(&key(Kind::Bay, &of.namespace, name)).await?;
-        let Some(mut bay) = found else { return Ok(()) };
+        let Some(mut bay) = found else { return Ok(false) };
         let stock = bay.value.spec.stock.as_ref();
         let own = stock.is_some_and(|it| it.pool_uid == pool.metadata.uid);
         if !own || bay.value.spec.environment_ref.is_some() || bay.value.is_deleting() {
-            return Ok(());
+            return Ok(false);
         }
-        if bay.value.status.available_since != fact.available_since {
-            return Ok(());
+        let status = &bay.value.status;
+        if status.available_since != fact.available_since
+            || status.trouble.is_some() != fact.trouble.is_some()
+        {
+            return Ok(false);
         }
         bay.value.metadata.deletion_timestamp = Some(now);
         let at = Precondition::At(bay.revision);
@@ -175,10 +177,10 @@ impl Shared {
                     .trouble
                     .map_or_else(|| "it is not needed any more".to_owned(), |it| it.message);
                 self.log_pool(pool, "retire-bay", format!("{name}: {why}"), now);
-                Ok(())
+                Ok(true)
             }
             // It was claimed, or learned something: the next pass counts again.
-            Err(store::Error::Conflict { .. }) => Ok(()),
+            Err(store::Error::Conflict { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -22,7 +22,7 @@ use crate::plan::{
     stock::made_from,
 };
 use crate::reconcile::{
-    events::{self, Happened},
+    events,
     objects::{key, with_events},
     pass::{Next, Shared, in_time},
 };
@@ -78,14 +78,12 @@ impl Shared {
         let kind = TemplateConditionType::Progressing;
         let before = condition::get(&template.value.status.conditions, kind);
         let progressing = condition::get(&plan.status.conditions, kind);
-        let told = match Happened::turned(before, progressing, worth) {
-            // A template that is new rolls nothing out.
-            Some(it) if template.value.status.revision > 0 => {
-                let about = (&of, template.value.metadata.uid.as_str());
-                Some(events::next(&self.store, about, it, (now, &*self.chance)).await?)
-            }
-            Some(_) | None => None,
-        };
+        let about = (&of, template.value.metadata.uid.as_str());
+        let drawn = (now, &*self.chance);
+        let turn = (before, progressing);
+        // A template that is new rolls nothing out.
+        let worth = |reason| before.map(|_| worth(reason));
+        let told = events::turned(&self.store, about, turn, worth, drawn).await?;
         template.value.status = plan.status.clone();
         let revision_key =
             |number| key(Kind::TemplateRevision, &of.namespace, &rollout::name(&of.name, number));
@@ -169,12 +167,11 @@ impl Shared {
 }
 
 /// What of a rollout is worth an event: each turn that it takes.
-#[expect(clippy::unnecessary_wraps, reason = "a pool's turns are not all worth one")]
-fn worth(reason: TemplateReason) -> Option<EventType> {
-    Some(match reason {
+fn worth(reason: TemplateReason) -> EventType {
+    match reason {
         TemplateReason::RevisionFailing => EventType::Warning,
         _ => EventType::Normal,
-    })
+    }
 }
 
 /// The object that keeps the newest revision.

@@ -414,7 +414,7 @@ fn tell(
             let _ = writeln!(out, "        exit code {code}");
         }
         Some(Outcome::NotTakenOver { code, said }) => {
-            let _ = writeln!(out, "        exit code {code}, {said}");
+            let _ = writeln!(out, "        exit code {code}, {said:?}");
         }
         Some(Outcome::Done | Outcome::SecretsWritten { .. }) | None => {}
     }

@@ -107,7 +107,13 @@ pub(crate) fn not_taken_over(action: &Action, outcome: &Outcome) -> Option<Strin
         }
         code => format!("it ended with {code}"),
     };
-    Some(if said.is_empty() { why } else { format!("{why}, saying: {said}") })
+    Some(match said {
+        Some(said) if said.is_empty() => why,
+        Some(said) => format!("{why}, saying: {said}"),
+        None => format!(
+            "{why}; what it wrote to its standard error is not shown, since the environment has secrets"
+        ),
+    })
 }
 
 /// What is recorded after the call.

@@ -104,7 +104,11 @@ impl Here<'_> {
         Some(Step::Act {
             action,
             reason: Reason::Personalizing,
-            why: "what the environment adds is written into the running machine".to_owned(),
+            why: match written.failures {
+                0 => "what the environment adds is written into the running machine".to_owned(),
+                _ => "what the environment adds is written once more, as it was not taken over"
+                    .to_owned(),
+            },
             fault: written.failures > 0,
         })
     }

@@ -77,7 +77,8 @@ fn failed(name: &str) -> StockFact {
 #[track_caller]
 fn check(world: &PoolWorld, expected: &expect_test::Expect) {
     let plan = plan(world, now());
-    let mut text = format!("make {:?}, retire {:?}\n", plan.make, plan.retire);
+    let retire = [&*plan.failed, &*plan.retire].concat();
+    let mut text = format!("make {:?}, retire {:?}\n", plan.make, retire);
     for it in &plan.status.conditions {
         let line = format!("{:?} {:?} {:?}: {}\n", it.kind, it.status, it.reason, it.message);
         text.push_str(&line);
@@ -221,7 +222,10 @@ fn make_unfit(world: &mut PoolWorld) {
 fn no_old_bay_goes_ahead_of_one_that_would_not_be_made() {
     let spec = serde_json::json!({"replicas": 3, "maxUnavailable": 2});
     let old = || vec![outdated("a", 60), outdated("b", 50), outdated("c", 40)];
-    let retired = |world: &PoolWorld| plan(world, now()).retire;
+    let retired = |world: &PoolWorld| {
+        let plan = plan(world, now());
+        [plan.failed, plan.retire].concat()
+    };
     assert_eq!(retired(&world(spec.clone(), old())), ["a", "b"]);
     let one_claimed = old().split_off(1);
     assert_eq!(retired(&world(spec.clone(), one_claimed)), ["b"], "claims count as well");

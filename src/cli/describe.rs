@@ -174,7 +174,9 @@ impl Page {
         let (spec, status) = (&environment.spec, &environment.status);
         self.field("Phase", &format!("{:?}", status.phase));
         self.field("URL", status.url.as_deref().unwrap_or_default());
-        self.field("Template", &spec.template_ref.name);
+        let revision = status.template.as_ref().map(|it| format!(" (revision {})", it.revision));
+        let template = format!("{}{}", spec.template_ref.name, revision.unwrap_or_default());
+        self.field("Template", &template);
         self.field("Owner", spec.owner.as_deref().unwrap_or_default());
         self.field("Hostnames", &environment.hostnames().join(", "));
         self.field("Access", &format!("{:?}", spec.access()));

@@ -92,6 +92,18 @@ impl Item {
         &self.document.value
     }
 
+    /// The object as the server would have it, with every default, as far as that can be told without it.
+    pub(super) fn declared(&self) -> Value {
+        let kind = self.object.kind;
+        let mut object = merge::without_nulls(&merge::prepared(kind, self.manifest()));
+        if kind.info().namespaced
+            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.insert("namespace".to_owned(), self.object.namespace.as_str().into());
+        }
+        admit::admit(kind, object.clone(), None).map_or(object, |it| it.object)
+    }
+
     /// A complaint about a field, or, with an empty field, about the object.
     pub(super) fn complaint(&self, field: &str, message: &str) -> Complaint {
         complaint(&self.file, &self.document, field, message)

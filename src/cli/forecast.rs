@@ -12,7 +12,7 @@ use crate::{
         bay::Bay,
         condition,
         core::Secret,
-        environment::{ConditionType, Environment, Reason},
+        environment::{self, ConditionType, Environment, Reason},
         hold::Hold,
         kind::Kind,
         meta::{ObjectRef, Resource as _},
@@ -60,7 +60,7 @@ pub(super) struct ObjectForecast {
     /// `env/alice`.
     #[serde(rename = "ref")]
     pub(super) name: String,
-    /// create, update or unchanged.
+    /// create, update, unchanged or refused.
     pub(super) change: &'static str,
     /// Fields that would change.
     pub(super) fields: Vec<FieldChange>,
@@ -102,13 +102,23 @@ impl ObjectForecast {
         for kind in [ConditionType::Updated, ConditionType::Bound, ConditionType::Stalled] {
             let found = condition::get(&course.status.conditions, kind);
             let bad = kind == ConditionType::Stalled;
-            if let Some(it) = found.filter(|it| (it.status == condition::Truth::True) == bad) {
-                self.notes.push(it.message.clone());
+            let found = found.filter(|it| (it.status == condition::Truth::True) == bad);
+            // That is said of its template's change, and when.
+            let is_said = |it: &&environment::Condition| {
+                it.reason == Reason::WaitingForSleep && !self.notes.is_empty()
+            };
+            if let Some(it) = found.filter(|it| !is_said(it)) {
+                self.note(&it.message);
             }
         }
-        let note = course.note;
-        if note.reason == Reason::Held && !self.notes.contains(&note.message) {
-            self.notes.push(note.message);
+        if course.note.reason == Reason::Held {
+            self.note(&course.note.message);
+        }
+    }
+
+    fn note(&mut self, note: &str) {
+        if self.notes.iter().all(|it| it != note) {
+            self.notes.push(note.to_owned());
         }
     }
 }
@@ -188,22 +198,27 @@ pub(super) async fn forecast<'a>(
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err((None, error)),
         };
-        let (did, written) =
-            apply::apply(client, item, true).await.map_err(|error| (Some(item), error))?;
+        let (did, written) = match apply::apply(client, item, true).await {
+            Ok((did, written)) => (did, written.object),
+            Err(error) if now.is_none() && is_told_by_the_plan(&error, item, items) => {
+                ("created", item.declared())
+            }
+            Err(error) => return Err((Some(item), error)),
+        };
         let change = match did {
             "created" => "create",
             "unchanged" => "unchanged",
             _ => "update",
         };
         let mut fields = Vec::new();
-        differences("", now.as_ref(), Some(&written.object), &mut fields);
+        differences("", now.as_ref(), Some(&written), &mut fields);
         let shown = if item.object.kind == Kind::Secret { without_values(fields) } else { fields };
         let name = item.object.to_string();
         let shown = if change == "unchanged" { Vec::new() } else { shown };
         let entry = ObjectForecast { name, change, fields: shown, ..ObjectForecast::default() };
         objects.insert(item.object.clone(), entry);
         if change != "unchanged" {
-            then.changed.insert(item.object.clone(), written.object);
+            then.changed.insert(item.object.clone(), written);
         }
     }
     let seconds = then.calls(client, items, &mut objects).await.map_err(|error| (None, error))?;
@@ -228,14 +243,11 @@ impl Then {
             true => Stock::read(client, &self.changed).await?,
             false => Stock::default(),
         };
-        let mut rooms = Rooms::read(client).await?;
+        let mut rooms = Rooms::read(client, &self.changed).await?;
         let clock = System::new();
-        let mut held_back = BTreeSet::new();
-        for (object, outlook) in turns::outlooks(client, &self.changed, clock.now()).await? {
-            entry(objects, &object).notes.push(outlook.to_string());
-            if outlook.is_held_back() {
-                held_back.insert(object);
-            }
+        let all_turns = turns::turns(client, &self.changed, clock.now()).await?;
+        for (object, turn) in &all_turns {
+            entry(objects, object).notes.push(turn.outlook.to_string());
         }
         for (object, pool) in pools(client, self, &rooms, clock.now()).await? {
             let entry = entry(objects, &object);
@@ -247,17 +259,21 @@ impl Then {
             let now = clock.now();
             let is_new = environment.metadata.resource_version.is_empty();
             if is_new && let Err(why) = rooms.take(&object.namespace, Kind::Environment) {
-                entry(objects, &object).notes.push(format!("it would be refused: {why}"));
+                let entry = entry(objects, &object);
+                entry.change = "refused";
+                entry.notes.push(format!("it would be refused: {why}"));
                 continue;
             }
+            let turn = all_turns.get(&object);
             let mut world = self.world(client, environment, now).await?;
+            world.revision = turn.and_then(turns::Turn::kept_at);
             let vacant = look_for_vacancy(&mut world, &mut stock, now);
             if is_unbound(&world.environment) && vacant.is_none() {
                 world.no_bay = rooms.take(&object.namespace, Kind::Bay).err();
             }
             let entry = entry(objects, &object);
             entry.take(course(world, vacant, now));
-            let is_held_back = held_back.contains(&object);
+            let is_held_back = turn.is_some_and(|it| it.outlook.is_held_back());
             entry.actions.iter_mut().for_each(|it| it.held_back = is_held_back);
             let mut per_call: BTreeMap<&str, u32> = BTreeMap::new();
             for Call { call, .. } in entry.actions.iter().filter(|it| !it.held_back) {
@@ -375,6 +391,18 @@ impl Then {
             no_replacing: self.held.replacing.clone(),
             no_creating: self.held.creating.clone(),
         })
+    }
+}
+
+/// Whether the server refuses a new object for what the rest of the plan may mend: a quota, which is counted over all of the plan, or a
+/// namespace that comes with it.
+fn is_told_by_the_plan(error: &client::Error, item: &Item, items: &[Item]) -> bool {
+    let comes =
+        |it: &Item| it.object.kind == Kind::Namespace && it.object.name == item.object.namespace;
+    match error.reason() {
+        Some("NotFound") => items.iter().any(comes),
+        Some("Forbidden") => error.to_string().contains("exceeded quota: "),
+        _ => false,
     }
 }
 

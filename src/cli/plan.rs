@@ -75,8 +75,12 @@ fn lines(plan: &Forecast) -> Vec<String> {
     let restarts = actions().filter(|it| it.restarts).count();
     let risks = actions().filter(|it| it.risk.is_some()).count();
     lines.push(String::new());
+    let refused = match count("refused") {
+        0 => String::new(),
+        refused => format!(", {refused} refused"),
+    };
     lines.push(format!(
-        "{} to create, {} to change, {} to delete, {} as they are",
+        "{} to create, {} to change, {} to delete, {} as they are{refused}",
         count("create"),
         count("update"),
         count("delete"),
@@ -106,6 +110,7 @@ fn about(object: &ObjectForecast, lines: &mut Vec<String>) {
         "create" => "+",
         "update" => "~",
         "delete" => "-",
+        "refused" => "!",
         _ => " ",
     };
     lines.push(format!("{sign} {} {}", object.name, object.change));

@@ -147,6 +147,9 @@ async fn manual_and_paused_templates_wait_for_a_persons_word() {
     let hangar = Hangar::all_ready(&template("blue", "strategy: Manual", "/healthz")).await;
     hangar.apply(&template("green", "strategy: Manual", "/healthz")).await.good();
     hangar.told("Complete", "False", "AwaitingOrder").await;
+    let paused = template("green", "strategy: Manual, paused: true", "/healthz");
+    let planned = hangar.plan(&paused, &[]).await;
+    assert!(planned.contains("calls to Fly once a person says so: 4"), "{planned}");
     hangar.run("rollout resume env/carol").await;
     until("carol to follow", PATIENCE, async || {
         let green = hangar.colored("green").await;
@@ -183,6 +186,9 @@ async fn in_its_window_a_template_reaches_those_that_do_not_sleep_yet() {
     hangar.apply(&sleeping("red", &window(2))).await.good();
     hangar.told("Progressing", "True", "WaitingForSleep").await;
     assert_eq!(hangar.colored("blue").await.len(), 4);
+    let planned = hangar.plan(&sleeping("red", &window(-1)), &[]).await;
+    let calls = "calls to Fly: 4, of which restart a running machine: 4";
+    assert!(planned.contains(calls) && planned.contains("as one of the first"), "{planned}");
     hangar.apply(&sleeping("red", &window(-1))).await.good();
     hangar.run("rollout status template/node --timeout=60s").await;
     assert_eq!(hangar.colored("red").await.len(), 4);

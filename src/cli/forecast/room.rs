@@ -3,30 +3,54 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::{
     api::{
+        column::at_path,
         kind::Kind,
-        quota::{Limit, ResourceQuota, resource_name},
+        meta::{ObjectRef, Resource as _},
+        quota::{COUNTED, Limit, ResourceQuota},
     },
     client::{self, Client, Query},
     plan::pool::Room,
 };
 
-/// Quotas, and what was foretold to take places since they were counted.
+/// Quotas, and what there is of what they count, what was foretold included.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     quotas: Vec<ResourceQuota>,
-    taken: BTreeMap<(String, &'static str), u64>,
+    /// By namespace and kind.
+    used: BTreeMap<(String, &'static str), u64>,
 }
 
 impl Rooms {
-    /// Reads what there is.
+    /// Reads what there is, with the quotas of the plan.
     ///
     /// # Errors
     /// The server's.
-    pub(super) async fn read(client: &Client) -> Result<Self, client::Error> {
-        let list = client.list::<ResourceQuota>(Kind::ResourceQuota, None, &Query::default()).await;
-        Ok(Self { quotas: list?.items, taken: BTreeMap::new() })
+    pub(super) async fn read(
+        client: &Client,
+        changed: &BTreeMap<ObjectRef, Value>,
+    ) -> Result<Self, client::Error> {
+        let query = Query::default();
+        let list = client.list::<ResourceQuota>(Kind::ResourceQuota, None, &query).await?;
+        let mut quotas: BTreeMap<_, _> =
+            list.items.into_iter().map(|it| (it.object_ref(), it)).collect();
+        let new = changed.iter().filter(|(object, _)| object.kind == Kind::ResourceQuota);
+        quotas.extend(new.filter_map(|(object, value)| {
+            Some((object.clone(), serde_json::from_value(value.clone()).ok()?))
+        }));
+        let quotas: Vec<_> = quotas.into_values().collect();
+        let mut used: BTreeMap<_, u64> = BTreeMap::new();
+        for kind in COUNTED.into_iter().filter(|_| !quotas.is_empty()) {
+            for it in client.list::<Value>(kind, None, &query).await?.items {
+                let namespace = at_path(&it, "metadata.namespace").and_then(Value::as_str);
+                let of = (namespace.unwrap_or_default().to_owned(), kind.info().plural);
+                *used.entry(of).or_default() += 1;
+            }
+        }
+        Ok(Self { quotas, used })
     }
 
     /// What is left in a namespace for objects of a kind; `None` without a quota.
@@ -34,10 +58,8 @@ impl Rooms {
         let own =
             || self.quotas.iter().filter(|it| it.metadata.namespace.as_deref() == Some(namespace));
         let limit = Limit::tightest(own(), kind)?;
-        let resource = resource_name(kind);
-        let counted = own().filter_map(|it| it.status.used.get(&resource)).map(|it| it.0).max();
-        let taken = self.taken.get(&(namespace.to_owned(), kind.info().plural));
-        let used = counted.unwrap_or(0) + taken.copied().unwrap_or(0);
+        let used = self.used.get(&(namespace.to_owned(), kind.info().plural));
+        let used = used.copied().unwrap_or(0);
         let left = usize::try_from(limit.left(used)).unwrap_or(usize::MAX);
         Some(Room { left, why: limit.exceeded(used) })
     }
@@ -47,7 +69,7 @@ impl Rooms {
         if let Some(full) = self.left(namespace, kind).filter(|it| it.left == 0) {
             return Err(full.why);
         }
-        *self.taken.entry((namespace.to_owned(), kind.info().plural)).or_default() += 1;
+        *self.used.entry((namespace.to_owned(), kind.info().plural)).or_default() += 1;
         Ok(())
     }
 }
@@ -63,10 +85,10 @@ mod tests {
         let quota = json!({
             "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": "team"},
             "spec": {"hard": {"count/environments.hangar.dev": "3"}},
-            "status": {"used": {"count/environments.hangar.dev": "1"}},
         });
         let quotas = vec![serde_json::from_value(quota).unwrap()];
-        let mut rooms = Rooms { quotas, ..Rooms::default() };
+        let used = BTreeMap::from([(("team".to_owned(), "environments"), 1)]);
+        let mut rooms = Rooms { quotas, used };
         let mut take = || rooms.take("team", Kind::Environment);
         assert_eq!((take(), take()), (Ok(()), Ok(())));
         let why = take().unwrap_err();

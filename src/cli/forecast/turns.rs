@@ -10,7 +10,7 @@ use crate::{
         environment::Environment,
         kind::Kind,
         meta::ObjectRef,
-        rollout::{self, EnvironmentRevision, TemplateRevision},
+        rollout::{self, EnvironmentRevision, RevisionRef, TemplateRevision},
         template::Template,
     },
     client::{self, Client, Query},
@@ -21,32 +21,56 @@ use crate::{
     },
 };
 
-/// When each environment of a template that changes is changed.
+/// When an environment is changed to a template's newest revision, and which that is.
+pub(super) struct Turn {
+    /// When.
+    pub(super) outlook: Outlook,
+    newest: RevisionRef,
+}
+
+impl Turn {
+    /// What it is kept at once it is its turn, and while it waits for a sleep.
+    pub(super) fn kept_at(&self) -> Option<EnvironmentRevision> {
+        let at_once = match self.outlook {
+            Outlook::Same => return None,
+            Outlook::NextSleep(_) => false,
+            _ => true,
+        };
+        Some(EnvironmentRevision { at_once, ..self.newest.clone().into() })
+    }
+}
+
+/// When each environment of a template that changes is changed. One that has the newest revision and keeps it is left out.
 ///
 /// # Errors
 /// The server's.
-pub(super) async fn outlooks(
+pub(super) async fn turns(
     client: &Client,
     changed: &BTreeMap<ObjectRef, Value>,
     now: Timestamp,
-) -> Result<Vec<(ObjectRef, Outlook)>, client::Error> {
-    let mut found = Vec::new();
+) -> Result<BTreeMap<ObjectRef, Turn>, client::Error> {
+    let mut found = BTreeMap::new();
     for (object, value) in changed.iter().filter(|(it, _)| it.kind == Kind::Template) {
         let Ok(template) = serde_json::from_value::<Template>(value.clone()) else { continue };
-        if template.status.hash == made_from(&template.spec) || template.status.revision == 0 {
+        if template.status.revision == 0 {
             continue;
         }
+        let mut newest = template.status.newest();
+        let hash = made_from(&template.spec);
+        let is_new = newest.hash != hash;
+        newest = RevisionRef { revision: newest.revision + u64::from(is_new), hash };
         let namespace = Some(object.namespace.as_str());
         let all =
             client.list::<Environment>(Kind::Environment, namespace, &Query::default()).await?;
         let own = all.items.iter().filter(|it| it.spec.template_ref.name == object.name);
         let fleet = own.filter_map(FleetFact::of).collect();
-        let world = RolloutWorld { template: template.clone(), fleet, stock: BTreeSet::new() };
-        found.extend(
-            outlook(&world, now).into_iter().map(|(name, it)| {
-                (ObjectRef::new(Kind::Environment, &object.namespace, &name), it)
-            }),
-        );
+        let world = RolloutWorld { template, fleet, stock: BTreeSet::new() };
+        for (name, outlook) in outlook(&world, now) {
+            if is_new || outlook != Outlook::Same {
+                let of = ObjectRef::new(Kind::Environment, &object.namespace, &name);
+                found.insert(of, Turn { outlook, newest: newest.clone() });
+            }
+        }
     }
     Ok(found)
 }

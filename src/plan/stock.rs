@@ -305,7 +305,8 @@ pub fn judge(plan: &mut Plan, warm_state: WarmState, now: Timestamp) {
     }
     status.available_since = None;
     if still && plan.status.phase == Phase::Ready {
-        // It served, so it may rest now.
+        // It served, so it is well, and may rest now.
+        status.trouble = None;
         plan.wake_at = Some(now);
     }
     let bad = matches!(plan.status.phase, Phase::Degraded | Phase::Stalled);
@@ -322,7 +323,7 @@ pub fn judge(plan: &mut Plan, warm_state: WarmState, now: Timestamp) {
         return;
     }
     if !bad {
-        // That it is started again is no proof that it is well: that it can be had is.
+        // That it is started again is no proof that it is well: that it serves is.
         return;
     }
     let since = status.trouble.as_ref().map_or(now, |it| it.since);

@@ -67,10 +67,29 @@ pub(super) async fn run(
         if !std::mem::take(&mut is_first) {
             printer.line("")?;
         }
-        let lines = description(object, &value, &events, clock.now());
+        let newest = match object.kind {
+            Kind::Environment => newest_revision(&client, object, &value).await?,
+            _ => None,
+        };
+        let lines = description(object, &value, (&events, newest), clock.now());
         lines.iter().try_for_each(|line| printer.line(line))?;
     }
     Ok(exit)
+}
+
+/// The newest revision of an environment's template.
+async fn newest_revision(
+    client: &Client,
+    object: &ObjectRef,
+    environment: &Value,
+) -> Result<Option<u64>, Error> {
+    let name = at_path(environment, "spec.templateRef.name").and_then(Value::as_str);
+    let template = ObjectRef::new(Kind::Template, &object.namespace, name.unwrap_or_default());
+    match client.get::<Value>(&template).await {
+        Ok(found) => Ok(at_path(&found, "status.revision").and_then(Value::as_u64)),
+        Err(Error::Status(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Which objects are meant.
@@ -102,15 +121,20 @@ async fn described(
     Ok(objects)
 }
 
-/// The lines of a description.
-fn description(object: &ObjectRef, value: &Value, events: &[Event], now: Timestamp) -> Vec<String> {
+/// The lines of a description, with what else there is of it: its events, and the newest revision of its template.
+fn description(
+    object: &ObjectRef,
+    value: &Value,
+    (events, newest): (&[Event], Option<u64>),
+    now: Timestamp,
+) -> Vec<String> {
     let mut page = Page { lines: Vec::new(), now };
     let metadata = value.get("metadata").cloned().unwrap_or_default();
     page.metadata(object, &serde_json::from_value(metadata).unwrap_or_default());
     match object.kind {
         // An object of a newer server may not fit our types; then it is shown as it is.
         Kind::Environment => match serde_json::from_value(value.clone()) {
-            Ok(environment) => page.environment(&environment),
+            Ok(environment) => page.environment(&environment, newest),
             Err(_) => page.rest(value),
         },
         Kind::WarmPool => match serde_json::from_value(value.clone()) {
@@ -170,13 +194,19 @@ impl Page {
         }
     }
 
-    fn environment(&mut self, environment: &Environment) {
+    fn environment(&mut self, environment: &Environment, newest: Option<u64>) {
         let (spec, status) = (&environment.spec, &environment.status);
         self.field("Phase", &format!("{:?}", status.phase));
         self.field("URL", status.url.as_deref().unwrap_or_default());
-        let revision = status.template.as_ref().map(|it| format!(" (revision {})", it.revision));
-        let template = format!("{}{}", spec.template_ref.name, revision.unwrap_or_default());
-        self.field("Template", &template);
+        let name = &spec.template_ref.name;
+        let revision = status.template.as_ref().map(|it| match newest {
+            Some(newest) if newest != it.revision => format!(
+                " (revision {}; the newest is {newest}: hangar rollout status template/{name})",
+                it.revision
+            ),
+            _ => format!(" (revision {})", it.revision),
+        });
+        self.field("Template", &format!("{name}{}", revision.unwrap_or_default()));
         self.field("Owner", spec.owner.as_deref().unwrap_or_default());
         self.field("Hostnames", &environment.hostnames().join(", "));
         self.field("Access", &format!("{:?}", spec.access()));
@@ -386,7 +416,7 @@ mod tests {
         let object = ObjectRef::new(kind, "default", "alice");
         let events: Vec<Event> = serde_json::from_value(events).unwrap();
         let now = "2026-01-01T01:00:00Z".parse().unwrap();
-        expected.assert_eq(&description(&object, &value, &events, now).join("\n"));
+        expected.assert_eq(&description(&object, &value, (&events, Some(2)), now).join("\n"));
     }
 
     #[test]
@@ -402,6 +432,7 @@ mod tests {
                          "annotations": {LAST_APPLIED: "{}"}},
             "spec": {"templateRef": {"name": "node"}, "owner": "alice@example.com"},
             "status": {"phase": "Starting", "observedGeneration": 1, "url": "http://alice.dev.localhost:8080",
+                "template": {"revision": 1, "hash": "5d1c", "looked": true},
                 "bay": {"name": "bay-1", "app": "hgr-1", "region": "ams", "machine": "3d8d", "epoch": 1},
                 "sleep": {"signal": "RecentStart", "since": "2026-01-01T00:59:00Z", "sleepsAt": "2026-01-01T01:14:00Z"},
                 "conditions": [
@@ -423,7 +454,7 @@ mod tests {
             Created:      2026-01-01T00:00:00Z (60m ago)
             Phase:        Starting
             URL:          http://alice.dev.localhost:8080
-            Template:     node
+            Template:     node (revision 1; the newest is 2: hangar rollout status template/node)
             Owner:        alice@example.com
             Hostnames:    alice
             Access:       Private

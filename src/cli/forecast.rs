@@ -265,8 +265,7 @@ impl Then {
                 continue;
             }
             let turn = all_turns.get(&object);
-            let mut world = self.world(client, environment, now).await?;
-            world.revision = turn.and_then(turns::Turn::kept_at);
+            let mut world = self.world(client, environment, turn, now).await?;
             let vacant = look_for_vacancy(&mut world, &mut stock, now);
             if is_unbound(&world.environment) && vacant.is_none() {
                 world.no_bay = rooms.take(&object.namespace, Kind::Bay).err();
@@ -344,14 +343,15 @@ impl Then {
         &self,
         client: &Client,
         environment: Environment,
+        turn: Option<&turns::Turn>,
         now: Timestamp,
     ) -> Result<World, client::Error> {
         let namespace = environment.metadata.namespace.clone().unwrap_or_default();
         let named = |kind, name: &str| ObjectRef::new(kind, &namespace, name);
         let template = named(Kind::Template, &environment.spec.template_ref.name);
-        let is_changed = self.changed.contains_key(&template);
+        let is_newest = turn.is_some() || self.changed.contains_key(&template);
         let template = match self.get::<Template>(client, &template).await? {
-            Some(it) if !is_changed => Some(turns::kept_at(client, it, Some(&environment)).await?),
+            Some(it) if !is_newest => Some(turns::kept_at(client, it, Some(&environment)).await?),
             found => found,
         };
         let mut secrets = BTreeMap::new();
@@ -374,7 +374,7 @@ impl Then {
             seen: bay.as_ref().map(|bay| recorded(bay, now)).unwrap_or_default(),
             environment,
             template,
-            revision: None,
+            revision: turn.and_then(turns::Turn::kept_at),
             secrets,
             bay,
             vacancy: None,

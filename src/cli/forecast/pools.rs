@@ -11,7 +11,7 @@ use crate::{
         condition::{self, Truth},
         kind::Kind,
         meta::{ObjectRef, Resource as _},
-        pool::{PoolConditionType, WarmPool, WarmState},
+        pool::{PoolConditionType, PoolReason, WarmPool, WarmState},
         template::Template,
     },
     cli::forecast::{Then, room::Rooms, turns},
@@ -109,12 +109,13 @@ fn of(world: &PoolWorld, before: Option<WarmState>, now: Timestamp) -> PoolForec
     let spec = &world.pool.spec;
     let mut notes = Vec::new();
     let most = spec.max_in_flight();
+    let ahead = spec.max_unavailable(status.desired_replicas).min(most);
     match (bays.made, bays.removed) {
         (0, 0) => {}
         (0, removed) => notes.push(format!("bays that go: {removed}")),
         (made, 0) => notes.push(format!("bays that are made: {made}, {most} at a time")),
         (made, removed) => {
-            let order = match spec.max_unavailable(status.desired_replicas).min(most) {
+            let order = match ahead {
                 0 => "new ones before old ones".to_owned(),
                 ahead => format!("at most {ahead} of the old ones before the new ones are ready"),
             };
@@ -136,6 +137,9 @@ fn of(world: &PoolWorld, before: Option<WarmState>, now: Timestamp) -> PoolForec
     let full = condition::get(&status.conditions, PoolConditionType::Full);
     let stop = full.filter(|it| it.status == Truth::False && bays.made > 0);
     let stop = stop.filter(|it| it.reason.stops());
+    // Those that go first make room.
+    let makes_room = bays.removed > 0 && ahead > 0;
+    let stop = stop.filter(|it| it.reason != PoolReason::QuotaExceeded || !makes_room);
     notes.extend(stop.map(|it| it.message.clone()));
     PoolForecast { bays, notes }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        environment::Environment,
+        environment::{Environment, OperatingMode},
         kind::Kind,
         meta::ObjectRef,
         rollout::{self, EnvironmentRevision, RevisionRef, TemplateRevision},
@@ -40,7 +40,8 @@ impl Turn {
     }
 }
 
-/// When each environment of a template that changes is changed. One that has the newest revision and keeps it is left out.
+/// When each environment of a template that changes is changed, and which of those that are put to sleep are changed then. One that has
+/// the newest revision and keeps it is left out.
 ///
 /// # Errors
 /// The server's.
@@ -52,24 +53,63 @@ pub(super) async fn turns(
     let mut found = BTreeMap::new();
     for (object, value) in changed.iter().filter(|(it, _)| it.kind == Kind::Template) {
         let Ok(template) = serde_json::from_value::<Template>(value.clone()) else { continue };
-        if template.status.revision == 0 {
-            continue;
-        }
-        let mut newest = template.status.newest();
-        let hash = made_from(&template.spec);
-        let is_new = newest.hash != hash;
-        newest = RevisionRef { revision: newest.revision + u64::from(is_new), hash };
-        let namespace = Some(object.namespace.as_str());
-        let all =
-            client.list::<Environment>(Kind::Environment, namespace, &Query::default()).await?;
-        let own = all.items.iter().filter(|it| it.spec.template_ref.name == object.name);
-        let fleet = own.filter_map(FleetFact::of).collect();
-        let world = RolloutWorld { template, fleet, stock: BTreeSet::new() };
-        for (name, outlook) in outlook(&world, now) {
-            if is_new || outlook != Outlook::Same {
-                let of = ObjectRef::new(Kind::Environment, &object.namespace, &name);
-                found.insert(of, Turn { outlook, newest: newest.clone() });
-            }
+        found.extend(of(client, object, template, now).await?);
+    }
+    let (templates, sleepers) = put_to_sleep(changed);
+    for object in templates.iter().filter(|it| !changed.contains_key(it)) {
+        let template = match client.get::<Template>(object).await {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error),
+        };
+        let mut turns = of(client, object, template, now).await?;
+        turns.retain(|of, turn| {
+            sleepers.contains(of) && matches!(turn.outlook, Outlook::NextSleep(_))
+        });
+        found.extend(turns);
+    }
+    Ok(found)
+}
+
+/// The templates of environments that are ordered to sleep, and those environments.
+fn put_to_sleep(
+    changed: &BTreeMap<ObjectRef, Value>,
+) -> (BTreeSet<ObjectRef>, BTreeSet<ObjectRef>) {
+    let environments = changed.iter().filter(|(it, _)| it.kind == Kind::Environment);
+    environments
+        .filter_map(|(object, value)| {
+            let environment: Environment = serde_json::from_value(value.clone()).ok()?;
+            let template = &environment.spec.template_ref.name;
+            let template = ObjectRef::new(Kind::Template, &object.namespace, template);
+            let sleeps = environment.spec.operating_mode() == OperatingMode::Asleep;
+            sleeps.then(|| (template, object.clone()))
+        })
+        .unzip()
+}
+
+async fn of(
+    client: &Client,
+    object: &ObjectRef,
+    template: Template,
+    now: Timestamp,
+) -> Result<BTreeMap<ObjectRef, Turn>, client::Error> {
+    let mut found = BTreeMap::new();
+    if template.status.revision == 0 {
+        return Ok(found);
+    }
+    let mut newest = template.status.newest();
+    let hash = made_from(&template.spec);
+    let is_new = newest.hash != hash;
+    newest = RevisionRef { revision: newest.revision + u64::from(is_new), hash };
+    let namespace = Some(object.namespace.as_str());
+    let all = client.list::<Environment>(Kind::Environment, namespace, &Query::default()).await?;
+    let own = all.items.iter().filter(|it| it.spec.template_ref.name == object.name);
+    let fleet = own.filter_map(FleetFact::of).collect();
+    let world = RolloutWorld { template, fleet, stock: BTreeSet::new() };
+    for (name, outlook) in outlook(&world, now) {
+        if is_new || outlook != Outlook::Same {
+            let of = ObjectRef::new(Kind::Environment, &object.namespace, &name);
+            found.insert(of, Turn { outlook, newest: newest.clone() });
         }
     }
     Ok(found)

@@ -73,6 +73,8 @@ pub enum Why {
     Told,
     /// It sleeps, so that nobody notices.
     Asleep,
+    /// It has no machine yet.
+    Unmade,
     /// It is its turn.
     Turn,
     /// The revision fails, and nothing of it was started here.
@@ -160,8 +162,8 @@ impl<'a> Rollout<'a> {
         self.kept().filter(move |(_, at)| at.hash != newest)
     }
 
-    /// Environments that were changed to the newest revision and were not seen serving at it, those that sleep left out. One
-    /// that was changed in its sleep counts when it is found not to serve, and one that waits serves as before.
+    /// Environments that were changed to the newest revision and were not seen serving at it, those that sleep or are not made yet left
+    /// out. One that was changed in its sleep counts when it is found not to serve, and one that waits serves as before.
     fn unproven(&self) -> Vec<&'a FleetFact> {
         let newest = &self.status.hash;
         let excused = self.status.resumed.as_ref().filter(|it| it.revision == self.status.revision);
@@ -171,6 +173,7 @@ impl<'a> Rollout<'a> {
                 && at.from.is_some()
                 && at.ready_at.is_none()
                 && !rests(fact)
+                && !fact.unmade
                 && (at.at_once || bad)
                 && excused.is_none_or(|it| !it.excused.contains(&fact.name))
         };
@@ -249,6 +252,8 @@ impl<'a> Rollout<'a> {
                 moves.push(self.to(fact, at, Why::Told));
             } else if self.flows() && rests(fact) {
                 moves.push(self.to(fact, at, Why::Asleep));
+            } else if self.flows() && fact.unmade {
+                moves.push(self.to(fact, at, Why::Unmade));
             }
         }
         if self.status.is_stopped() {
@@ -272,7 +277,7 @@ impl<'a> Rollout<'a> {
         let when_asleep = self.update.strategy == UpdateStrategy::WhenAsleep && !self.is_open;
         let sleeps = self.world.template.spec.sleep.is_some();
         let waits = |(fact, at): &(&FleetFact, &EnvironmentRevision)| {
-            if rests(fact) || fact.follow >= self.status.revision {
+            if rests(fact) || fact.unmade || fact.claims || fact.follow >= self.status.revision {
                 return false;
             }
             let serves = matches!(fact.phase, Phase::Ready | Phase::Starting);
@@ -294,7 +299,7 @@ impl<'a> Rollout<'a> {
             at_once: match why {
                 Why::Turn | Why::Told => true,
                 Why::Same => at.at_once,
-                Why::Asleep | Why::Back => false,
+                Why::Asleep | Why::Unmade | Why::Back => false,
             },
             looked: at.looked && same,
             ready_at: at.ready_at.filter(|_| same),
@@ -302,9 +307,10 @@ impl<'a> Rollout<'a> {
         Move { name: fact.name.clone(), from: at.clone(), to, why }
     }
 
-    /// What was changed in its sleep to a revision that fails since, and has not woken, is changed back.
+    /// What was changed in its sleep, or before it was made, to a revision that fails since is changed back if it still is so.
     fn back(&self, fact: &FleetFact, at: &EnvironmentRevision) -> Option<Move> {
-        let unseen = at.hash == self.status.hash && at.ready_at.is_none() && rests(fact);
+        let touched = !rests(fact) && !fact.unmade;
+        let unseen = at.hash == self.status.hash && at.ready_at.is_none() && !touched;
         if !unseen || fact.follow >= self.status.revision {
             return None;
         }

@@ -129,6 +129,7 @@ impl Shared {
             Why::Same => return Ok(()),
             Why::Told => "it was told to follow",
             Why::Asleep => "it sleeps",
+            Why::Unmade => "it has no machine yet",
             Why::Turn => "it is its turn",
             Why::Back => "the newer revision fails, and nothing of it was started there",
         };

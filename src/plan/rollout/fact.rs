@@ -18,6 +18,10 @@ pub struct FleetFact {
     pub phase: Phase,
     /// Whether a change waits for its next sleep, or its turn.
     pub waits: bool,
+    /// Whether it has no machine yet, and never had one of its revision that served: there is nothing that a change could disturb.
+    pub unmade: bool,
+    /// Whether it is getting a bay: nothing restarts one that runs already before it serves.
+    pub claims: bool,
     /// Whether it never sleeps, as far as its own specification says.
     pub always_awake: bool,
     /// Up to which revision it was told to follow at once.
@@ -35,11 +39,17 @@ impl FleetFact {
         }
         let status = &environment.status;
         let updated = condition::get(&status.conditions, ConditionType::Updated);
+        let is = |kind| condition::get(&status.conditions, kind).map(|it| it.status);
+        let (bound, personal) = (is(ConditionType::Bound), is(ConditionType::Personalized));
+        let gets_one = status.bay.is_some() && bound != Some(Truth::True);
+        let is_made = gets_one || is(ConditionType::Provisioned) == Some(Truth::True);
         let follow = environment.metadata.annotations.get(FOLLOW).and_then(|it| it.parse().ok());
         Some(Self {
             name: environment.metadata.name.clone(),
             kept_at: status.template.clone(),
             phase: status.phase,
+            unmade: !is_made && status.template.as_ref().is_some_and(|it| it.ready_at.is_none()),
+            claims: gets_one || personal == Some(Truth::False),
             waits: updated.is_some_and(|it| it.reason == Reason::WaitingForSleep),
             always_awake: environment.spec.operating_mode() == OperatingMode::Running,
             follow: follow.unwrap_or(0),

@@ -17,6 +17,8 @@ pub enum Outlook {
     Same,
     /// At once, in its sleep.
     Asleep,
+    /// At once: it has no machine yet.
+    Unmade,
     /// At once, as one of the first.
     Now(u32),
     /// When its turn comes.
@@ -37,6 +39,7 @@ impl fmt::Display for Outlook {
         match self {
             Self::Same => write!(f, "the template's change makes no difference to it"),
             Self::Asleep => write!(f, "changed now, in its sleep"),
+            Self::Unmade => write!(f, "made from it: it has no machine yet"),
             Self::Now(most) => write!(f, "changed now, as one of the first; {most} at a time"),
             Self::ByTurns(most) => write!(f, "changed when its turn comes, {most} at a time"),
             Self::NextSleep(None) => write!(f, "changed when it next sleeps"),
@@ -70,6 +73,7 @@ pub fn outlook(world: &RolloutWorld, now: Timestamp) -> BTreeMap<String, Outlook
         let moved = moves.iter().find(|it| it.name == fact.name).map(|it| it.why);
         match moved {
             Some(Why::Asleep) => Outlook::Asleep,
+            Some(Why::Unmade) => Outlook::Unmade,
             Some(Why::Told | Why::Turn) if rests(fact) => Outlook::Asleep,
             Some(Why::Told | Why::Turn) => Outlook::Now(rollout.limit),
             Some(Why::Same | Why::Back) => Outlook::Same,

@@ -49,6 +49,8 @@ fn old(template: &Template, name: &str, phase: Phase) -> FleetFact {
         name: name.to_owned(),
         kept_at: Some(kept_at),
         phase,
+        unmade: false,
+        claims: false,
         waits: false,
         always_awake: false,
         follow: 0,
@@ -324,6 +326,28 @@ fn what_is_wrong_and_no_templates_fault_takes_a_turn_and_stops_nothing() {
     let unlucky = changed(&template, "a", Phase::Degraded, false);
     let plan = run(&template, vec![unlucky, old(&template, "b", Phase::Ready)]);
     assert!(plan.moves.is_empty() && plan.status.stopped.is_none(), "{plan:?}");
+}
+
+#[test]
+fn what_has_no_machine_yet_follows_without_a_turn_and_holds_nobody_up() {
+    let template = rolling(1);
+    let unmade = |fact: FleetFact| FleetFact { unmade: true, phase: Phase::Degraded, ..fact };
+    let fleet = |unmade| vec![unmade, old(&template, "b", Phase::Ready)];
+    let plan = run(&template, fleet(unmade(old(&template, "a", Phase::Pending))));
+    assert_eq!(moves(&plan), ["a 2 Unmade", "b 2 Turn"]);
+    let moved = unmade(changed(&template, "a", Phase::Pending, false));
+    assert_eq!(moves(&run(&template, fleet(moved.clone()))), ["b 2 Turn"]);
+    // What fails is no better for one that is to be made.
+    let fleet = vec![moved, failing(&template, "b"), old(&template, "c", Phase::Ready)];
+    assert_eq!(moves(&run(&template, fleet)), ["a 1 Back"]);
+}
+
+#[test]
+fn what_is_getting_a_bay_takes_no_turn_before_it_serves() {
+    let template = rolling(1);
+    let claims = FleetFact { claims: true, ..old(&template, "a", Phase::Starting) };
+    let plan = run(&template, vec![claims, old(&template, "b", Phase::Ready)]);
+    assert_eq!(moves(&plan), ["b 2 Turn"]);
 }
 
 #[test]

@@ -266,7 +266,7 @@ pub enum Reason {
     QuotaExceeded,
     /// What the environment adds to its template is being written into a bay that a pool made.
     Personalizing,
-    /// That could not be written into the bay that it had, so it gets another.
+    /// That failed again and again: a bay that it was never written into is given up for another.
     PersonalizeFailed,
     /// The app is being made.
     CreatingApp,

@@ -182,6 +182,9 @@ fn is_zero(value: &u32) -> bool {
 pub struct PoolFailures {
     /// How many.
     pub count: u32,
+    /// Digest of the template that they were made from: those of another one say nothing of it.
+    #[serde(default)]
+    pub made_from: String,
     /// What was wrong with the last one.
     pub message: String,
     /// When that was given up.

@@ -17,7 +17,7 @@ use crate::plan::{
     autoscale::{self, Decision},
     machine,
     price::{Size, machine_monthly_microdollars, volume_monthly_microdollars},
-    stock::{StockFact, made_from},
+    stock::{StockFact, made_from, may_pass},
 };
 
 /// How long something may be wrong with an unbound bay before it is given up.
@@ -158,7 +158,7 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
     let anywhere = shelves.contains_key(&None);
     let mut failed = Vec::new();
     for fact in &own {
-        if let Some(trouble) = &fact.trouble {
+        if let Some(trouble) = fact.fault() {
             if now >= trouble.since + TROUBLE_MAX {
                 failed.push(*fact);
                 continue;
@@ -169,7 +169,9 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
         let region = fact.wanted_region.as_deref().or(fact.region.as_deref());
         let shelf = shelves.entry(region.filter(|_| !anywhere)).or_default();
         let is_current = current.as_ref().is_none_or(|it| *it == fact.made_from);
-        let is_old = is_current && too_old(world, fact, now, &mut count.wake_at);
+        let ends_at = ends_at(&world.pool, fact).filter(|_| is_current);
+        count.wake_at.extend(ends_at);
+        let is_old = ends_at.is_some_and(|it| now >= it);
         match (fact.available_since.is_some(), is_current && !is_old) {
             (true, true) => shelf.ready.push(fact),
             (true, false) => shelf.outdated.push(fact),
@@ -179,7 +181,7 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
         }
     }
     lend(&mut shelves);
-    count.failures(&failed, &own, now);
+    count.failures(&failed, &own, current.as_deref(), now);
     count.totals(&shelves, failed.len() + failing(world));
     let stop = stop(world, &count.status, now);
     let mut may_miss = may_miss(spec, stop.as_ref(), &shelves);
@@ -200,38 +202,49 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
     PoolPlan { status: count.status, lacks, make, failed, retire: count.retire, wake_at }
 }
 
-/// What is wrong with bays that are on their way, and given up if it stays so.
-fn with_a_fault(shelves: &Shelves<'_>) -> String {
+/// What is wrong with bays that are on their way: a fault, for which they are given up if it stays, or what only holds them up.
+fn hindered(shelves: &Shelves<'_>) -> String {
     let coming = shelves.values().flat_map(|it| &it.coming);
-    let faults: Vec<_> = coming.filter_map(|it| it.trouble.as_ref()).collect();
-    match faults.last() {
-        Some(last) => format!(" ({} of them with a fault: {})", faults.len(), last.message),
-        None => String::new(),
-    }
+    let (faults, held): (Vec<_>, Vec<_>) =
+        coming.filter_map(|it| it.trouble.as_ref()).partition(|it| !may_pass(it.reason));
+    let said =
+        [("with a fault", faults), ("held up", held)].into_iter().filter_map(|(how, all)| {
+            let last = all.last()?;
+            Some(format!("{} of them {how}: {}", all.len(), last.message))
+        });
+    let said: Vec<_> = said.collect();
+    if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) }
 }
 
 /// Bays that failed and are still being removed.
 fn failing(world: &PoolWorld) -> usize {
     let uid = &world.pool.metadata.uid;
     let own = world.bays.iter().filter(|it| it.pool_uid == *uid && !it.missed);
-    own.filter(|it| it.going && it.claimed_at.is_none() && it.trouble.is_some()).count()
+    own.filter(|it| it.going && it.claimed_at.is_none() && it.fault().is_some()).count()
 }
 
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn too_old(
-    world: &PoolWorld,
-    fact: &StockFact,
-    now: Timestamp,
-    wake_at: &mut Vec<Timestamp>,
-) -> bool {
-    let Some(max_age) = &world.pool.spec.max_age else { return false };
+/// When a bay is too old for its pool.
+fn ends_at(pool: &WarmPool, fact: &StockFact) -> Option<Timestamp> {
+    let max_age = pool.spec.max_age.as_ref()?;
     let max_age = SignedDuration::try_from(max_age.get()).unwrap_or(SignedDuration::MAX);
-    let Ok(end) = fact.made_at.checked_add(max_age) else { return false };
-    wake_at.push(end);
-    now >= end
+    fact.made_at.checked_add(max_age).ok()
+}
+
+/// Why a bay that did not fail is removed.
+#[must_use]
+pub fn why_removed(world: &PoolWorld, fact: &StockFact, now: Timestamp) -> &'static str {
+    let is_current = world.template.as_ref().is_none_or(|it| made_from(&it.spec) == fact.made_from);
+    if !is_current {
+        "its template has another revision now"
+    } else if ends_at(&world.pool, fact).is_some_and(|it| now >= it) {
+        "it is older than the pool's `maxAge`"
+    } else {
+        "there are more than are wanted"
+    }
 }
 
 /// Why no bay is begun.
@@ -347,14 +360,23 @@ impl Count {
         self.status.hit_rate_percent = hits.saturating_mul(100).checked_div(all);
     }
 
-    fn failures(&mut self, failed: &[&StockFact], own: &[&StockFact], now: Timestamp) {
-        let last = self.status.failures.take();
+    fn failures(
+        &mut self,
+        failed: &[&StockFact],
+        own: &[&StockFact],
+        current: Option<&str>,
+        now: Timestamp,
+    ) {
+        // What is made from another template may do better.
+        let of_this = |made_from: &str| current.is_none_or(|it| it == made_from);
+        let last = self.status.failures.take().filter(|it| of_this(&it.made_from));
         // One that got ready since says that what is wrong is wrong no more.
         let last = last.filter(|last| {
             let since = last.failed_at;
             !own.iter().any(|it| it.available_since.is_some_and(|at| at > since))
         });
-        let Some(trouble) = failed.last().and_then(|it| it.trouble.as_ref()) else {
+        let failed: Vec<_> = failed.iter().filter(|it| of_this(&it.made_from)).collect();
+        let Some((fact, trouble)) = failed.last().and_then(|it| Some((it, it.fault()?))) else {
             self.wake_at.extend(last.as_ref().map(|it| it.paused_until));
             self.status.failures = last;
             return;
@@ -364,8 +386,10 @@ impl Count {
         let doublings = count.saturating_sub(1).min(PAUSE_DOUBLINGS_MAX);
         let paused_until = now + PAUSE * 2_i32.pow(doublings);
         self.wake_at.push(paused_until);
-        let message = trouble.message.clone();
-        self.status.failures = Some(PoolFailures { count, message, failed_at: now, paused_until });
+        let (made_from, message) = (fact.made_from.clone(), trouble.message.clone());
+        let failed_at = now;
+        self.status.failures =
+            Some(PoolFailures { count, made_from, message, failed_at, paused_until });
     }
 
     fn totals(&mut self, shelves: &Shelves<'_>, failed: usize) {
@@ -478,10 +502,10 @@ impl Count {
             0 => String::new(),
             failed => format!(", {failed} failed and are being removed"),
         };
-        let faulty = with_a_fault(shelves);
+        let hindered = hindered(shelves);
         let coming = status.provisioning;
         let counted =
-            format!("{ready} of {wanted} are ready, {coming} on their way{faulty}{failed}");
+            format!("{ready} of {wanted} are ready, {coming} on their way{hindered}{failed}");
         let is_full = lacks == 0 && status.provisioning == 0 && status.outdated == 0;
         let renewing = shelves.values().flat_map(|it| &it.outdated).any(|it| {
             world.template.as_ref().is_some_and(|now| made_from(&now.spec) == it.made_from)

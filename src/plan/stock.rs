@@ -88,6 +88,23 @@ impl StockFact {
         }
         Some(fact)
     }
+
+    /// What it is given up for if it stays so.
+    pub(crate) fn fault(&self) -> Option<&Trouble> {
+        self.trouble.as_ref().filter(|it| !may_pass(it.reason))
+    }
+}
+
+/// Whether what is wrong with a bay for this reason is no fault of what it was made from: it is not given up for that.
+pub(crate) fn may_pass(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NoCapacity
+            | Reason::Held
+            | Reason::ViewIncomplete
+            | Reason::FlyUnreachable
+            | Reason::CallFailed
+    )
 }
 
 /// A bay that can be had.
@@ -294,6 +311,11 @@ pub fn judge(plan: &mut Plan, warm_state: WarmState, now: Timestamp) {
         WarmState::Started => Phase::Ready,
         WarmState::Suspended | WarmState::Stopped => Phase::Asleep,
     };
+    if plan.status.phase == Phase::Deleting {
+        // Why it goes is not forgotten while it goes.
+        status.available_since = None;
+        return;
+    }
     let served = status.machine.as_ref().is_some_and(|it| it.ready.is_some());
     // On its way to rest it can neither be had nor be told anything.
     let stopping = plan.status.phase == Phase::Ready && plan.note.reason == Reason::Idle;
@@ -309,26 +331,16 @@ pub fn judge(plan: &mut Plan, warm_state: WarmState, now: Timestamp) {
         status.trouble = None;
         plan.wake_at = Some(now);
     }
-    let bad = matches!(plan.status.phase, Phase::Degraded | Phase::Stalled);
-    let passing = matches!(
-        plan.note.reason,
-        Reason::NoCapacity
-            | Reason::Held
-            | Reason::ViewIncomplete
-            | Reason::FlyUnreachable
-            | Reason::CallFailed
-    );
-    if passing {
-        status.trouble = None;
-        return;
-    }
-    if !bad {
+    let reason = plan.note.reason;
+    if !matches!(plan.status.phase, Phase::Degraded | Phase::Stalled) {
         // That it is started again is no proof that it is well: that it serves is.
+        status.trouble.take_if(|it| may_pass(reason) || may_pass(it.reason));
         return;
     }
-    let since = status.trouble.as_ref().map_or(now, |it| it.since);
     let message = plan.note.message.trim_end_matches(STARTED_AGAIN).to_owned();
-    status.trouble = Some(Trouble { reason: plan.note.reason, message, since });
+    let before = status.trouble.take().filter(|it| may_pass(it.reason) == may_pass(reason));
+    let since = before.map_or(now, |it| it.since);
+    status.trouble = Some(Trouble { reason, message, since });
 }
 
 /// What a new bay of a pool's is made as.

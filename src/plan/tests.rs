@@ -15,7 +15,9 @@ use crate::plan::{
     Binding, Level, Plan,
     action::{self, Action, Outcome},
     bay, plan, stock,
-    world::{CheckState, MachineState, Seen, SeenMachine, SeenVolume, Settings, Sight, World},
+    world::{
+        CheckState, MachineState, Seen, SeenApp, SeenMachine, SeenVolume, Settings, Sight, World,
+    },
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -298,6 +300,20 @@ fn a_pools_bay_is_not_taken_for_well_because_it_is_started_again() {
     assert!(matches!(plan.action, Some(Action::StartMachine { .. })), "{:?}", plan.action);
     stock::judge(&mut plan, WarmState::Started, now);
     assert_eq!(plan.bay.unwrap().trouble.map(|it| it.since), Some(at(240)));
+}
+
+#[test]
+fn why_a_pools_bay_goes_is_known_until_it_is_gone() {
+    let mut world = serving("Running", false);
+    let trouble = Trouble { reason: Reason::MachineFailed, message: "x".to_owned(), since: at(1) };
+    world.bay.as_mut().unwrap().status.trouble = Some(trouble.clone());
+    world.environment.metadata.deletion_timestamp = Some(at(60));
+    world.no_destroying = Some("a person is asked".to_owned());
+    world.seen.app = Sight::Present(SeenApp { network: None, ours: true });
+    let mut plan = pass(&mut world, at(60));
+    assert_eq!(plan.note.reason, Reason::Held);
+    stock::judge(&mut plan, WarmState::Started, at(60));
+    assert_eq!(plan.bay.unwrap().trouble, Some(trouble));
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Shared {
         let wake = plan.wake_at.map(|at| in_time(at, now));
         let fact = |name: &String| world.bays.iter().find(|it| it.name == *name);
         for fact in plan.failed.iter().filter_map(fact) {
-            if !self.let_go(of, &world.pool, fact, now).await? {
+            if !self.let_go(of, &world, fact, now).await? {
                 return Ok(Next::In(HEAR_WAIT));
             }
         }
@@ -73,7 +73,7 @@ impl Shared {
         }
         drop(held);
         for fact in plan.retire.iter().filter_map(fact) {
-            self.let_go(of, &world.pool, fact, now).await?;
+            self.let_go(of, &world, fact, now).await?;
         }
         Ok(Next::Settled(wake))
     }
@@ -148,11 +148,11 @@ impl Shared {
     async fn let_go(
         &self,
         of: &ObjectRef,
-        pool: &WarmPool,
+        world: &PoolWorld,
         fact: &StockFact,
         now: Timestamp,
     ) -> Result<bool, store::Error> {
-        let name = fact.name.as_str();
+        let (name, pool) = (fact.name.as_str(), &world.pool);
         let found = self.store.get::<Bay>(&key(Kind::Bay, &of.namespace, name)).await?;
         let Some(mut bay) = found else { return Ok(false) };
         let stock = bay.value.spec.stock.as_ref();
@@ -171,11 +171,8 @@ impl Shared {
         match self.store.txn().put(&bay.key, at, &bay.value).commit().await {
             Ok(revision) => {
                 self.stock().wrote(revision);
-                let why = bay
-                    .value
-                    .status
-                    .trouble
-                    .map_or_else(|| "it is not needed any more".to_owned(), |it| it.message);
+                let trouble = bay.value.status.trouble.map(|it| it.message);
+                let why = trouble.unwrap_or_else(|| pool::why_removed(world, fact, now).to_owned());
                 self.log_pool(pool, "retire-bay", format!("{name}: {why}"), now);
                 Ok(true)
             }

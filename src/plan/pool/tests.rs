@@ -316,6 +316,16 @@ fn a_bay_of_a_certain_age_is_replaced_by_a_new_one() {
 }
 
 #[test]
+fn a_bay_that_is_removed_is_said_to_be_old_or_of_another_revision_or_too_many() {
+    let spec = serde_json::json!({"replicas": 1, "maxAge": "1h"});
+    let world = world(spec, Vec::new());
+    let why = |bay| why_removed(&world, &bay, now());
+    assert_eq!(why(outdated("a", 70)), "its template has another revision now");
+    assert_eq!(why(ready("a", 60)), "it is older than the pool's `maxAge`");
+    assert_eq!(why(ready("a", 59)), "there are more than are wanted");
+}
+
+#[test]
 fn bays_that_fail_are_removed_and_the_pool_pauses_longer_each_time() {
     let spec = serde_json::json!({"replicas": 2});
     let mut world = world(spec, vec![failed("a"), ready("b", 30)]);
@@ -340,6 +350,35 @@ fn bays_that_fail_are_removed_and_the_pool_pauses_longer_each_time() {
     assert_eq!(stalled, [false, false, true, true, true, true, true, true, true]);
     world.bays = vec![StockFact { available_since: Some(now() + 1.seconds()), ..coming("c") }];
     assert_eq!(plan(&world, now() + 2.seconds()).status.failures, None, "one got ready since");
+}
+
+#[test]
+fn bays_of_another_template_say_nothing_of_this_one() {
+    let mut world = world(serde_json::json!({"replicas": 1}), vec![failed("a")]);
+    world.pool.status = plan(&world, now()).status;
+    world.bays = Vec::new();
+    assert_eq!(plan(&world, now()).make.len(), 0, "it pauses");
+    world.template.as_mut().unwrap().spec.machine.image = "i:2".to_owned();
+    world.bays = vec![failed("b")];
+    let mended = plan(&world, now());
+    assert_eq!((mended.make.len(), mended.failed.len()), (1, 1));
+    assert_eq!(mended.status.failures, None);
+}
+
+#[test]
+fn a_bay_that_fly_refuses_to_make_says_so_and_is_not_given_up() {
+    let (reason, message) = (Reason::CallFailed, "create-machine: no such image".to_owned());
+    let trouble = Some(Trouble { reason, message, since: ago(60) });
+    let refused = StockFact { trouble, ..coming("a") };
+    check(
+        &world(serde_json::json!({"replicas": 1}), vec![refused]),
+        &expect![[r#"
+            make [], retire ["b"]
+            Full False Paused: a bay failed (1 in a row); the next is begun at 2026-01-01T12:00:10Z: it does not start
+            Available False Empty: none is ready: an environment that is made now gets a bay of its own making
+            Stalled False AsDeclared: 
+        "#]],
+    );
 }
 
 #[test]

@@ -222,6 +222,10 @@ fn settled(object: &Value) -> Verdict {
     if let Some(stalled) = find("Stalled").filter(|_| holds("Stalled")) {
         return Verdict::Failed(reason(stalled));
     }
+    // It serves by what was written before, until this is done.
+    if let Some(updated) = find("Updated").filter(|it| field(it, "reason") == "Personalizing") {
+        return Verdict::NotYet(reason(updated));
+    }
     if holds("Ready") {
         return Verdict::Met("ready".to_owned());
     }

@@ -267,9 +267,12 @@ fn wanted_secrets(world: &World, bay: &Bay) -> (Vec<String>, Vec<String>) {
 }
 
 /// Whether the machine is as a pool made it and may not be restarted: what the environment adds is written into a file in it,
-/// and becomes part of the app when it sleeps.
+/// and becomes part of the app when it sleeps, or before it is changed to another revision.
 fn runs_as_stock(world: &World, status: &BayStatus) -> bool {
     let Some(machine) = status.machine.as_ref().filter(|it| it.as_stock) else { return false };
+    if world.other_revision(status.template.as_ref()).is_some() {
+        return false;
+    }
     let stock = world.bay.as_ref().and_then(|it| it.spec.stock.as_ref());
     if stock.is_some_and(|it| !stock::fits(&world.environment, &it.made_from)) {
         return false;

@@ -21,7 +21,7 @@ use crate::plan::{
     world::{MachineState, SeenMachine, Sight, World},
 };
 
-mod personalize;
+pub(super) mod personalize;
 mod ready;
 
 /// How often a machine that is not ready yet is looked at.
@@ -89,10 +89,13 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         // Sleep first: a change costs no restart then.
         return here.sleep_by_order();
     }
-    if let Some(step) = here.personalize(status) {
-        return step;
-    }
-    let pending = match here.update(status) {
+    let update = here.update(status);
+    let again = match here.personalize(status) {
+        Some(step) if !Here::fails_again(status) => return step,
+        // A change of its machine may mend that, and it need not keep it awake.
+        step => step,
+    };
+    let pending = match update {
         Update::None => match here.metadata() {
             Some(step) => return step,
             None => false,
@@ -101,10 +104,11 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         Update::Pending => true,
         Update::Step(step) => return step,
     };
-    match mode {
+    let step = match mode {
         OperatingMode::Asleep => here.asleep(SleepSignal::Ordered),
         OperatingMode::Running | OperatingMode::Auto => here.awake_or_asleep(status, pending),
-    }
+    };
+    again.filter(|_| matches!(step, Step::Awake { .. })).unwrap_or(step)
 }
 
 /// What it is made from is not there. A machine that it has already goes on as it is, and nobody looks after it.
@@ -283,11 +287,7 @@ impl Here<'_> {
         let ready = self.record.ready.as_ref().is_some_and(|it| it.version == self.seen.version);
         let serves = self.seen.state == MachineState::Started && ready;
         // The machine has what an older revision says: whose turn it is, is not decided here.
-        let by_turn =
-            self.world.revision.as_ref().filter(|it| {
-                self.bay.status.template.as_ref().is_some_and(|has| has.hash != it.hash)
-            });
-        if let Some(revision) = by_turn {
+        if let Some(revision) = self.world.other_revision(self.bay.status.template.as_ref()) {
             return serves && !revision.at_once;
         }
         let strategy = self.template.spec.update.as_ref().map(|it| it.strategy);

@@ -196,6 +196,18 @@ pub fn env(environment: &Environment, template: &Template, epoch: u64) -> BTreeM
     env
 }
 
+/// What a personalize file has of them: all but the port, where the program listens already.
+#[must_use]
+pub fn personal_env(
+    environment: &Environment,
+    template: &Template,
+    epoch: u64,
+) -> BTreeMap<String, String> {
+    let mut env = env(environment, template, epoch);
+    env.remove(PORT);
+    env
+}
+
 /// What Fly Proxy does with an idle machine, where it decides about sleep: that part of the sleep rule is the machine's.
 pub(crate) fn autostop(template: &TemplateSpec) -> Option<SleepMode> {
     let sleep = template.sleep.as_ref();

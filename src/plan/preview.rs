@@ -202,6 +202,7 @@ fn see(
         config: Some(spec.clone()),
         check: CheckState::Passing,
         launch_error: None,
+        started_at: None,
         host_answers: true,
         metadata: Some(spec.metadata.clone()),
         mark: world.bay.as_ref().map(|bay| Mark {

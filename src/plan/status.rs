@@ -11,7 +11,7 @@ use crate::api::{
     },
     meta::Resource as _,
 };
-use crate::plan::{Health, Step, action::Action, world::World};
+use crate::plan::{Health, Step, action::Action, environment::personalize, world::World};
 
 /// One claim: type, truth, reason, sentence.
 type Claim = (ConditionType, bool, Reason, String);
@@ -152,7 +152,8 @@ impl<'a> Facts<'a> {
         matches!(self.step, Step::Asleep { .. })
     }
 
-    /// Counting connections is no change in what the environment is, and going to sleep is none before it sleeps.
+    /// Counting connections is no change in what the environment is, and going to sleep is none before it sleeps. While what it adds is
+    /// written once more it serves, by what was written before.
     fn awake(&self) -> bool {
         match self.step {
             Step::Awake { .. } => true,
@@ -161,6 +162,9 @@ impl<'a> Facts<'a> {
                 action: Action::CountConnections { .. } | Action::SleepMachine { .. },
                 ..
             } => self.is_its_own(),
+            Step::Act { action: Action::Personalize { .. }, fault: false, .. } => {
+                personalize::is_there(self.world, self.bay) && self.is_healthy()
+            }
             Step::Act { .. }
             | Step::Wait { .. }
             | Step::Bind { .. }
@@ -173,6 +177,11 @@ impl<'a> Facts<'a> {
     fn is_its_own(&self) -> bool {
         let bound = self.world.bay.as_ref().and_then(|it| it.spec.environment_ref.as_ref());
         bound.is_none() || self.reached()
+    }
+
+    /// Whether the check of what it serves passes, as far as it has one.
+    fn is_healthy(&self) -> bool {
+        self.bay.machine.as_ref().is_some_and(|it| it.unhealthy_since.is_none())
     }
 
     fn pending(&self) -> bool {

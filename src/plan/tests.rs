@@ -118,6 +118,7 @@ pub(crate) fn serving(mode: &str, volume: bool) -> World {
                     config: Some(spec.as_ref().clone()),
                     check: CheckState::Passing,
                     launch_error: None,
+                    started_at: None,
                     host_answers: true,
                     metadata: Some(spec.metadata.clone()),
                     mark: None,

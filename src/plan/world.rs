@@ -7,7 +7,7 @@ use crate::api::{
     Timestamp,
     bay::{Bay, FullRegion},
     environment::Environment,
-    rollout::EnvironmentRevision,
+    rollout::{EnvironmentRevision, RevisionRef},
     template::Template,
 };
 use crate::plan::{
@@ -68,6 +68,11 @@ impl World {
             Some(revision) => Cow::Borrowed(&revision.hash),
             None => Cow::Owned(stock::made_from(&template.spec)),
         })
+    }
+
+    /// The revision that it is kept at, where its machine has another.
+    pub(crate) fn other_revision(&self, has: Option<&RevisionRef>) -> Option<&EnvironmentRevision> {
+        self.revision.as_ref().filter(|it| has.is_some_and(|has| has.hash != it.hash))
     }
 
     /// The uid and name of the pool that should have had a bay for it.
@@ -199,6 +204,8 @@ pub struct SeenMachine {
     pub check: CheckState,
     /// Fly's words on why it could not be launched, where they were asked for.
     pub launch_error: Option<String>,
+    /// When it was last started, by whomever, where that was asked for.
+    pub started_at: Option<Timestamp>,
     /// Whether its host answers.
     pub host_answers: bool,
     /// Those of its metadata that are hangar's, where they were told.

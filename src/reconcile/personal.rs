@@ -31,7 +31,7 @@ struct File<'a> {
     uid: &'a str,
     owner: Option<&'a str>,
     hostnames: Vec<&'a str>,
-    /// What the machine's environment variables would be, but for its port: the program listens there already.
+    /// What the machine's environment variables would be, but for its port.
     env: BTreeMap<String, String>,
     secrets: BTreeMap<String, String>,
 }
@@ -60,9 +60,8 @@ impl Personal {
             }
         }
         let epoch = objects.bay.as_ref().map_or(0, |it| it.value.status.epoch);
-        let env = objects.template.as_ref().map(|it| machine::env(environment, it, epoch));
-        let mut env = env.unwrap_or_default();
-        env.remove(machine::PORT);
+        let template = objects.template.as_ref();
+        let env = template.map(|it| machine::personal_env(environment, it, epoch));
         let file = File {
             version: 1,
             environment: &environment.metadata.name,
@@ -70,7 +69,7 @@ impl Personal {
             uid: &environment.metadata.uid,
             owner: environment.spec.owner.as_deref(),
             hostnames: environment.hostnames(),
-            env,
+            env: env.unwrap_or_default(),
             secrets,
         };
         let has_secrets = !file.secrets.is_empty();

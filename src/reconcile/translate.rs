@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::Engine as _;
 use serde_json::Map;
 
-use crate::api::template::SleepMode;
+use crate::api::{Timestamp, template::SleepMode};
 use crate::fly::{self, Reason, Scope, wire};
 use crate::plan::{
     action::{Refusal, RefusalKind},
@@ -188,6 +188,7 @@ pub(crate) fn seen(machine: &wire::Machine) -> SeenMachine {
         config: config.map(spec),
         check: check_state(machine),
         launch_error: launch_error(&machine.events),
+        started_at: started_at(&machine.events),
         host_answers: machine.host_status.as_deref().is_none_or(|it| it == "ok"),
         metadata: metadata.map(own),
         mark: metadata.and_then(mark),
@@ -205,6 +206,7 @@ pub(crate) fn seen_row(id: &str, row: &MachineRow) -> SeenMachine {
         config: None,
         check: CheckState::None,
         launch_error: None,
+        started_at: None,
         host_answers: true,
         metadata: row.metadata.clone(),
         mark: row.metadata.as_ref().and_then(mark),
@@ -216,6 +218,12 @@ fn launch_error(events: &[wire::MachineEvent]) -> Option<String> {
     let is_launch = |it: &&wire::MachineEvent| matches!(it.kind.as_str(), "launch" | "start");
     let error = events.iter().find(is_launch)?.request.as_ref()?.get("error")?.as_str()?;
     Some(error.to_owned()).filter(|it| !it.is_empty())
+}
+
+/// When it was last started, by order or after its program ended; the newest events come first.
+fn started_at(events: &[wire::MachineEvent]) -> Option<Timestamp> {
+    let start = events.iter().find(|it| it.kind == "start")?;
+    Timestamp::from_millisecond(start.timestamp).ok()
 }
 
 /// A volume that was read by itself.

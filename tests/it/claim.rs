@@ -1,5 +1,6 @@
 //! Environments that get a bay of a pool: claimed while it runs, made theirs without a restart, never anybody else's.
 
+use http::StatusCode;
 use serde_json::Value;
 
 use crate::harness::{Hangar, PATIENCE, until};
@@ -43,6 +44,15 @@ impl Hangar {
         let bay = self.object(&format!("environment/{environment}")).await["status"]["bay"].take();
         let text = |field: &str| bay[field].as_str().unwrap().to_owned();
         (text("name"), text("machine"))
+    }
+
+    /// Since when an environment is Ready without a break.
+    async fn ready_since(&self, environment: &str) -> String {
+        let status = self.object(&format!("environment/{environment}")).await["status"].take();
+        let conditions = status["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|it| it["type"] == "Ready").unwrap();
+        assert_eq!(ready["status"], "True", "{ready}");
+        ready["lastTransitionTime"].as_str().unwrap().to_owned()
     }
 
     async fn machine_ids(&self) -> Vec<String> {
@@ -92,7 +102,8 @@ async fn a_claimed_bay_is_its_environments_without_a_restart() {
     let bound = hangar.object(&format!("bay/{bay}")).await;
     assert_eq!(bound["spec"]["environmentRef"]["uid"], read("environment/alice").await);
 
-    // What changes is written again; the program goes on.
+    // What changes is written again; the program goes on, and is Ready all the while.
+    let ready_since = hangar.ready_since("alice").await;
     hangar.apply(&alice("again")).await.good();
     until("the change", PATIENCE, async || {
         let page = hangar.page("alice").await;
@@ -100,6 +111,9 @@ async fn a_claimed_bay_is_its_environments_without_a_restart() {
         if there { Ok(()) } else { Err(page.to_string()) }
     })
     .await;
+    hangar.run("wait --for=condition=Updated env/alice --timeout 10s").await;
+    hangar.run("wait --for=condition=Ready env/alice --timeout 10s").await;
+    assert_eq!(hangar.ready_since("alice").await, ready_since);
 
     // The pool is filled up again: an app, a volume and a machine, and nothing else was made.
     hangar.stocked(2).await;
@@ -113,6 +127,32 @@ async fn a_claimed_bay_is_its_environments_without_a_restart() {
     let counted =
         (&status["claimedLastHour"], &status["missedLastHour"], &status["hitRatePercent"]);
     assert_eq!(counted, (&1.into(), &0.into(), &100.into()));
+}
+
+#[tokio::test]
+async fn what_a_restart_took_of_a_machine_without_a_volume_is_written_again() {
+    // Nor has it a check, for which it would be read now and then.
+    let template = template("")
+        .replace("  volume: {mountPath: /data, size: 1Gi}\n", "")
+        .replace("  readiness: {http: {path: /healthz, port: 8080}, timeout: 3s}\n", "");
+    let hangar = Hangar::up(&(template + &pool("replicas: 1"))).await;
+    hangar.stocked(1).await;
+    hangar.apply(&alice("hello")).await.good();
+    hangar.phase("alice", "Ready").await;
+    let (_, machine) = hangar.bay_of("alice").await;
+    let greets = async |hangar: &Hangar| {
+        until("the greeting", PATIENCE, async || {
+            let answer = hangar.http("alice.dev.localhost", "/?format=json").await;
+            let greets =
+                answer.status == StatusCode::OK && answer.json()["env"]["GREETING"] == "hello";
+            if greets { Ok(()) } else { Err(answer.text()) }
+        })
+        .await;
+    };
+    greets(&hangar).await;
+    hangar.kill_programs("sample-app");
+    greets(&hangar).await;
+    assert_eq!(hangar.bay_of("alice").await.1, machine);
 }
 
 #[tokio::test]

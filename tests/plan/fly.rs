@@ -351,6 +351,7 @@ pub(crate) fn seen(machine: &Machine, listed: bool) -> SeenMachine {
         config: (!listed && machine.host_answers).then(|| machine.config.clone()),
         check: if listed { CheckState::None } else { machine.check },
         launch_error: None,
+        started_at: None,
         host_answers: listed || machine.host_answers,
         metadata: (listed || machine.host_answers).then(|| metadata.clone()),
         mark: mark(),

@@ -47,6 +47,7 @@ pub(super) fn recorded(bay: &Bay, now: Timestamp) -> Seen {
             config: None,
             check: if ready { CheckState::Passing } else { CheckState::None },
             launch_error: None,
+            started_at: None,
             host_answers: true,
             metadata: None,
             mark: Some(Mark {

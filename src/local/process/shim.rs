@@ -130,13 +130,12 @@ async fn start(directory: &Directory, spec: Spec) -> io::Result<Shim> {
     procfs::kill(move |all| procfs::marked(all, &marker)).await?;
     directory.lay_out(&spec)?;
     let ports = directory.choose_ports(&spec.ports)?;
-    let clock = System::shared();
+    let (clock, stop_timeout) = (System::shared(), spec.stop_timeout);
     let (order, orders) = mpsc::channel(64);
     let (status, seen) = watch::channel(Status::Absent);
     let listener = control::listen(directory.path())?;
     let supervisor = Supervisor {
         around: Surroundings::new(&spec, directory, &ports),
-        argv: spec.argv,
         directory: directory.clone(),
         reaper: Reaper::start()?,
         output: Arc::new(Output::open(directory.path(), Arc::clone(&clock))?),
@@ -145,8 +144,9 @@ async fn start(directory: &Directory, spec: Spec) -> io::Result<Shim> {
         restarts: 0,
         orders,
         status,
+        spec,
     };
-    let desk = Desk { orders: order, status: seen, stop_signal, stop_timeout: spec.stop_timeout };
+    let desk = Desk { orders: order, status: seen, stop_signal, stop_timeout };
     Ok(Shim { claim, listener, supervision: supervisor.start()?, desk })
 }
 

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::local::driver::{Exit, Interactive, Status};
+use crate::local::driver::{Exit, Interactive, Spec, Status};
 use crate::local::process::{
     control::Reply,
     directory::Directory,
@@ -70,7 +70,7 @@ enum Step {
 /// What a supervisor works with.
 #[derive(Debug)]
 pub(super) struct Supervisor {
-    pub(super) argv: Vec<String>,
+    pub(super) spec: Spec,
     pub(super) around: Surroundings,
     pub(super) directory: Directory,
     pub(super) clock: Arc<dyn Clock>,
@@ -100,7 +100,7 @@ impl Supervisor {
         if let Err(error) = self.output.start() {
             tracing::warn!(%error, "the start of a run was not marked");
         }
-        let (mut child, end) = self.around.spawn(&self.reaper, &self.argv, Stdio::null())?;
+        let (mut child, end) = self.around.spawn(&self.reaper, &self.spec.argv, Stdio::null())?;
         let (stdout, stderr) = pipes(&mut child)?;
         let (done, output) = oneshot::channel();
         let writer = Arc::clone(&self.output);
@@ -153,7 +153,8 @@ impl Supervisor {
 
     fn again(&mut self, ended: Ended, pid: u32) -> Step {
         self.restarts += 1;
-        match self.spawn() {
+        // A restart makes the root file system anew, whoever restarts: Fly keeps it only for who asks for `persist_rootfs`.
+        match self.directory.lay_out(&self.spec).and_then(|()| self.spawn()) {
             Ok(program) => {
                 self.publish(&Status::Running { pid: program.pid, restarts: self.restarts });
                 Step::Go(Phase::Running(program))

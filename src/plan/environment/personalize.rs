@@ -4,16 +4,16 @@
 use jiff::SignedDuration;
 
 use crate::api::{
-    bay::{BayStatus, OrderKind},
+    bay::{BayStatus, OrderKind, Personalized},
     environment::{OperatingMode, Reason},
-    template::TemplateSpec,
+    template::{Personalize, TemplateSpec},
 };
 use crate::plan::{
-    Binding, Step,
+    Binding, Health, Step,
     action::{Action, PersonalFile},
-    environment::{Here, waiting},
-    stock,
-    world::{MachineState, World},
+    environment::Here,
+    machine, stock,
+    world::{MachineState, Sight, World},
 };
 
 /// So many failures in a row, and the bay is given up for another.
@@ -22,22 +22,41 @@ const FAILURES_MAX: u32 = 3;
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 const AGAIN_DOUBLINGS_MAX: u32 = 6;
 
-/// A digest of what is written for the environment as it is now, and of which version of the machine it is in, where that takes
-/// its root file system with it.
-fn digest(world: &World, version: Option<&str>) -> String {
-    let spec = &world.environment.spec;
-    let secrets: Vec<_> = world
-        .secrets
-        .iter()
-        .map(|(name, fact)| (name, fact.as_ref().map(|it| (&it.uid, it.generation))))
-        .collect();
-    let all = (&spec.env, &spec.owner, world.environment.hostnames(), secrets, version);
-    // Strings and numbers always serialise; an empty digest would only cost a call.
-    let bytes = serde_json::to_vec(&all).unwrap_or_default();
-    blake3::hash(&bytes).to_hex().chars().take(16).collect()
+/// Whether the file that was written is in the machine: not where its root file system, which it was in, was made anew since, nor
+/// where the store was made from an older export, which says nothing of it.
+pub(in crate::plan) fn is_there(world: &World, status: &BayStatus) -> bool {
+    let Some(written) = status.personalized.as_ref().filter(|it| it.digest.is_some()) else {
+        return false;
+    };
+    let seen = match &world.seen.machine {
+        Sight::Present(seen) => seen.started_at,
+        Sight::Absent | Sight::Unasked | Sight::Unclear(_) => None,
+    };
+    let started_at = status.machine.as_ref().and_then(|it| it.state_since).max(seen);
+    let is_kept = world.bay.as_ref().is_some_and(|it| it.spec.volume);
+    let lasts = is_kept || (written.failures == 0 && written.tried_at >= started_at);
+    lasts && world.settings.restored_at.is_none_or(|it| written.tried_at > Some(it))
 }
 
 impl Here<'_> {
+    /// A digest of what is written for the environment as it is now, where, and into which version of the machine, if that takes its
+    /// root file system with it.
+    fn digest(&self, rule: &Personalize, epoch: u64, version: Option<&str>) -> String {
+        let environment = &self.world.environment;
+        let env = machine::personal_env(environment, self.template, epoch);
+        let secrets: Vec<_> = self
+            .world
+            .secrets
+            .iter()
+            .map(|(name, fact)| (name, fact.as_ref().map(|it| (&it.uid, it.generation))))
+            .collect();
+        let whose = (&environment.spec.owner, environment.hostnames());
+        let all = (env, whose, secrets, &rule.file, version);
+        // Strings and numbers always serialise; an empty digest would only cost a call.
+        let bytes = serde_json::to_vec(&all).unwrap_or_default();
+        blake3::hash(&bytes).to_hex().chars().take(16).collect()
+    }
+
     /// What is left to be written, if anything is.
     pub(super) fn personalize(&self, status: &mut BayStatus) -> Option<Step> {
         let made_from = &self.bay.spec.stock.as_ref()?.made_from;
@@ -48,21 +67,39 @@ impl Here<'_> {
         let written = status.personalized.clone().unwrap_or_default();
         // Without a volume each start makes a new file system, without the file.
         let kept = self.bay.spec.volume;
-        // Once the machine's own variables say it, a file that is still there must not say something older.
-        let stays = kept && written.digest.is_some();
-        let rule = made_from.personalize.as_ref().filter(|_| self.record.as_stock || stays)?;
-        let digest = digest(self.world, (!kept).then_some(&self.seen.version));
-        let started_since =
-            !kept && written.tried_at.is_some_and(|at| self.record.state_since > Some(at));
-        // What was written after an export is not known in a store that was made from it.
-        let restored_at = self.world.settings.restored_at;
-        let known = !started_since && restored_at.is_none_or(|it| written.tried_at > Some(it));
-        if known && written.digest.as_ref() == Some(&digest) {
+        let rule = match self.record.as_stock {
+            true => made_from.personalize.as_ref()?,
+            // Once the machine's own variables say it, a file that is still there must not say something older.
+            false if kept && written.digest.is_some() => self.template.spec.personalize.as_ref()?,
+            false => return None,
+        };
+        let digest = self.digest(rule, status.epoch, (!kept).then_some(&self.seen.version));
+        let is_there = is_there(self.world, status);
+        if is_there && written.failures == 0 && written.digest.as_ref() == Some(&digest) {
             if let Some(machine) = status.machine.as_mut().filter(|it| it.as_stock) {
                 machine.generation = self.world.environment.metadata.generation;
             }
             return None;
         }
+        // What another revision says is written once the machine has that.
+        if is_there && self.world.other_revision(status.template.as_ref()).is_some() {
+            return None;
+        }
+        let step = self.write((rule, digest), &written, status)?;
+        if let Some(machine) = &mut status.machine {
+            // Whatever its own configuration has, what is declared has not reached it whole.
+            machine.generation = self.record.generation;
+        }
+        Some(step)
+    }
+
+    /// Writes it, again and again until it is taken over, or, where it never was, gives the bay up.
+    fn write(
+        &self,
+        (rule, digest): (&Personalize, String),
+        written: &Personalized,
+        status: &BayStatus,
+    ) -> Option<Step> {
         let first = written.digest.is_none();
         let by_order = self.world.environment.spec.operating_mode() == OperatingMode::Asleep;
         if self.seen.state != MachineState::Started {
@@ -85,12 +122,19 @@ impl Here<'_> {
                 why,
             });
         }
+        let (reason, health) = match (first, written.failures) {
+            (true, _) => (Reason::Personalizing, Health::Fine),
+            (false, ..FAILURES_MAX) => (Reason::Personalizing, Health::Degraded),
+            (false, _) => (Reason::PersonalizeFailed, Health::Degraded),
+        };
         let doublings = written.failures.saturating_sub(1).min(AGAIN_DOUBLINGS_MAX);
         let pause = AGAIN * 2_i32.pow(doublings);
         let again = written.tried_at.filter(|_| written.failures > 0).map(|at| at + pause);
         if let Some(again) = again.filter(|at| self.now < *at) {
-            let why = "writing what the environment adds failed; it is tried again".to_owned();
-            return Some(waiting(Reason::Personalizing, why, Some(again)));
+            let said = status.failure.as_ref().map(|it| format!(": {}", it.message));
+            let said = said.unwrap_or_default();
+            let why = format!("writing what the environment adds failed and is tried again{said}");
+            return Some(Step::Wait { reason, why, until: Some(again), health });
         }
         let action = Action::Personalize {
             app: self.bay.spec.app.clone(),
@@ -103,7 +147,7 @@ impl Here<'_> {
         };
         Some(Step::Act {
             action,
-            reason: Reason::Personalizing,
+            reason,
             why: match written.failures {
                 0 => "what the environment adds is written into the running machine".to_owned(),
                 _ => "what the environment adds is written once more, as it was not taken over"
@@ -111,6 +155,11 @@ impl Here<'_> {
             },
             fault: written.failures > 0,
         })
+    }
+
+    /// Whether what was written once could not be written again.
+    pub(super) fn fails_again(status: &BayStatus) -> bool {
+        status.personalized.as_ref().is_some_and(|it| it.digest.is_some() && it.failures > 0)
     }
 
     /// Nothing is written where the template has no file and the environment adds nothing to it: the machine is its own as it is. One
@@ -143,3 +192,6 @@ impl Here<'_> {
             && self.world.made_from().is_some_and(|it| it == stock::made_from(&made_as.made_from))
     }
 }
+
+#[cfg(test)]
+mod tests;

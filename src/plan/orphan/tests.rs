@@ -23,6 +23,7 @@ fn machine(id: &str, epoch: u64) -> SeenMachine {
         host_answers: true,
         metadata: Some(std::collections::BTreeMap::new()),
         launch_error: None,
+        started_at: None,
         mark: Some(Mark { instance: "i1".to_owned(), bay: "b1".to_owned(), epoch }),
     }
 }

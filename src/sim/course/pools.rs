@@ -105,18 +105,22 @@ pub(super) async fn refill(universe: &mut Universe) -> anyhow::Result<()> {
     universe.delete("bob").await
 }
 
-/// The template changes, and while the pool follows an environment comes, which is changed when its machine is its own.
+/// The template changes, and while the pool follows an environment comes, which is changed when its machine is its own, and with its
+/// template once more after that.
 pub(super) async fn roll(universe: &mut Universe) -> anyhow::Result<()> {
     warm(universe, &json!({"replicas": 2})).await?;
     rest(universe).await?;
-    universe.apply(&node(&json!({"machine": {"image": IMAGE}}))).await?;
+    let newer = |mode: &str| node(&json!({"machine": {"image": IMAGE, "env": {"MODE": mode}}}));
+    universe.apply(&newer("2")).await?;
     universe.pass(Duration::from_secs(1)).await?;
     for value in ["1", "2"] {
         universe.apply(&environment("alice", "node", &json!({"env": {"A": value}}))).await?;
         rest(universe).await?;
         sleep_and_wake(universe, "alice").await?;
     }
-    Ok(())
+    universe.apply(&newer("3")).await?;
+    rest(universe).await?;
+    sleep_and_wake(universe, "alice").await
 }
 
 /// The pool is scaled down and to nothing while environments come, grows again and is deleted.

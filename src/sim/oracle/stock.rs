@@ -9,13 +9,13 @@ use crate::{
     api::{
         bay::Bay,
         condition::holds,
-        environment::Environment,
+        environment::{ConditionType, Environment},
         meta::Resource as _,
         pool::{PoolConditionType, WarmPool, WarmState},
         template::Template,
     },
     local::census::{Census, Machine},
-    plan::stock,
+    plan::{machine::PORT, stock},
     sim::oracle::facts::Facts,
 };
 
@@ -124,9 +124,8 @@ impl Facts {
             // What rests is given its own configuration before it wakes.
             return;
         }
-        if bay.spec.stock.as_ref().is_none_or(|it| it.made_from.personalize.is_none()) {
-            return;
-        }
+        let made_from = bay.spec.stock.as_ref().map(|it| &it.made_from);
+        let Some(made_from) = made_from.filter(|it| it.personalize.is_some()) else { return };
         let name = &environment.metadata.name;
         let file = record.id.as_ref().and_then(|it| self.file_in(it)).unwrap_or_default();
         if file.is_null() && !record.as_stock {
@@ -136,8 +135,18 @@ impl Facts {
         let has = |field: &str, value: Value| file.get(field) == Some(&value);
         let spec = &environment.spec;
         let env = file.get("env").and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut variables = match machine.filter(|_| !record.as_stock) {
+            // The file is over them, and must not say what was so before.
+            Some(own) if holds(&environment.status.conditions, ConditionType::Updated) => {
+                own.env.clone()
+            }
+            Some(_) => BTreeMap::new(),
+            None => made_from.machine.env.clone(),
+        };
+        variables.remove(PORT);
+        variables.extend(spec.env.clone());
         let variables =
-            spec.env.iter().all(|(key, value)| env.get(key) == Some(&Value::from(value.as_str())));
+            variables.iter().all(|(key, value)| env.get(key) == Some(&Value::from(value.as_str())));
         let same = has("uid", environment.metadata.uid.as_str().into())
             && has("owner", spec.owner.clone().into())
             && has("hostnames", environment.hostnames().into())

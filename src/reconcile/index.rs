@@ -100,6 +100,11 @@ impl Index {
         self.known.get(key).is_some_and(|it| it.served || !new.contains(&it.phase))
     }
 
+    /// Whether it is being deleted.
+    pub(crate) fn is_going(&self, key: &ObjectRef) -> bool {
+        self.known.get(key).is_some_and(|it| it.deleting)
+    }
+
     /// Whether it has, or was just given, a bay.
     pub(crate) fn is_bound(&self, key: &ObjectRef) -> bool {
         self.known.get(key).is_some_and(|it| it.app.is_some())

@@ -329,22 +329,28 @@ impl Loop {
         if matches!(next, Next::GoOn | Next::Settled(_)) {
             self.failures.remove(key);
         }
-        let urgency = if next == Next::GoOn { begun(key) } else { self.urgency(key) };
+        let urgency = match self.urgency(key) {
+            Urgency::Going => Urgency::Going,
+            _ if next == Next::GoOn => begun(key),
+            urgency => urgency,
+        };
         self.turns.done(key, again.map(|delay| now + delay), urgency);
     }
 
-    /// An environment that has a machine goes before one that has none yet, both before what no environment has, and that before what
-    /// comes to nothing.
+    /// An environment that has a machine goes before one that has none yet, both before what is being deleted, that before what no environment
+    /// has, and that before what comes to nothing.
     fn urgency(&self, key: &ObjectRef) -> Urgency {
         if self.ailing.is_ailing(key) {
             return Urgency::Ailing;
         }
         match key.kind {
+            Kind::Bay if self.shared.stock().is_going(key) => Urgency::Going,
             Kind::Bay if self.shared.stock().is_begun(key) => Urgency::Stock,
             Kind::Bay => Urgency::FreshStock,
             Kind::Environment => {
                 let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
                 match (index.is_begun(key), index.is_bound(key)) {
+                    _ if index.is_going(key) => Urgency::Going,
                     (true, _) => Urgency::Begun,
                     (false, true) => Urgency::Fresh,
                     (false, false) => Urgency::Unbound,
@@ -454,7 +460,11 @@ impl Loop {
         for key in apps.iter().filter_map(|app| index.of_app(app)) {
             // Fly told of it, so it was begun.
             let ails = self.ailing.is_ailing(&key);
-            let urgency = if ails { Urgency::Ailing } else { begun(&key) };
+            let urgency = match ails {
+                true => Urgency::Ailing,
+                false if index.is_going(&key) => Urgency::Going,
+                false => begun(&key),
+            };
             self.turns.add(key, now, urgency);
         }
     }

@@ -17,6 +17,8 @@ pub(crate) enum Urgency {
     Unbound,
     /// An environment whose bay nothing was done about yet. Thousands of these may wait for one rate limit.
     Fresh,
+    /// It is being deleted. All deletions of apps wait for one rate limit.
+    Going,
     /// A bay that no environment has.
     Stock,
     /// The same, and nothing was done about it yet.
@@ -27,8 +29,15 @@ pub(crate) enum Urgency {
 
 impl Urgency {
     /// All of them, the soonest first.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Begun, Self::Unbound, Self::Fresh, Self::Stock, Self::FreshStock, Self::Ailing];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Begun,
+        Self::Unbound,
+        Self::Fresh,
+        Self::Going,
+        Self::Stock,
+        Self::FreshStock,
+        Self::Ailing,
+    ];
 }
 
 /// Candidates for a turn, by time and then in the order in which they were asked for.

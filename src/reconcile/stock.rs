@@ -157,6 +157,11 @@ impl StockRoom {
         self.bays.get(key).is_none_or(|it| it.begun)
     }
 
+    /// Whether it is being removed.
+    pub(crate) fn is_going(&self, key: &ObjectRef) -> bool {
+        self.bays.get(key).is_some_and(|it| it.fact.going)
+    }
+
     /// The unbound bays of a pool.
     pub(crate) fn unbound_of(&self, uid: &str) -> Vec<ObjectRef> {
         let own = self.of_pool.get(uid).into_iter().flatten();

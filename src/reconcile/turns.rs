@@ -5,16 +5,17 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use crate::reconcile::queue::{
     Queue,
-    Urgency::{self, Ailing, Fresh, FreshStock, Stock, Unbound},
+    Urgency::{self, Ailing, Fresh, FreshStock, Going, Stock, Unbound},
 };
 
 /// How many passes of these sorts together run at once, at most. Each mostly waits for Fly, whose limits are per app; the first line
 /// bounds memory and sockets, the second leaves room for what is in use, and the others for environments without a bay. Creations of apps
-/// all wait for one limit, so that few at a time lose nothing.
-const BOUNDS: [(&[Urgency], usize); 6] = [
+/// all wait for one limit, and so do deletions, so that few at a time lose nothing.
+const BOUNDS: [(&[Urgency], usize); 7] = [
     (&Urgency::ALL, 128),
-    (&[Unbound, Fresh, Stock, FreshStock, Ailing], 120),
+    (&[Unbound, Fresh, Going, Stock, FreshStock, Ailing], 120),
     (&[Fresh], 48),
+    (&[Going], 16),
     (&[FreshStock], 8),
     (&[Stock, FreshStock], 32),
     (&[Ailing], 24),
@@ -134,6 +135,16 @@ mod tests {
         assert_eq!((count(&had, Fresh), count(&had, Stock), count(&had, Ailing)), (48, 32, 24));
         turns.add((Unbound, 0), NOW, Unbound);
         assert_eq!(turns.take(NOW), Some((Unbound, 0)));
+    }
+
+    #[test]
+    fn many_deletions_keep_neither_a_claim_nor_what_is_in_use_waiting() {
+        let (mut turns, had) = taken(&[(Going, 500)]);
+        assert_eq!(had.len(), 16);
+        for urgency in [Begun, Unbound, Fresh, Stock, FreshStock] {
+            turns.add((urgency, 0), NOW, urgency);
+            assert_eq!(turns.take(NOW), Some((urgency, 0)));
+        }
     }
 
     #[test]

@@ -275,7 +275,9 @@ fn stop(world: &PoolWorld, status: &WarmPoolStatus, now: Timestamp) -> Option<St
     if let Some(full) = world.room.as_ref().filter(|it| it.left == 0) {
         return stopped(PoolReason::QuotaExceeded, format!("no bay is begun: {}", full.why));
     }
-    let failures = status.failures.as_ref().filter(|it| now < it.paused_until)?;
+    let pause = status.failures.as_ref().filter(|it| now < it.paused_until);
+    // Not where the clock was set back since.
+    let failures = pause.filter(|it| now >= it.failed_at)?;
     let bays = if failures.count == 1 { "a bay" } else { "bays" };
     let why = format!(
         "{bays} failed ({} in a row); the next is begun at {:.0}: {}",
@@ -439,7 +441,9 @@ impl Count {
         now: Timestamp,
     ) -> Vec<Option<String>> {
         let spec = &world.pool.spec;
-        let coming: usize = shelves.values().map(|it| it.coming.len()).sum();
+        // What waits for room in its region takes nobody's place, and there no more are begun meanwhile.
+        let waits = |it: &&StockFact| it.waits_for_room();
+        let coming = shelves.values().flat_map(|it| &it.coming).filter(|it| !waits(it)).count();
         let at_once = usize::try_from(spec.max_in_flight()).unwrap_or(usize::MAX);
         // Where what failed cannot be removed, as under a hold, it must not become more and more.
         let mut room = at_once.saturating_sub(coming + failing(world));
@@ -449,7 +453,8 @@ impl Count {
                 .iter()
                 .filter(|it| !it.missed && it.pool_uid == world.pool.metadata.uid)
                 .map(|it| it.made_at)
-                .filter(|at| now < *at + MINUTE)
+                // Not those that were made before the clock was set back.
+                .filter(|at| now < *at + MINUTE && now >= *at)
                 .collect();
             let most = usize::try_from(refill.max_per_minute).unwrap_or(usize::MAX);
             room = room.min(most.saturating_sub(begun.len()));
@@ -458,8 +463,8 @@ impl Count {
         if let Some(quota) = &world.room {
             room = room.min(quota.left);
         }
-        let mut lacking: Vec<_> =
-            shelves.iter().map(|(region, shelf)| (*region, shelf.lacks())).collect();
+        let open = shelves.iter().filter(|(_, shelf)| !shelf.coming.iter().any(waits));
+        let mut lacking: Vec<_> = open.map(|(region, shelf)| (*region, shelf.lacks())).collect();
         let mut make = Vec::new();
         while make.len() < room {
             let Some((region, lacks)) = lacking.iter_mut().max_by_key(|(_, lacks)| *lacks) else {

@@ -89,6 +89,11 @@ impl StockFact {
         Some(fact)
     }
 
+    /// Whether Fly has no room for it where it must be.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|it| it.reason == Reason::NoCapacity)
+    }
+
     /// What it is given up for if it stays so.
     pub(crate) fn fault(&self) -> Option<&Trouble> {
         self.trouble.as_ref().filter(|it| !may_pass(it.reason))

@@ -366,6 +366,38 @@ fn bays_of_another_template_say_nothing_of_this_one() {
 }
 
 #[test]
+fn a_region_without_room_takes_no_other_regions_places() {
+    let (reason, message) = (Reason::NoCapacity, "no room".to_owned());
+    let trouble = Some(Trouble { reason, message, since: ago(60) });
+    let waits = |name: &str, region: &str, trouble| StockFact {
+        wanted_region: Some(region.to_owned()),
+        trouble,
+        ..coming(name)
+    };
+    let spec = serde_json::json!({"replicas": {"ams": 10, "fra": 4}, "maxInFlight": 3});
+    let make = |bays| plan(&world(spec.clone(), bays), now()).make;
+    let fra = Some("fra".to_owned());
+    let full = || ["a", "b", "c"].map(|name| waits(name, "ams", trouble.clone())).to_vec();
+    assert_eq!(make(full()), vec![fra.clone(); 3]);
+    assert_eq!(make([full(), vec![waits("d", "fra", None)]].concat()), vec![fra; 2]);
+}
+
+#[test]
+fn a_clock_that_was_set_back_stops_no_refill() {
+    let spec = serde_json::json!({"replicas": 2, "refill": {"maxPerMinute": 1}});
+    let before = StockFact { made_at: ago(-60), available_since: Some(ago(-60)), ..coming("a") };
+    let mut world = world(spec, vec![before]);
+    world.pool.status.failures = Some(PoolFailures {
+        count: 3,
+        made_from: fresh(),
+        message: "x".to_owned(),
+        failed_at: ago(-60),
+        paused_until: ago(-70),
+    });
+    assert_eq!(plan(&world, now()).make.len(), 1);
+}
+
+#[test]
 fn a_bay_that_fly_refuses_to_make_says_so_and_is_not_given_up() {
     let (reason, message) = (Reason::CallFailed, "create-machine: no such image".to_owned());
     let trouble = Some(Trouble { reason, message, since: ago(60) });
@@ -373,8 +405,8 @@ fn a_bay_that_fly_refuses_to_make_says_so_and_is_not_given_up() {
     check(
         &world(serde_json::json!({"replicas": 1}), vec![refused]),
         &expect![[r#"
-            make [], retire ["b"]
-            Full False Paused: a bay failed (1 in a row); the next is begun at 2026-01-01T12:00:10Z: it does not start
+            make [], retire []
+            Full False Refilling: 0 of 1 are ready, 1 on their way (1 of them held up: create-machine: no such image)
             Available False Empty: none is ready: an environment that is made now gets a bay of its own making
             Stalled False AsDeclared: 
         "#]],

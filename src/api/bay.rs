@@ -178,6 +178,10 @@ pub struct Personalized {
     pub digest: Option<String>,
     /// Generation of the environment.
     pub generation: u64,
+    /// When Fly had last started the machine, by Fly's clock, where that was known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub started_at: Option<Timestamp>,
     /// How often writing it failed since it last went well.
     pub failures: u32,
     /// When it was last tried.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::api::{environment::SleepSignal, template::Personalize};
+use crate::api::{Timestamp, environment::SleepSignal, template::Personalize};
 use crate::plan::machine::MachineSpec;
 
 mod record;
@@ -177,6 +177,8 @@ pub struct PersonalFile {
     pub digest: String,
     /// Generation of the environment.
     pub generation: u64,
+    /// When Fly last started the machine, by Fly's clock, where that is known.
+    pub started_at: Option<Timestamp>,
 }
 
 /// What a call came back with.

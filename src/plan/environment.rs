@@ -108,7 +108,13 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         OperatingMode::Asleep => here.asleep(SleepSignal::Ordered),
         OperatingMode::Running | OperatingMode::Auto => here.awake_or_asleep(status, pending),
     };
-    again.filter(|_| matches!(step, Step::Awake { .. })).unwrap_or(step)
+    let sleeps = |step: &Step| match step {
+        Step::Act { action, .. } => {
+            matches!(action, Action::CountConnections { .. } | Action::SleepMachine { .. })
+        }
+        _ => false,
+    };
+    again.filter(|_| !sleeps(&step)).unwrap_or(step)
 }
 
 /// What it is made from is not there. A machine that it has already goes on as it is, and nobody looks after it.

@@ -163,7 +163,8 @@ impl<'a> Facts<'a> {
                 ..
             } => self.is_its_own(),
             Step::Act { action: Action::Personalize { .. }, fault: false, .. } => {
-                personalize::is_there(self.world, self.bay) && self.is_healthy()
+                let serves = self.seen_serving() && self.is_healthy();
+                serves && personalize::is_there(self.world, self.bay)
             }
             Step::Act { .. }
             | Step::Wait { .. }

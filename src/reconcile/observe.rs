@@ -324,7 +324,8 @@ async fn machine_sight(
         let there = row.state != "destroyed" && bay.status.missing.is_none();
         // Nor has it the events, which tell why a launch failed.
         let failed = row.state == "failed";
-        let asked = memo.doubted || volume_gone || changed_by_itself(look, record, row);
+        let changed = changed_by_itself(look, record, row) || may_have_lost_its_file(look, row);
+        let asked = memo.doubted || volume_gone || changed;
         listed_since && known && checked && there && !failed && !asked
     });
     if let Some(row) = settled {
@@ -333,33 +334,39 @@ async fn machine_sight(
     read_machine(sources.fly, sources.informer, &bay.spec.app, id).await
 }
 
-/// Whether the list tells of a change that hangar did not order, or has not told for long, of a machine that Fly checks or that has
-/// what its environment adds on its root file system: its program may have ended, or hang, and the list has no checks and no events.
+/// Whether the list tells of a change that hangar did not order, or has not told for long, of a machine that Fly checks: its
+/// program may have ended, or hang, and the list has no checks.
 fn changed_by_itself(look: Look<'_>, record: &MachineStatus, row: &MachineRow) -> bool {
-    let Look { objects, bay, memo, now, .. } = look;
+    let Look { objects, memo, now, .. } = look;
     let readiness = objects.template.as_ref().and_then(|it| it.spec.readiness.as_ref());
     let is_checked = readiness.is_some_and(|it| it.http.is_some() || it.tcp.is_some());
     let served = record.ready.as_ref().is_some_and(|it| it.version == row.version);
     if record.unhealthy_since.is_some() || record.unreachable_since.is_some() {
         return true;
     }
-    let started = row.state == "started";
-    if started && file_is_in_root(bay) && memo.read.is_none_or(|(_, at)| at != row.updated_at) {
-        return true;
-    }
     if !is_checked || !served || !matches!(row.state.as_str(), "started" | "stopped") {
         return false;
     }
     let Some((read_at, updated_at)) = memo.read else { return false };
+    let started = row.state == "started";
     (!slept(Some(record)) && row.updated_at != updated_at)
         || (started && now >= read_at + HEALTH_LOOK)
 }
 
-/// Whether what an environment adds to its template is in a file that a start takes away, of which the list tells nothing.
-fn file_is_in_root(bay: &Bay) -> bool {
-    let status = &bay.status;
-    let as_stock = status.machine.as_ref().is_some_and(|it| it.as_stock);
-    !bay.spec.volume && as_stock && status.personalized.is_some()
+/// Whether a machine that has what its environment adds on its root file system may have been started since that was written: the list
+/// says that something happened, and the machine's events say what.
+fn may_have_lost_its_file(look: Look<'_>, row: &MachineRow) -> bool {
+    let Look { bay, memo, .. } = look;
+    let as_stock = bay.status.machine.as_ref().is_some_and(|it| it.as_stock);
+    let written = bay.status.personalized.as_ref();
+    let Some(written_at) =
+        written.filter(|_| as_stock && !bay.spec.volume).and_then(|it| it.tried_at)
+    else {
+        return false;
+    };
+    let is_news =
+        memo.read.is_none_or(|(read_at, at)| read_at < written_at || at != row.updated_at);
+    row.state == "started" && is_news && row.updated_at.is_none_or(|at| at > written_at)
 }
 
 /// A machine, read by itself.

@@ -172,6 +172,7 @@ pub fn record(status: &mut BayStatus, action: &Action, outcome: &Outcome, now: T
             status.personalized = Some(Personalized {
                 digest: Some(file.digest.clone()),
                 generation: file.generation,
+                started_at: file.started_at,
                 failures: 0,
                 tried_at: Some(now),
             });

@@ -32,9 +32,11 @@ pub(in crate::plan) fn is_there(world: &World, status: &BayStatus) -> bool {
         Sight::Present(seen) => seen.started_at,
         Sight::Absent | Sight::Unasked | Sight::Unclear(_) => None,
     };
-    let started_at = status.machine.as_ref().and_then(|it| it.state_since).max(seen);
+    // Two times of Fly's are compared where there are two: its clock is another.
+    let started = seen > written.started_at.or(written.tried_at)
+        || status.machine.as_ref().and_then(|it| it.state_since) > written.tried_at;
     let is_kept = world.bay.as_ref().is_some_and(|it| it.spec.volume);
-    let lasts = is_kept || (written.failures == 0 && written.tried_at >= started_at);
+    let lasts = is_kept || (written.failures == 0 && !started);
     lasts && world.settings.restored_at.is_none_or(|it| written.tried_at > Some(it))
 }
 
@@ -143,6 +145,7 @@ impl Here<'_> {
                 rule: rule.clone(),
                 digest,
                 generation: self.world.environment.metadata.generation,
+                started_at: self.seen.started_at,
             }),
         };
         Some(Step::Act {

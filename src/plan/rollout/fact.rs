@@ -18,9 +18,9 @@ pub struct FleetFact {
     pub phase: Phase,
     /// Whether a change waits for its next sleep, or its turn.
     pub waits: bool,
-    /// Whether it has no machine yet, and never had one of its revision that served: there is nothing that a change could disturb.
+    /// Whether no machine was ever ordered for it: there is nothing that a change could disturb.
     pub unmade: bool,
-    /// Whether it is getting a bay: nothing restarts one that runs already before it serves.
+    /// Whether it is getting a bay that runs already, and there is no sign that it will not serve: nothing restarts it before that.
     pub claims: bool,
     /// Whether it never sleeps, as far as its own specification says.
     pub always_awake: bool,
@@ -42,22 +42,23 @@ impl FleetFact {
         let is = |kind| condition::get(&status.conditions, kind).map(|it| it.status);
         let (bound, personal) = (is(ConditionType::Bound), is(ConditionType::Personalized));
         let gets_one = status.bay.is_some() && bound != Some(Truth::True);
-        let is_made = gets_one || is(ConditionType::Provisioned) == Some(Truth::True);
+        let is_begun = gets_one || status.bay.as_ref().is_some_and(|it| it.epoch > 0);
+        let kept_at = status.template.as_ref();
+        let is_new = kept_at.is_some_and(|it| it.from.is_none() && it.ready_at.is_none());
+        let trouble = kept_at.filter(|it| it.looked).and_then(|_| trouble(environment));
+        let is_claimed =
+            personal == Some(Truth::False) || (personal.is_some() && is_new && trouble.is_none());
         let follow = environment.metadata.annotations.get(FOLLOW).and_then(|it| it.parse().ok());
         Some(Self {
             name: environment.metadata.name.clone(),
             kept_at: status.template.clone(),
             phase: status.phase,
-            unmade: !is_made && status.template.as_ref().is_some_and(|it| it.ready_at.is_none()),
-            claims: gets_one || personal == Some(Truth::False),
+            unmade: !is_begun,
+            claims: gets_one || is_claimed,
             waits: updated.is_some_and(|it| it.reason == Reason::WaitingForSleep),
             always_awake: environment.spec.operating_mode() == OperatingMode::Running,
             follow: follow.unwrap_or(0),
-            trouble: status
-                .template
-                .as_ref()
-                .filter(|it| it.looked)
-                .and_then(|_| trouble(environment)),
+            trouble,
         })
     }
 }

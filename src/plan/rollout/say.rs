@@ -20,7 +20,8 @@ impl Rollout<'_> {
         let turns = moves.iter().filter(|it| matches!(it.why, Why::Told | Why::Turn)).count();
         let has = self.kept().filter(|(_, at)| at.hash == newest).count();
         let unseen = self.kept().filter(|(fact, at)| {
-            at.hash == newest && at.from.is_some() && at.ready_at.is_none() && !rests(fact)
+            let changed = at.hash == newest && at.from.is_some() && at.ready_at.is_none();
+            changed && !rests(fact) && !fact.unmade
         });
         let unseen = unseen.count();
         let progress = Progress {

@@ -337,6 +337,9 @@ fn what_has_no_machine_yet_follows_without_a_turn_and_holds_nobody_up() {
     assert_eq!(moves(&plan), ["a 2 Unmade", "b 2 Turn"]);
     let moved = unmade(changed(&template, "a", Phase::Pending, false));
     assert_eq!(moves(&run(&template, fleet(moved.clone()))), ["b 2 Turn"]);
+    let served = changed(&template, "b", Phase::Ready, true);
+    let plan = run(&template, vec![moved.clone(), served]);
+    assert!(said(&plan)[0].starts_with("Complete True"), "{:?}", said(&plan));
     // What fails is no better for one that is to be made.
     let fleet = vec![moved, failing(&template, "b"), old(&template, "c", Phase::Ready)];
     assert_eq!(moves(&run(&template, fleet)), ["a 1 Back"]);

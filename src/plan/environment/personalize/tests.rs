@@ -14,7 +14,7 @@ use crate::plan::{
     plan,
     stock::made_from,
     tests::serving,
-    world::{SecretFact, SeenMachine},
+    world::{CheckState, SecretFact, SeenMachine},
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -159,6 +159,22 @@ fn a_change_that_cannot_be_written_keeps_it_from_no_update_and_from_no_sleep() {
 }
 
 #[test]
+fn what_cannot_be_written_is_tried_again_though_the_program_does_not_serve() {
+    let mut world = claimed("Running", true);
+    world.environment.spec.env.insert("MINE".to_owned(), "bad".to_owned());
+    written(&mut world, 3, &not_taken_over());
+    machine(&mut world).check = CheckState::Crashing(2);
+    world.environment.spec.env.insert("MINE".to_owned(), "good".to_owned());
+    for second in [4, 60] {
+        let plan = pass(&mut world, at(second));
+        assert!(matches!(plan.action, Some(Action::Personalize { .. })), "{:?}", plan.action);
+        let conditions = &world.environment.status.conditions;
+        assert!(!condition::holds(conditions, ConditionType::Updated));
+        assert!(!condition::holds(conditions, ConditionType::Ready));
+    }
+}
+
+#[test]
 fn a_file_that_a_start_took_is_written_again_until_it_is_there() {
     let mut world = claimed("Running", false);
     machine(&mut world).started_at = Some(at(1));
@@ -169,6 +185,10 @@ fn a_file_that_a_start_took_is_written_again_until_it_is_there() {
     assert_eq!(world.environment.status.phase, Phase::Starting, "it lacks what it adds");
     written(&mut world, 23, &Outcome::Exit(0));
     assert_eq!(pass(&mut world, at(24)).action, None);
+    // By a clock that is ahead of hangar's it is written once too often, and not again and again.
+    machine(&mut world).started_at = Some(at(500));
+    written(&mut world, 25, &Outcome::Exit(0));
+    assert_eq!(pass(&mut world, at(26)).action, None);
     let mut kept = claimed("Running", true);
     machine(&mut kept).started_at = Some(at(20));
     assert_eq!(pass(&mut kept, at(21)).action, None, "a volume keeps it");

@@ -32,8 +32,11 @@ const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
     let Some(bay) = &world.bay else { return };
     if world.revision.as_ref().is_some_and(|it| !it.looked) {
-        // Calls that failed were another revision's.
+        // Calls that failed were another revision's, and so was what was not taken over where something was before.
         status.failure = None;
+        if let Some(written) = status.personalized.as_mut().filter(|it| it.digest.is_some()) {
+            written.failures = 0;
+        }
     }
     doubt_secrets(status, world);
     doubt_volumes(status, world);

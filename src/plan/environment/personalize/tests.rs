@@ -152,8 +152,10 @@ fn a_change_that_cannot_be_written_keeps_it_from_no_update_and_from_no_sleep() {
     spec.machine.image = "i:2".to_owned();
     spec.personalize.as_mut().unwrap().file = "/data/env.json".to_owned();
     keep_at(&mut world, 2);
+    world.revision.as_mut().unwrap().looked = false;
     changed(&mut world, second);
-    let plan = pass(&mut world, at(second + 60));
+    world.revision.as_mut().unwrap().looked = true;
+    let plan = pass(&mut world, at(second));
     let Some(Action::Personalize { file, .. }) = plan.action else { panic!("{plan:?}") };
     assert_eq!(file.rule.file, "/data/env.json", "as the revision that it has says");
 }

@@ -108,13 +108,7 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         OperatingMode::Asleep => here.asleep(SleepSignal::Ordered),
         OperatingMode::Running | OperatingMode::Auto => here.awake_or_asleep(status, pending),
     };
-    let sleeps = |step: &Step| match step {
-        Step::Act { action, .. } => {
-            matches!(action, Action::CountConnections { .. } | Action::SleepMachine { .. })
-        }
-        _ => false,
-    };
-    again.filter(|_| !sleeps(&step)).unwrap_or(step)
+    again.filter(|_| !goes_before(&step)).unwrap_or(step)
 }
 
 /// What it is made from is not there. A machine that it has already goes on as it is, and nobody looks after it.
@@ -208,6 +202,18 @@ struct Here<'a> {
     seen: &'a SeenMachine,
     desired: MachineSpec,
     now: Timestamp,
+}
+
+/// Whether this is done before what could not be written is tried again: it is on its way to sleep, or is looked whether it serves.
+fn goes_before(step: &Step) -> bool {
+    match step {
+        Step::Act { action, .. } => matches!(
+            action,
+            Action::CountConnections { .. } | Action::SleepMachine { .. } | Action::Probe { .. }
+        ),
+        Step::Wait { reason, .. } => *reason == Reason::Idle,
+        _ => false,
+    }
 }
 
 enum Update {

@@ -441,7 +441,7 @@ impl Count {
         now: Timestamp,
     ) -> Vec<Option<String>> {
         let spec = &world.pool.spec;
-        // What waits for room in its region takes nobody's place, and there no more are begun meanwhile.
+        // What waits for room takes nobody's place, and other regions go first.
         let waits = |it: &&StockFact| it.waits_for_room();
         let coming = shelves.values().flat_map(|it| &it.coming).filter(|it| !waits(it)).count();
         let at_once = usize::try_from(spec.max_in_flight()).unwrap_or(usize::MAX);
@@ -463,18 +463,19 @@ impl Count {
         if let Some(quota) = &world.room {
             room = room.min(quota.left);
         }
-        let open = shelves.iter().filter(|(_, shelf)| !shelf.coming.iter().any(waits));
-        let mut lacking: Vec<_> = open.map(|(region, shelf)| (*region, shelf.lacks())).collect();
+        let has_room = |shelf: &Shelf<'_>| !shelf.coming.iter().any(waits);
+        let mut lacking: Vec<_> = shelves
+            .iter()
+            .filter(|(_, shelf)| shelf.lacks() > 0)
+            .map(|(region, shelf)| (*region, has_room(shelf), shelf.lacks()))
+            .collect();
         let mut make = Vec::new();
         while make.len() < room {
-            let Some((region, lacks)) = lacking.iter_mut().max_by_key(|(_, lacks)| *lacks) else {
-                break;
-            };
-            if *lacks == 0 {
-                break;
-            }
+            let most = lacking.iter_mut().max_by_key(|(_, has_room, lacks)| (*has_room, *lacks));
+            let Some((region, _, lacks)) = most else { break };
             *lacks -= 1;
             make.push(region.map(str::to_owned));
+            lacking.retain(|(_, _, lacks)| *lacks > 0);
         }
         make
     }

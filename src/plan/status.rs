@@ -3,7 +3,7 @@
 
 use crate::api::{
     Timestamp,
-    bay::BayStatus,
+    bay::{BayStatus, Personalized},
     condition::{self, Truth},
     environment::{
         BayRef, Condition, ConditionType, EnvironmentStatus, OperatingMode, Phase, Reason,
@@ -258,6 +258,14 @@ impl<'a> Facts<'a> {
         !as_stock || written || plain
     }
 
+    /// Whether it has a file, and what belongs there now could not be written.
+    fn lacks_its_file(&self) -> bool {
+        let failed = |it: &Personalized| it.digest.is_some() && it.failures > 0;
+        let in_file = self.bay.machine.as_ref().is_some_and(|it| it.as_stock)
+            || self.world.bay.as_ref().is_some_and(|it| it.spec.volume);
+        in_file && self.bay.personalized.as_ref().is_some_and(failed)
+    }
+
     /// That Fly could not be asked for a while, and that it can be again.
     fn observed(&self) -> Option<Claim> {
         let kind = ConditionType::Observed;
@@ -279,6 +287,13 @@ impl<'a> Facts<'a> {
     fn updated(&self, settled: bool, provisioned: bool) -> Claim {
         let kind = ConditionType::Updated;
         let before = condition::get(&self.world.environment.status.conditions, kind);
+        if self.lacks_its_file() && !self.asleep() {
+            let why = match self.reason {
+                Reason::Personalizing | Reason::PersonalizeFailed => self.message.clone(),
+                _ => "what the environment adds could not be written yet".to_owned(),
+            };
+            return (kind, false, Reason::PersonalizeFailed, why);
+        }
         if self.pending() {
             let why = "a change waits until it sleeps; put it to sleep to make it now".to_owned();
             return (kind, false, Reason::WaitingForSleep, why);

@@ -330,21 +330,21 @@ impl Loop {
             self.failures.remove(key);
         }
         let urgency = match self.urgency(key) {
-            Urgency::Going => Urgency::Going,
+            urgency if urgency.is_going() => urgency,
             _ if next == Next::GoOn => begun(key),
             urgency => urgency,
         };
         self.turns.done(key, again.map(|delay| now + delay), urgency);
     }
 
-    /// An environment that has a machine goes before one that has none yet, both before what is being deleted, that before what no environment
-    /// has, and that before what comes to nothing.
+    /// An environment that has a machine goes before one that has none yet, both before one that is being deleted, that before what no
+    /// environment has, and that before what comes to nothing.
     fn urgency(&self, key: &ObjectRef) -> Urgency {
         if self.ailing.is_ailing(key) {
             return Urgency::Ailing;
         }
         match key.kind {
-            Kind::Bay if self.shared.stock().is_going(key) => Urgency::Going,
+            Kind::Bay if self.shared.stock().is_going(key) => Urgency::GoingStock,
             Kind::Bay if self.shared.stock().is_begun(key) => Urgency::Stock,
             Kind::Bay => Urgency::FreshStock,
             Kind::Environment => {

@@ -17,27 +17,35 @@ pub(crate) enum Urgency {
     Unbound,
     /// An environment whose bay nothing was done about yet. Thousands of these may wait for one rate limit.
     Fresh,
-    /// It is being deleted. All deletions of apps wait for one rate limit.
+    /// An environment that is being deleted. All deletions of apps wait for one rate limit.
     Going,
     /// A bay that no environment has.
     Stock,
     /// The same, and nothing was done about it yet.
     FreshStock,
+    /// A bay that no environment has and that is being removed.
+    GoingStock,
     /// Its passes are slow and come to nothing.
     Ailing,
 }
 
 impl Urgency {
     /// All of them, the soonest first.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Begun,
         Self::Unbound,
         Self::Fresh,
         Self::Going,
         Self::Stock,
         Self::FreshStock,
+        Self::GoingStock,
         Self::Ailing,
     ];
+
+    /// Whether it is being deleted.
+    pub(crate) fn is_going(self) -> bool {
+        matches!(self, Self::Going | Self::GoingStock)
+    }
 }
 
 /// Candidates for a turn, by time and then in the order in which they were asked for.
@@ -69,11 +77,17 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     pub(crate) fn add(&mut self, key: K, due: Duration, urgency: Urgency) {
         let known = Entry { due: None, urgency, running: false };
         let entry = self.entries.entry(key.clone()).or_insert(known);
-        if entry.due.is_some_and(|it| it <= due) && entry.urgency <= urgency {
+        let urgency = match (entry.urgency.is_going(), urgency.is_going()) {
+            // Whatever it was asked for before: nobody uses it any more.
+            (_, true) => urgency,
+            (true, false) => entry.urgency,
+            (false, false) => entry.urgency.min(urgency),
+        };
+        if entry.due.is_some_and(|it| it <= due) && entry.urgency == urgency {
             return;
         }
         entry.due = Some(entry.due.map_or(due, |it| it.min(due)));
-        entry.urgency = entry.urgency.min(urgency);
+        entry.urgency = urgency;
         let (entry, running) = (*entry, entry.running);
         if !running {
             self.push(key, entry);

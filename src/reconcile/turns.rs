@@ -5,17 +5,18 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use crate::reconcile::queue::{
     Queue,
-    Urgency::{self, Ailing, Fresh, FreshStock, Going, Stock, Unbound},
+    Urgency::{self, Ailing, Fresh, FreshStock, Going, GoingStock, Stock, Unbound},
 };
 
 /// How many passes of these sorts together run at once, at most. Each mostly waits for Fly, whose limits are per app; the first line
 /// bounds memory and sockets, the second leaves room for what is in use, and the others for environments without a bay. Creations of apps
 /// all wait for one limit, and so do deletions, so that few at a time lose nothing.
-const BOUNDS: [(&[Urgency], usize); 7] = [
+const BOUNDS: [(&[Urgency], usize); 8] = [
     (&Urgency::ALL, 128),
-    (&[Unbound, Fresh, Going, Stock, FreshStock, Ailing], 120),
+    (&[Unbound, Fresh, Going, Stock, FreshStock, GoingStock, Ailing], 120),
     (&[Fresh], 48),
     (&[Going], 16),
+    (&[GoingStock], 8),
     (&[FreshStock], 8),
     (&[Stock, FreshStock], 32),
     (&[Ailing], 24),
@@ -139,12 +140,25 @@ mod tests {
 
     #[test]
     fn many_deletions_keep_neither_a_claim_nor_what_is_in_use_waiting() {
-        let (mut turns, had) = taken(&[(Going, 500)]);
-        assert_eq!(had.len(), 16);
+        let (mut turns, had) = taken(&[(GoingStock, 500)]);
+        assert_eq!(had.len(), 8);
+        (0..500).for_each(|it| turns.add((Going, it), NOW, Going));
+        assert_eq!(std::iter::from_fn(|| turns.take(NOW)).count(), 16);
         for urgency in [Begun, Unbound, Fresh, Stock, FreshStock] {
             turns.add((urgency, 0), NOW, urgency);
             assert_eq!(turns.take(NOW), Some((urgency, 0)));
         }
+    }
+
+    #[test]
+    fn what_is_deleted_waits_as_such_whatever_it_was_to_be_looked_at_for() {
+        let mut turns = Turns::new();
+        for it in 0..500 {
+            turns.add((Begun, it), Duration::from_secs(300), Begun);
+            turns.add((Begun, it), NOW, Going);
+            turns.add((Begun, it), NOW, Begun);
+        }
+        assert_eq!(std::iter::from_fn(|| turns.take(NOW)).count(), 16);
     }
 
     #[test]

@@ -64,6 +64,12 @@ fn ready(name: &str, minutes: i64) -> StockFact {
     StockFact { made_at: ago(minutes), available_since: Some(ago(minutes)), ..coming(name) }
 }
 
+impl StockFact {
+    fn available(self) -> Self {
+        Self { available_since: Some(ago(1)), ..self }
+    }
+}
+
 fn outdated(name: &str, minutes: i64) -> StockFact {
     StockFact { made_from: "old".to_owned(), ..ready(name, minutes) }
 }
@@ -380,6 +386,10 @@ fn a_region_without_room_takes_no_other_regions_places() {
     let full = || ["a", "b", "c"].map(|name| waits(name, "ams", trouble.clone())).to_vec();
     assert_eq!(make(full()), vec![fra.clone(); 3]);
     assert_eq!(make([full(), vec![waits("d", "fra", None)]].concat()), vec![fra; 2]);
+    // One on a host that is full says little of its region.
+    let others = (0..4).map(|it| waits(&format!("f{it}"), "fra", None).available());
+    let bays = full().into_iter().take(1).chain(others).collect();
+    assert_eq!(make(bays), vec![Some("ams".to_owned()); 3]);
 }
 
 #[test]

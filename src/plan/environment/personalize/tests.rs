@@ -177,6 +177,32 @@ fn what_cannot_be_written_is_tried_again_though_the_program_does_not_serve() {
 }
 
 #[test]
+fn whether_it_serves_is_looked_at_though_a_change_cannot_be_written() {
+    let mut world = claimed("Running", true);
+    let readiness = serde_json::json!({"exec": {"command": ["true"]}});
+    let template = world.template.as_mut().unwrap();
+    template.spec.readiness = Some(serde_json::from_value(readiness).unwrap());
+    template.spec.machine.env.insert("MODE".to_owned(), "v2".to_owned());
+    keep_at(&mut world, 2);
+    changed(&mut world, 3);
+    // Fly has no check of such a machine.
+    machine(&mut world).check = CheckState::None;
+    written(&mut world, 4, &not_taken_over());
+    let plan = pass(&mut world, at(4));
+    assert!(matches!(plan.action, Some(Action::Probe { .. })), "{:?}", plan.action);
+    assert!(!condition::holds(&world.environment.status.conditions, ConditionType::Updated));
+    action::record(
+        &mut world.bay.as_mut().unwrap().status,
+        &plan.action.unwrap(),
+        &Outcome::Exit(0),
+        at(4),
+    );
+    written(&mut world, 5, &Outcome::Exit(0));
+    assert_eq!(pass(&mut world, at(6)).action, None);
+    assert_eq!(world.environment.status.phase, Phase::Ready);
+}
+
+#[test]
 fn a_file_that_a_start_took_is_written_again_until_it_is_there() {
     let mut world = claimed("Running", false);
     machine(&mut world).started_at = Some(at(1));

@@ -68,7 +68,7 @@ pub(super) async fn run(
             printer.line("")?;
         }
         let newest = match object.kind {
-            Kind::Environment => newest_revision(&client, object, &value).await?,
+            Kind::Environment => newest_revision(&client, object, &value).await,
             _ => None,
         };
         let lines = description(object, &value, (&events, newest), clock.now());
@@ -77,19 +77,12 @@ pub(super) async fn run(
     Ok(exit)
 }
 
-/// The newest revision of an environment's template.
-async fn newest_revision(
-    client: &Client,
-    object: &ObjectRef,
-    environment: &Value,
-) -> Result<Option<u64>, Error> {
+/// The newest revision of an environment's template, if that can be had: who may not read it has a description all the same.
+async fn newest_revision(client: &Client, object: &ObjectRef, environment: &Value) -> Option<u64> {
     let name = at_path(environment, "spec.templateRef.name").and_then(Value::as_str);
     let template = ObjectRef::new(Kind::Template, &object.namespace, name.unwrap_or_default());
-    match client.get::<Value>(&template).await {
-        Ok(found) => Ok(at_path(&found, "status.revision").and_then(Value::as_u64)),
-        Err(Error::Status(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let found = client.get::<Value>(&template).await.ok()?;
+    at_path(&found, "status.revision").and_then(Value::as_u64)
 }
 
 /// Which objects are meant.

@@ -190,6 +190,14 @@ pub struct Personalized {
     pub tried_at: Option<Timestamp>,
 }
 
+impl Personalized {
+    /// Whether what was written once could not be written again since.
+    #[must_use]
+    pub fn fails_again(&self) -> bool {
+        self.digest.is_some() && self.failures > 0
+    }
+}
+
 /// A bay in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum BayPhase {

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use crate::api::{
     Timestamp,
-    bay::{Bay, BayStatus, MachineStatus, OrderKind, ReadySeen},
+    bay::{Bay, BayStatus, MachineStatus, OrderKind, Personalized, ReadySeen},
     environment::{OperatingMode, Reason, SleepSignal},
     pod,
     rollout::{EnvironmentRevision, RevisionRef},
@@ -89,9 +89,11 @@ pub(crate) fn step(world: &World, status: &mut BayStatus, now: Timestamp) -> Ste
         // Sleep first: a change costs no restart then.
         return here.sleep_by_order();
     }
+    let fails_again =
+        |it: &BayStatus| it.personalized.as_ref().is_some_and(Personalized::fails_again);
     let update = here.update(status);
     let again = match here.personalize(status) {
-        Some(step) if !Here::fails_again(status) => return step,
+        Some(step) if !fails_again(status) => return step,
         // A change of its machine may mend that, and it need not keep it awake.
         step => step,
     };
@@ -193,17 +195,6 @@ fn waiting(reason: Reason, why: String, until: Option<Timestamp>) -> Step {
     Step::Wait { reason, why, until, health: Health::Fine }
 }
 
-/// An environment whose machine is settled in some state.
-struct Here<'a> {
-    world: &'a World,
-    bay: &'a Bay,
-    template: &'a Template,
-    record: &'a MachineStatus,
-    seen: &'a SeenMachine,
-    desired: MachineSpec,
-    now: Timestamp,
-}
-
 /// Whether this is done before what could not be written is tried again: it is on its way to sleep, or is looked whether it serves.
 fn goes_before(step: &Step) -> bool {
     match step {
@@ -214,6 +205,17 @@ fn goes_before(step: &Step) -> bool {
         Step::Wait { reason, .. } => *reason == Reason::Idle,
         _ => false,
     }
+}
+
+/// An environment whose machine is settled in some state.
+struct Here<'a> {
+    world: &'a World,
+    bay: &'a Bay,
+    template: &'a Template,
+    record: &'a MachineStatus,
+    seen: &'a SeenMachine,
+    desired: MachineSpec,
+    now: Timestamp,
 }
 
 enum Update {

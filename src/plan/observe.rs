@@ -34,7 +34,7 @@ pub(crate) fn observe(status: &mut BayStatus, world: &World, now: Timestamp) {
     if world.revision.as_ref().is_some_and(|it| !it.looked) {
         // Calls that failed were another revision's, and so was what was not taken over where something was before.
         status.failure = None;
-        if let Some(written) = status.personalized.as_mut().filter(|it| it.digest.is_some()) {
+        if let Some(written) = status.personalized.as_mut().filter(|it| it.fails_again()) {
             written.failures = 0;
         }
     }

@@ -17,7 +17,7 @@ use crate::plan::{
     autoscale::{self, Decision},
     machine,
     price::{Size, machine_monthly_microdollars, volume_monthly_microdollars},
-    stock::{StockFact, made_from, may_pass},
+    stock::{StockFact, made_from},
 };
 
 /// How long something may be wrong with an unbound bay before it is given up.
@@ -205,11 +205,11 @@ pub fn plan(world: &PoolWorld, now: Timestamp) -> PoolPlan {
 /// What is wrong with bays that are on their way: a fault, for which they are given up if it stays, or what only holds them up.
 fn hindered(shelves: &Shelves<'_>) -> String {
     let coming = shelves.values().flat_map(|it| &it.coming);
-    let (faults, held): (Vec<_>, Vec<_>) =
-        coming.filter_map(|it| it.trouble.as_ref()).partition(|it| !may_pass(it.reason));
+    let (faults, held): (Vec<&StockFact>, Vec<&StockFact>) =
+        coming.copied().filter(|it| it.trouble.is_some()).partition(|it| it.fault().is_some());
     let said =
         [("with a fault", faults), ("held up", held)].into_iter().filter_map(|(how, all)| {
-            let last = all.last()?;
+            let last = all.last()?.trouble.as_ref()?;
             Some(format!("{} of them {how}: {}", all.len(), last.message))
         });
     let said: Vec<_> = said.collect();

@@ -260,10 +260,9 @@ impl<'a> Facts<'a> {
 
     /// Whether it has a file, and what belongs there now could not be written.
     fn lacks_its_file(&self) -> bool {
-        let failed = |it: &Personalized| it.digest.is_some() && it.failures > 0;
         let in_file = self.bay.machine.as_ref().is_some_and(|it| it.as_stock)
             || self.world.bay.as_ref().is_some_and(|it| it.spec.volume);
-        in_file && self.bay.personalized.as_ref().is_some_and(failed)
+        in_file && self.bay.personalized.as_ref().is_some_and(Personalized::fails_again)
     }
 
     /// That Fly could not be asked for a while, and that it can be again.
@@ -287,11 +286,9 @@ impl<'a> Facts<'a> {
     fn updated(&self, settled: bool, provisioned: bool) -> Claim {
         let kind = ConditionType::Updated;
         let before = condition::get(&self.world.environment.status.conditions, kind);
-        if self.lacks_its_file() && !self.asleep() {
-            let why = match self.reason {
-                Reason::Personalizing | Reason::PersonalizeFailed => self.message.clone(),
-                _ => "what the environment adds could not be written yet".to_owned(),
-            };
+        let is_told = matches!(self.reason, Reason::Personalizing | Reason::PersonalizeFailed);
+        if self.lacks_its_file() && !self.asleep() && !is_told {
+            let why = "what the environment adds could not be written yet".to_owned();
             return (kind, false, Reason::PersonalizeFailed, why);
         }
         if self.pending() {

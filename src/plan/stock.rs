@@ -101,7 +101,7 @@ impl StockFact {
 }
 
 /// Whether what is wrong with a bay for this reason is no fault of what it was made from: it is not given up for that.
-pub(crate) fn may_pass(reason: Reason) -> bool {
+fn may_pass(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::NoCapacity

@@ -160,11 +160,6 @@ impl Here<'_> {
         })
     }
 
-    /// Whether what was written once could not be written again.
-    pub(super) fn fails_again(status: &BayStatus) -> bool {
-        status.personalized.as_ref().is_some_and(|it| it.digest.is_some() && it.failures > 0)
-    }
-
     /// Nothing is written where the template has no file and the environment adds nothing to it: the machine is its own as it is. One
     /// that rested in the pool is started so; its own configuration would take a restart.
     fn as_it_is(&self, made_from: &TemplateSpec, status: &mut BayStatus) -> Option<Step> {

@@ -223,7 +223,9 @@ fn settled(object: &Value) -> Verdict {
         return Verdict::Failed(reason(stalled));
     }
     // It serves by what was written before, until this is done.
-    if let Some(updated) = find("Updated").filter(|it| field(it, "reason") == "Personalizing") {
+    let is_written_again =
+        |it: &&Value| matches!(field(it, "reason"), "Personalizing" | "PersonalizeFailed");
+    if let Some(updated) = find("Updated").filter(is_written_again) {
         return Verdict::NotYet(reason(updated));
     }
     if holds("Ready") {

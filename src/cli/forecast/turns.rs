@@ -53,7 +53,7 @@ pub(super) async fn turns(
     let mut found = BTreeMap::new();
     for (object, value) in changed.iter().filter(|(it, _)| it.kind == Kind::Template) {
         let Ok(template) = serde_json::from_value::<Template>(value.clone()) else { continue };
-        found.extend(of(client, object, template, now).await?);
+        found.extend(turns_of(client, object, template, now).await?);
     }
     let (templates, sleepers) = put_to_sleep(changed);
     for object in templates.iter().filter(|it| !changed.contains_key(it)) {
@@ -62,7 +62,7 @@ pub(super) async fn turns(
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error),
         };
-        let mut turns = of(client, object, template, now).await?;
+        let mut turns = turns_of(client, object, template, now).await?;
         turns.retain(|of, turn| {
             sleepers.contains(of) && matches!(turn.outlook, Outlook::NextSleep(_))
         });
@@ -87,7 +87,8 @@ fn put_to_sleep(
         .unzip()
 }
 
-async fn of(
+/// When each environment of a template, as it is or as it would be, is changed to its newest revision.
+async fn turns_of(
     client: &Client,
     object: &ObjectRef,
     template: Template,

@@ -88,9 +88,11 @@ fn an_environment_settles_when_it_serves_or_sleeps_and_fails_when_it_is_stuck() 
     assert_eq!(judge(&[("Ready", "False")]), Verdict::NotYet("not Ready (R): m".to_owned()));
     // What serves while what it adds is written once more is not there yet.
     let mut written_again = environment(2, &[("Ready", "True"), ("Updated", "False")]);
-    written_again["status"]["conditions"][1]["reason"] = json!("Personalizing");
-    let missing = Verdict::NotYet("not Updated (Personalizing): m".to_owned());
-    assert_eq!(Goal::Settled.judge(Some(&written_again)), missing);
+    for reason in ["Personalizing", "PersonalizeFailed"] {
+        written_again["status"]["conditions"][1]["reason"] = json!(reason);
+        let missing = Verdict::NotYet(format!("not Updated ({reason}): m"));
+        assert_eq!(Goal::Settled.judge(Some(&written_again)), missing);
+    }
 }
 
 #[test]

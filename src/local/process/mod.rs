@@ -10,7 +10,7 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `root/` | working directory of the program; wiped at each start, as a machine's root file system is |
+//! | `root/` | working directory of the program; wiped at each start and restart, as a machine's root file system is |
 //! | `shim.pid` | process id and start time of the shim, locked while it lives |
 //! | `status.json` | the last status, written before anybody is told |
 //! | `ports.json` | which host port stands for which port of the machine |
